@@ -1,0 +1,1 @@
+//! Places participants on bridges and keeps each room's ordered event log.

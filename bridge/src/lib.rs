@@ -1,0 +1,3 @@
+//! The SFU: LiveKit-protocol signalling, WebRTC media forwarding, server API and the web client.
+
+pub mod media;

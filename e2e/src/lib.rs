@@ -1,0 +1,1 @@
+//! Tests that need more than one process: bots on the independent webrtc crate, browsers, bad input.

@@ -1,0 +1,1 @@
+//! What every Ratssaal process has: configuration, logs, traces, health, metrics, TLS, ordered shutdown.

@@ -1,0 +1,2 @@
+//! The Ratssaal binary.
+fn main() {}
