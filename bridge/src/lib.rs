@@ -1,3 +1,4 @@
 //! The SFU: LiveKit-protocol signalling, WebRTC media forwarding, server API and the web client.
 
 pub mod media;
+pub mod token;
