@@ -1,4 +1,5 @@
 //! The SFU: LiveKit-protocol signalling, WebRTC media forwarding, server API and the web client.
 
 pub mod media;
+pub mod room;
 pub mod token;

@@ -1,0 +1,125 @@
+//! A room as sessions and the server API reach it: [`RoomHandle`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use livekit_protocol::{ConnectionQualityInfo, DataPacket, DisconnectReason};
+use tokio::sync::{mpsc, oneshot};
+
+use super::command::{Actor, Command, Newcomer, Refusal};
+use super::ids::{ParticipantSid, RoomName, TrackSid};
+use super::session::ToSession;
+use super::state::State;
+use crate::media::MediaRoom;
+use crate::media::control::{Channel, TrackId};
+
+/// Where a session's messages go.
+pub(super) type Inbox = mpsc::Sender<ToSession>;
+
+/// A published track that has media on this bridge.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalTrack {
+    /// At the media worker.
+    pub media: TrackId,
+    /// Simulcast RIDs from the lowest to the highest layer; empty without simulcast.
+    pub rids: Vec<String>,
+    /// Whose.
+    pub publisher: ParticipantSid,
+}
+
+/// What the room's task is asked. Each submitter waits for its answer, so that the queue is bounded by the sessions.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Validate, append, apply.
+    Submit { actor: Actor, command: Command, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// The same for [`Command::Join`], registering the inbox with it.
+    Join { newcomer: Box<Newcomer>, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// A track has media here now.
+    Bound(TrackSid),
+    /// How good somebody's connection is.
+    Quality(ConnectionQualityInfo),
+    /// This bridge stops: everybody here is told and leaves.
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+/// What the room's task and the handles share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: RoomName,
+    pub(super) media: MediaRoom,
+    pub(super) state: ArcSwap<State>,
+    pub(super) sessions: ArcSwap<HashMap<ParticipantSid, Inbox>>,
+    pub(super) tracks: RwLock<HashMap<TrackSid, LocalTrack>>,
+    pub(super) requests: mpsc::UnboundedSender<Request>,
+}
+
+/// A room that is open on this bridge. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RoomHandle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl RoomHandle {
+    /// What the room is called.
+    #[must_use]
+    pub fn name(&self) -> &RoomName {
+        &self.shared.name
+    }
+
+    /// The room at the media worker.
+    #[must_use]
+    pub fn media(&self) -> &MediaRoom {
+        &self.shared.media
+    }
+
+    /// The state after the last applied log entry.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        self.shared.state.load_full()
+    }
+
+    /// Asks for something to happen. Resolves when it has been logged and applied here: [`RoomHandle::state`] shows it, and
+    /// the sessions' inboxes hold what it means to them.
+    ///
+    /// # Errors
+    /// Nothing of the command happened; the refusal says why.
+    pub async fn submit(&self, actor: Actor, command: Command) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.requests.send(Request::Submit { actor, command, reply }).map_err(|_| Refusal::Ended)?;
+        answer.await.unwrap_or(Err(Refusal::Ended))
+    }
+
+    /// Says that a track (published, or about to be by [`Command::Publish`]) has media on this bridge. Others' sessions get
+    /// [`ToSession::TrackAvailable`] as soon as both are true. Calling it again with other RIDs replaces them. The binding
+    /// ends with the track; mute states reach the media worker by themselves.
+    pub fn publish_media(&self, publisher: &ParticipantSid, sid: &TrackSid, media: TrackId, rids: Vec<String>) {
+        let track = LocalTrack { media, rids, publisher: publisher.clone() };
+        self.shared.tracks.write().unwrap_or_else(PoisonError::into_inner).insert(sid.clone(), track);
+        // A room that has ended needs no binding.
+        let _ = self.shared.requests.send(Request::Bound(sid.clone()));
+    }
+
+    /// The media of a track on this bridge.
+    #[must_use]
+    pub fn track(&self, sid: &TrackSid) -> Option<LocalTrack> {
+        self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner).get(sid).cloned()
+    }
+
+    /// Routes a data packet of `from` to those it names, or to all others. Refused silently when `from` is gone or may not
+    /// publish data; the sender's sid and identity are overwritten by what we know.
+    pub fn route_data(&self, from: &ParticipantSid, packet: DataPacket, channel: Channel) {
+        super::data::route(&self.shared, Some(from), packet, channel);
+    }
+
+    /// How good a participant's connection is, for the others to see; told in batches.
+    pub fn report_quality(&self, info: ConnectionQualityInfo) {
+        let _ = self.shared.requests.send(Request::Quality(info));
+    }
+
+    /// A participant's stay is over. It is retried in the background while the log is away, so that it always happens.
+    pub async fn leave(self, participant: ParticipantSid, reason: DisconnectReason) {
+        // Refusals mean that it is out already or will be as soon as the log is back.
+        let _ = self.submit(Actor::Bridge, Command::Leave { participant, reason }).await;
+    }
+}

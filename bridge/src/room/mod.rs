@@ -1,0 +1,22 @@
+//! Rooms: who is in them, what they may do, and what each is told.
+//!
+//! The middle is pure. [`command::Command`]s are checked against the [`state::State`] by `validate`, which answers with
+//! log entries; `apply` turns entries into the next state; `announce` says what each participant is to be told. Around it
+//! one task per room (`actor`) appends the entries to the room's log at the allocator, applies what the log holds in the
+//! log's order, and feeds the sessions' inboxes. [`registry::Rooms`] finds or opens the room of somebody who joins.
+
+pub mod command;
+mod data;
+pub mod handle;
+pub mod ids;
+pub mod limits;
+pub mod registry;
+pub mod session;
+pub mod state;
+
+pub use command::{Actor, Command, Newcomer, Refusal};
+pub use handle::{LocalTrack, RoomHandle};
+pub use ids::{Identity, ParticipantSid, RoomName, RoomSid, TrackSid};
+pub use registry::{JoinRefusal, JoinRequest, Joined, Rooms};
+pub use session::ToSession;
+pub use state::{Participant, Presence, State};
