@@ -1,0 +1,165 @@
+// The bare page of the protocol tests: one livekit-client participant, steered from node through `window.participant`.
+import { Room, RoomEvent, Track, VideoQuality } from 'livekit-client';
+import { camera, ear, hueOf, microphone } from './sources.mjs';
+
+let room;
+/** What the client reported, in order: `{ event, ...details }`. */
+let events = [];
+/** Received tracks by `identity/source`: `{ track, element, ear }`. */
+const received = new Map();
+
+const place = (participant, publication) => `${participant.identity}/${publication.source}`;
+
+function watch(current) {
+  const note = (event, details = {}) => { if (current === room) events.push({ event, at: performance.now(), ...details }); };
+  current
+    .on(RoomEvent.TrackSubscribed, (track, publication, participant) => {
+      const element = track.attach();
+      element.muted = true;
+      document.body.append(element);
+      received.set(place(participant, publication), { track, element, ear: track.kind === 'audio' ? ear(track.mediaStreamTrack) : null });
+      note('trackSubscribed', { from: participant.identity, source: publication.source });
+    })
+    .on(RoomEvent.TrackUnsubscribed, (track, publication, participant) => {
+      for (const element of track.detach()) element.remove();
+      const entry = received.get(place(participant, publication));
+      // A participant who was replaced by a namesake goes after the namesake's tracks came.
+      if (entry?.track === track) {
+        entry.ear?.then((listener) => listener.close());
+        received.delete(place(participant, publication));
+      }
+      note('trackUnsubscribed', { from: participant.identity, source: publication.source });
+    })
+    .on(RoomEvent.DataReceived, (bytes, participant, kind, topic) =>
+      note('data', { from: participant?.identity, kind, topic, length: bytes.length, text: new TextDecoder().decode(bytes.slice(0, 200)) }))
+    .on(RoomEvent.Disconnected, (reason) => note('disconnected', { reason }))
+    .on(RoomEvent.Reconnecting, () => note('reconnecting'))
+    .on(RoomEvent.Reconnected, () => note('reconnected'))
+    .on(RoomEvent.SignalReconnecting, () => note('signalReconnecting'))
+    .on(RoomEvent.TrackMuted, (publication, participant) => note('muted', { from: participant.identity, source: publication.source }))
+    .on(RoomEvent.TrackUnmuted, (publication, participant) => note('unmuted', { from: participant.identity, source: publication.source }))
+    .on(RoomEvent.TrackSubscriptionFailed, (sid, participant, error) => note('subscriptionFailed', { sid, from: participant.identity, error }))
+    .on(RoomEvent.TrackSubscriptionPermissionChanged, (publication, status, participant) =>
+      note('subscriptionPermission', { from: participant.identity, source: publication.source, status }))
+    .on(RoomEvent.ParticipantPermissionsChanged, (_, participant) => note('permissions', { from: participant.identity, canPublish: participant.permissions?.canPublish }))
+    .on(RoomEvent.ActiveSpeakersChanged, (speakers) => note('speakers', { identities: speakers.map((speaker) => speaker.identity) }))
+    .on(RoomEvent.ConnectionQualityChanged, (quality, participant) => note('quality', { from: participant.identity, quality }))
+    .on(RoomEvent.RoomMetadataChanged, (metadata) => note('roomMetadata', { metadata }))
+    .on(RoomEvent.TrackStreamStateChanged, (publication, state, participant) => note('streamState', { from: participant.identity, source: publication.source, state }));
+  current.registerTextStreamHandler('e2e', async (reader, { identity }) => note('text', { from: identity, text: await reader.readAll() }));
+}
+
+const publication = (identity, source) => [...room.remoteParticipants.values()]
+  .find((participant) => participant.identity === identity)?.getTrackPublication(source);
+
+const own = (source) => room.localParticipant.getTrackPublication(source);
+
+async function outbound(source) {
+  const stats = await own(source)?.track?.getRTCStatsReport();
+  return [...(stats?.values() ?? [])].filter((report) => report.type === 'outbound-rtp');
+}
+
+window.participant = {
+  /** Joins; `v1` selects one PeerConnection (`/rtc/v1`) or two (`/rtc`). */
+  async join({ url, token, v1, options = {}, connect = {} }) {
+    room = new Room({ singlePeerConnection: v1, ...options });
+    events = [];
+    watch(room);
+    await room.connect(url, token, { maxRetries: 0, ...connect });
+    return { identity: room.localParticipant.identity, sid: room.localParticipant.sid, v1: room.engine.pcManager?.mode === 'publisher-only' };
+  },
+
+  async leave() {
+    await room?.disconnect();
+  },
+
+  async publishCamera(options) {
+    await room.localParticipant.publishTrack(camera(options), { source: Track.Source.Camera, ...options.publish });
+  },
+
+  async publishMicrophone(options) {
+    await room.localParticipant.publishTrack(await microphone(options), { source: Track.Source.Microphone });
+  },
+
+  async publishScreen({ hue, hertz }) {
+    await room.localParticipant.publishTrack(camera({ hue, width: 1920, height: 1080, fps: 5 }), { source: Track.Source.ScreenShare, simulcast: false });
+    await room.localParticipant.publishTrack(await microphone({ hertz }), { source: Track.Source.ScreenShareAudio });
+  },
+
+  async unpublish(source) {
+    await room.localParticipant.unpublishTrack(own(source).track);
+  },
+
+  async mute(source, muted) {
+    await (muted ? own(source).mute() : own(source).unmute());
+  },
+
+  isMuted: (identity, source) => (identity === room.localParticipant.identity ? own(source) : publication(identity, source))?.isMuted ?? null,
+
+  async send(text, options = {}) {
+    await room.localParticipant.publishData(new TextEncoder().encode(text), options);
+  },
+
+  async sendText(text, options = {}) {
+    await room.localParticipant.sendText(text, { topic: 'e2e', ...options });
+  },
+
+  subscribe: (identity, source, wanted) => publication(identity, source).setSubscribed(wanted),
+  enable: (identity, source, wanted) => publication(identity, source).setEnabled(wanted),
+  quality: (identity, source, quality) => publication(identity, source).setVideoQuality(VideoQuality[quality]),
+  allowSubscribers: (all, permissions = []) => room.localParticipant.setTrackSubscriptionPermissions(all, permissions),
+  setMetadata: (metadata) => room.localParticipant.setMetadata(metadata),
+  setAttributes: (attributes) => room.localParticipant.setAttributes(attributes),
+
+  state: () => room?.state ?? 'none',
+  events: () => events,
+  count: (name) => events.filter(({ event }) => event === name).length,
+
+  /** Who is there, as this client sees it. */
+  others: () => [...room.remoteParticipants.values()].map((participant) => ({
+    identity: participant.identity,
+    name: participant.name,
+    metadata: participant.metadata,
+    attributes: { ...participant.attributes },
+    tracks: [...participant.trackPublications.values()].map(({ source, isMuted, isSubscribed, simulcasted, mimeType }) => ({ source, isMuted, isSubscribed, simulcasted, mimeType })),
+  })),
+
+  /** What is seen of a participant: `{ hue, width, height, frames }`, null while nothing is received. */
+  async look(identity, source = 'camera') {
+    const entry = received.get(`${identity}/${source}`);
+    if (!entry) return null;
+    const stats = await entry.track.getReceiverStats();
+    return { hue: hueOf(entry.element), width: entry.element.videoWidth, height: entry.element.videoHeight, frames: stats?.framesDecoded ?? 0 };
+  },
+
+  /** The strongest frequency heard of a participant, null in silence or while nothing is received. */
+  hear: async (identity, source = 'microphone') => (await received.get(`${identity}/${source}`)?.ear)?.hertz() ?? null,
+
+  /** The simulcast layers being sent, widest first: `{ rid, width, frames }`. */
+  async layers(source = 'camera') {
+    return (await outbound(source))
+      .map(({ rid, frameWidth: width, framesSent: frames, active, targetBitrate }) => ({ rid, width, frames, active, targetBitrate }))
+      .sort((a, b) => (b.width ?? 0) - (a.width ?? 0));
+  },
+
+  /** Joins and measures: milliseconds from `connect()` to connected and to the first decoded frame of `identity`'s camera. */
+  async timeFirstFrame({ url, token, v1, identity }) {
+    const current = new Room({ singlePeerConnection: v1 });
+    const frame = new Promise((resolve) => {
+      current.on(RoomEvent.TrackSubscribed, (track, { source }, participant) => {
+        if (source !== 'camera' || participant.identity !== identity) return;
+        const element = track.attach();
+        element.muted = true;
+        document.body.append(element);
+        element.requestVideoFrameCallback(() => resolve(performance.now()));
+      });
+    });
+    const start = performance.now();
+    await current.connect(url, token, { maxRetries: 0 });
+    const connected = performance.now() - start;
+    const first = (await frame) - start;
+    await current.disconnect();
+    document.querySelectorAll('video').forEach((element) => element.remove());
+    return { connected, first };
+  },
+};
