@@ -3,3 +3,4 @@
 pub mod media;
 pub mod room;
 pub mod token;
+pub mod transport;
