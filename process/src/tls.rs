@@ -1,0 +1,236 @@
+//! TLS for the listener: certificate and key from PEM files, re-read when they change.
+//!
+//! Versions, suites and groups are those BSI TR-02102-2 recommends and browsers have: TLS 1.3 and 1.2, AES-GCM with
+//! ephemeral ECDH on secp256r1 and secp384r1. (X25519 is not in that guideline; Chromium, which offers it first, pays
+//! one more round trip at its first connection.)
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use prometheus_client::metrics::counter::Counter;
+use rustls::{
+    ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::metrics::Metrics;
+
+/// How often the files are looked at.
+pub const POLL: Duration = Duration::from_secs(5);
+/// Certificate chains and keys are a few kilobytes; more is a mistake.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Where certificate and key are.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// PEM file with the server's certificate first, then the intermediate ones.
+    pub certificate: PathBuf,
+    /// PEM file with the private key (PKCS#8, PKCS#1 or SEC1), not encrypted.
+    pub key: PathBuf,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}; check http.certificate and http.key and the file's permissions", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file is not what its setting promises.
+    #[error("{path} holds no usable {what}; it must be a PEM file of at most 1 MiB", path = .path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// `certificate` or `private key`.
+        what: &'static str,
+    },
+    /// The two files do not belong together, or the key is of an unknown kind.
+    #[error("{certificate} and {key} cannot be used together: {source}; give the private key that belongs to the certificate",
+        certificate = .files.certificate.display(), key = .files.key.display())]
+    Pair {
+        /// Both files.
+        files: Files,
+        /// What rustls says.
+        source: rustls::Error,
+    },
+    /// The provider lacks the protocol versions: a build with the wrong features.
+    #[error("TLS cannot be set up: {0}; this build lacks TLS 1.2 or 1.3")]
+    Setup(rustls::Error),
+}
+
+/// The certificate in use, and the watch over its files. Clones share it.
+#[derive(Clone)]
+pub struct Certificate(Arc<Inner>);
+
+struct Inner {
+    files: Files,
+    provider: Arc<CryptoProvider>,
+    current: ArcSwap<CertifiedKey>,
+    /// The file contents last looked at, good or bad, so that a broken pair is reported once.
+    seen: Mutex<Contents>,
+    reloads: Counter,
+    failures: Counter,
+}
+
+#[derive(PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// What [`Certificate::check`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// The files are as they were.
+    Unchanged,
+    /// The new certificate is in use for new connections.
+    Replaced,
+    /// The files changed and cannot be used; the old certificate stays.
+    Kept,
+}
+
+impl Certificate {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// When they cannot be read or used: at start a wrong certificate is a reason not to start.
+    pub fn load(files: Files, metrics: &Metrics) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider());
+        let contents = Contents::read(&files)?;
+        let current = contents.parse(&files, &provider)?;
+        let (reloads, failures) = (Counter::default(), Counter::default());
+        metrics.register(|registry| {
+            registry.register("tls_reloads", "Certificates taken over from changed files", reloads.clone());
+            registry.register(
+                "tls_reload_failures",
+                "Changed certificate files that could not be used",
+                failures.clone(),
+            );
+        });
+        let current = ArcSwap::from_pointee(current);
+        Ok(Self(Arc::new(Inner { files, provider, current, seen: Mutex::new(contents), reloads, failures })))
+    }
+
+    /// The rustls configuration that always presents the current certificate and speaks HTTP/2 and HTTP/1.1.
+    ///
+    /// # Errors
+    /// When this build of rustls lacks the protocol versions.
+    pub fn server_config(&self) -> Result<ServerConfig, TlsError> {
+        let builder = ServerConfig::builder_with_provider(self.0.provider.clone());
+        let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Resolver(self.clone())));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// Looks at the files once and takes over what is new and good.
+    pub fn check(&self) -> Checked {
+        let inner = &*self.0;
+        let read = Contents::read(&inner.files);
+        let mut seen = inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let contents = match &read {
+            Ok(contents) if *contents == *seen => return Checked::Unchanged,
+            // A file that is missing for a moment (it is being replaced) counts as empty.
+            Err(_) if seen.certificate.is_empty() => return Checked::Unchanged,
+            Ok(contents) => contents.parse(&inner.files, &inner.provider),
+            Err(_) => Err(TlsError::Content { path: inner.files.certificate.clone(), what: "certificate" }),
+        };
+        let result = match (&read, contents) {
+            (_, Ok(key)) => {
+                inner.current.store(Arc::new(key));
+                inner.reloads.inc();
+                info!(certificate = %inner.files.certificate.display(), "new certificate in use");
+                Checked::Replaced
+            }
+            (read, Err(parse)) => {
+                let why = read.as_ref().err().unwrap_or(&parse);
+                inner.failures.inc();
+                error!(error = %why, "new certificate not used, the old one stays");
+                Checked::Kept
+            }
+        };
+        *seen = read.unwrap_or(Contents { certificate: Vec::new(), key: Vec::new() });
+        result
+    }
+
+    /// Looks at the files every `interval` until `shutdown`.
+    pub async fn watch(self, interval: Duration, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(interval);
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            let certificate = self.clone();
+            // Files may lie on a slow volume: keep the reading off the runtime's threads.
+            if tokio::task::spawn_blocking(move || certificate.check()).await.is_err() {
+                error!("looking at the certificate files failed, trying again");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificate").field(&self.0.files).finish()
+    }
+}
+
+#[derive(Debug)]
+struct Resolver(Certificate);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.0.current.load_full())
+    }
+}
+
+impl Contents {
+    fn read(files: &Files) -> Result<Self, TlsError> {
+        Ok(Self { certificate: read(&files.certificate, "certificate")?, key: read(&files.key, "private key")? })
+    }
+
+    fn parse(&self, files: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let content = |path: &Path, what| TlsError::Content { path: path.to_owned(), what };
+        let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
+        let chain = chain.ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or_else(|| content(&files.certificate, "certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| content(&files.key, "private key"))?;
+        CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Pair { files: files.clone(), source })
+    }
+}
+
+fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, TlsError> {
+    let failed = |source| TlsError::Read { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(failed)?.len() > MAX_FILE {
+        return Err(TlsError::Content { path: path.to_owned(), what });
+    }
+    fs::read(path).map_err(failed)
+}
+
+/// The suites and groups of BSI TR-02102-2 that rustls has.
+fn provider() -> CryptoProvider {
+    use ring::{cipher_suite as suite, kx_group};
+    CryptoProvider {
+        cipher_suites: vec![
+            suite::TLS13_AES_256_GCM_SHA384,
+            suite::TLS13_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        ],
+        kx_groups: vec![kx_group::SECP256R1, kx_group::SECP384R1],
+        ..ring::default_provider()
+    }
+}
