@@ -164,6 +164,9 @@ pub enum Refusal {
         /// What is wrong and what would be right.
         what: &'static str,
     },
+    /// An administrator tried to unmute somebody.
+    #[error("nobody is unmuted by somebody else; ask the participant to do it")]
+    RemoteUnmute,
     /// The token was revoked by an administrator.
     #[error("this token was revoked for this room; ask for a new one")]
     Revoked,

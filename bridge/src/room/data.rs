@@ -1,12 +1,101 @@
 //! Data packets: who gets them, and what is written into them.
 
-use std::sync::Arc;
-
-use livekit_protocol::DataPacket;
+use bytes::Bytes;
+use livekit_protocol::data_packet::{Kind, Value};
+use livekit_protocol::{DataPacket, UserPacket};
+use prost::Message as _;
 
 use super::handle::Shared;
 use super::ids::ParticipantSid;
-use crate::media::control::Channel;
+use super::session::ToSession;
+use super::state::{Participant, State};
+use crate::media::control::{Channel, MAX_MESSAGE};
 
 /// Routes a packet; see [`super::RoomHandle::route_data`]. Without a sender it comes from the server API.
-pub(super) fn route(_shared: &Arc<Shared>, _from: Option<&ParticipantSid>, _packet: DataPacket, _channel: Channel) {}
+pub(super) fn route(shared: &Shared, from: Option<&ParticipantSid>, packet: DataPacket, channel: Channel) {
+    let state = shared.state.load();
+    let sender = match from.map(|sid| state.participant(sid)) {
+        None => None,
+        Some(Some(sender)) => Some(&**sender),
+        Some(None) => return,
+    };
+    let Some((packet, receivers)) = address(&state, sender, packet, channel) else { return };
+    let bytes = Bytes::from(packet.encode_to_vec());
+    if bytes.len() > MAX_MESSAGE {
+        return;
+    }
+    let sessions = shared.sessions.load();
+    for receiver in receivers {
+        let Some(inbox) = sessions.get(&receiver) else { continue };
+        let message = ToSession::Data { channel, bytes: bytes.clone() };
+        match channel {
+            Channel::Reliable => inbox.send(message),
+            Channel::Lossy => inbox.offer(message),
+        }
+    }
+}
+
+/// The packet as receivers get it, and who they are; `None` when it is not to be passed on. Pure.
+fn address(
+    state: &State,
+    sender: Option<&Participant>,
+    mut packet: DataPacket,
+    channel: Channel,
+) -> Option<(DataPacket, Vec<ParticipantSid>)> {
+    if sender.is_some_and(|sender| !sender.permission.can_publish_data) {
+        return None;
+    }
+    let (sid, identity) = match sender {
+        Some(sender) if !sender.permission.hidden => (sender.sid.to_string(), sender.identity.to_string()),
+        _ => (String::new(), String::new()),
+    };
+    #[expect(deprecated, reason = "older clients read only these fields")]
+    {
+        packet.kind = match channel {
+            Channel::Reliable => Kind::Reliable,
+            Channel::Lossy => Kind::Lossy,
+        } as i32;
+    }
+    packet.participant_sid.clone_from(&sid);
+    packet.participant_identity.clone_from(&identity);
+
+    let mut sids: Vec<String> = Vec::new();
+    match packet.value.as_mut()? {
+        Value::User(user) => {
+            stamp_user_packet(user, &sid, &identity);
+            #[expect(deprecated, reason = "older clients address by these fields")]
+            {
+                if packet.destination_identities.is_empty() {
+                    packet.destination_identities.clone_from(&user.destination_identities);
+                }
+                user.destination_identities.clone_from(&packet.destination_identities);
+                sids.clone_from(&user.destination_sids);
+            }
+        }
+        // The old active-speaker message was the server's; nobody else may speak in its name.
+        Value::Speaker(_) => return None,
+        // Only agents transcribe for others.
+        Value::Transcription(_) if sender.is_some_and(|sender| !is_agent(sender)) => return None,
+        _ => {}
+    }
+    let identities = &packet.destination_identities;
+    let all = identities.is_empty() && sids.is_empty();
+    let receivers = state.participants().filter(|receiver| {
+        sender.is_none_or(|sender| sender.sid != receiver.sid)
+            && (all
+                || identities.iter().any(|identity| identity == receiver.identity.as_str())
+                || sids.iter().any(|sid| sid == receiver.sid.as_str()))
+    });
+    let receivers = receivers.map(|receiver| receiver.sid.clone()).collect();
+    Some((packet, receivers))
+}
+
+#[expect(deprecated, reason = "older clients read only these fields")]
+fn stamp_user_packet(user: &mut UserPacket, sid: &str, identity: &str) {
+    sid.clone_into(&mut user.participant_sid);
+    identity.clone_into(&mut user.participant_identity);
+}
+
+fn is_agent(sender: &Participant) -> bool {
+    sender.kind == livekit_protocol::participant_info::Kind::Agent as i32
+}

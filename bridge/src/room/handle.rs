@@ -9,13 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::{Actor, Command, Newcomer, Refusal};
 use super::ids::{ParticipantSid, RoomName, TrackSid};
-use super::session::ToSession;
+use super::inbox::Inbox;
 use super::state::State;
 use crate::media::MediaRoom;
 use crate::media::control::{Channel, TrackId};
-
-/// Where a session's messages go.
-pub(super) type Inbox = mpsc::Sender<ToSession>;
 
 /// A published track that has media on this bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]

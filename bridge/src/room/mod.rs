@@ -5,14 +5,20 @@
 //! one task per room (`actor`) appends the entries to the room's log at the allocator, applies what the log holds in the
 //! log's order, and feeds the sessions' inboxes. [`registry::Rooms`] finds or opens the room of somebody who joins.
 
+pub mod announce;
+pub mod apply;
 pub mod command;
 mod data;
+pub mod entry;
 pub mod handle;
 pub mod ids;
+mod inbox;
 pub mod limits;
 pub mod registry;
 pub mod session;
+pub mod speakers;
 pub mod state;
+pub mod validate;
 
 pub use command::{Actor, Command, Newcomer, Refusal};
 pub use handle::{LocalTrack, RoomHandle};

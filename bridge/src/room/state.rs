@@ -23,11 +23,20 @@ pub enum Presence {
 }
 
 impl Presence {
-    fn wire(self) -> WireState {
+    pub(super) fn wire(self) -> WireState {
         match self {
             Self::Joining => WireState::Joining,
             Self::Joined => WireState::Joined,
             Self::Active => WireState::Active,
+        }
+    }
+
+    pub(super) fn from_wire(state: i32) -> Option<Self> {
+        match WireState::try_from(state).ok()? {
+            WireState::Joining => Some(Self::Joining),
+            WireState::Joined => Some(Self::Joined),
+            WireState::Active => Some(Self::Active),
+            WireState::Disconnected => None,
         }
     }
 }
