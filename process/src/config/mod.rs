@@ -108,3 +108,6 @@ fn read(path: &Path) -> Result<Value, ConfigError> {
     let table = File::from_str(&text, format).collect().map_err(|error| error::syntax(path, &error))?;
     Ok(Value::new(None, ValueKind::Table(table)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,8 @@ use tower::ServiceExt;
 /// How long a client may take for its TLS handshake, for one request's headers (or to ask again on an open
 /// connection), and between two pieces of a request body.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// Request line and headers together; access tokens travel in the query of WebSocket requests.
+/// Request line and headers together (HTTP/1 lets up to twice of it pass, as it checks between reads); access tokens
+/// travel in the query of WebSocket requests.
 const MAX_HEAD: usize = 64 << 10;
 /// Length of the HTTP/2 client preface (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
