@@ -1,10 +1,11 @@
 //! The parts of one PeerConnection below the media: ICE-lite, DTLS, SCTP data channels, and the SDP that negotiates them.
 //!
 //! Everything is sans-IO: datagrams and the time are passed in, datagrams, events and deadlines come out. No part opens a
-//! socket, reads a clock or knows another part; the media engine connects them.
+//! socket, reads a clock or knows another part; the media engine connects them, signalling uses [`sdp`].
 
 pub mod dtls;
 pub mod ice;
+pub mod sdp;
 #[cfg(test)]
 mod simnet;
 mod stun;
