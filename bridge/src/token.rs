@@ -98,6 +98,8 @@ pub struct Claims {
     pub api_key: String,
     /// Unix time in seconds after which it is not valid any more (`exp`).
     pub expires_at: u64,
+    /// Unix time in seconds from which it is valid (`nbf`): when it was issued. 0 where it does not say.
+    pub issued_at: u64,
     /// The participant's identity (`sub`, or `jti` where `sub` is empty). Never empty where `grants.room_join` is set.
     pub identity: String,
     /// The display name.
@@ -210,6 +212,7 @@ impl Keys {
         Ok(Claims {
             api_key: payload.iss,
             expires_at: payload.exp.unwrap_or_default(),
+            issued_at: payload.nbf.unwrap_or_default(),
             identity,
             name: payload.name,
             metadata: payload.metadata,

@@ -1,5 +1,6 @@
 //! What an entry means to each participant: [`announce`], and what a newcomer is told first: [`welcome`]. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use livekit_protocol::leave_request::Action;
@@ -118,6 +119,30 @@ pub fn welcome(state: &State, newcomer: &Participant) -> Vec<Announcement> {
             }
         }
     }
+    out
+}
+
+/// What participants are told when the state moves on by several entries at once, whose events are not known any more.
+#[must_use]
+pub fn catch_up(before: &State, after: &State) -> Vec<Announcement> {
+    let mut out = Vec::new();
+    let tracks: Vec<_> = before.participants().chain(after.participants()).flat_map(|p| tracks_of(p)).collect();
+    let tracks: BTreeSet<_> = tracks.into_iter().collect();
+    let tracks: Vec<_> = tracks.into_iter().collect();
+    for gone in before.participants().filter(|participant| after.participant(&participant.sid).is_none()) {
+        let reason = DisconnectReason::UnknownReason;
+        if !gone.permission.hidden {
+            push(&mut out, Audience::Except(gone.sid.clone()), participants(gone.farewell(reason)));
+        }
+        push(&mut out, Audience::Only(gone.sid.clone()), ToSession::Leave { reason, action: Action::Reconnect });
+    }
+    for participant in after.participants() {
+        if before.participant(&participant.sid) != Some(participant) {
+            tell(&mut out, participant);
+        }
+    }
+    availability(&mut out, before, after, &tracks, Viewers::All);
+    push(&mut out, Audience::All, ToSession::Room(Arc::new(after.info())));
     out
 }
 

@@ -70,10 +70,7 @@ pub fn apply(state: &mut State, entry: &Logged) {
             });
         }
         Event::Ended(ended) => {
-            state.ended = Some(entry::ended_because(EndReason::try_from(ended.reason).unwrap_or_default()));
-            state.participants.clear();
-            state.identities.clear();
-            state.owners.clear();
+            state.end(entry::ended_because(EndReason::try_from(ended.reason).unwrap_or_default()));
         }
     }
 }

@@ -60,6 +60,7 @@ fn address(
     packet.participant_identity.clone_from(&identity);
 
     let mut sids: Vec<String> = Vec::new();
+    #[expect(deprecated, reason = "the old active-speaker message is refused, not used")]
     match packet.value.as_mut()? {
         Value::User(user) => {
             stamp_user_packet(user, &sid, &identity);

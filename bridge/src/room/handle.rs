@@ -10,6 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::command::{Actor, Command, Newcomer, Refusal};
 use super::ids::{ParticipantSid, RoomName, TrackSid};
 use super::inbox::Inbox;
+use super::metrics::RoomMetrics;
+use super::session::ToSession;
 use super::state::State;
 use crate::media::MediaRoom;
 use crate::media::control::{Channel, TrackId};
@@ -49,6 +51,18 @@ pub(super) struct Shared {
     pub(super) sessions: ArcSwap<HashMap<ParticipantSid, Inbox>>,
     pub(super) tracks: RwLock<HashMap<TrackSid, LocalTrack>>,
     pub(super) requests: mpsc::UnboundedSender<Request>,
+    pub(super) metrics: RoomMetrics,
+}
+
+impl Shared {
+    /// Hands a request to the room's task.
+    fn request(&self, request: Request) -> Result<(), Refusal> {
+        self.metrics.queued.inc();
+        self.requests.send(request).map_err(|_| {
+            self.metrics.queued.dec();
+            Refusal::Ended
+        })
+    }
 }
 
 /// A room that is open on this bridge. Cheap to clone.
@@ -83,8 +97,37 @@ impl RoomHandle {
     /// Nothing of the command happened; the refusal says why.
     pub async fn submit(&self, actor: Actor, command: Command) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.shared.requests.send(Request::Submit { actor, command, reply }).map_err(|_| Refusal::Ended)?;
+        self.shared.request(Request::Submit { actor, command, reply })?;
         answer.await.unwrap_or(Err(Refusal::Ended))
+    }
+
+    /// Logs the joining of somebody whose seat is reserved, and connects its inbox.
+    pub(super) async fn join(&self, newcomer: Newcomer, inbox: Inbox) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.request(Request::Join { newcomer: Box::new(newcomer), inbox, reply })?;
+        answer.await.unwrap_or(Err(Refusal::Ended))
+    }
+
+    /// This bridge stops: everybody here is told and leaves, then the room is closed here.
+    pub(super) async fn shutdown(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.request(Request::Shutdown { reply }).is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Says something to one session; false when it does not sit here.
+    pub(crate) fn tell(&self, participant: &ParticipantSid, message: ToSession) -> bool {
+        let sessions = self.shared.sessions.load();
+        sessions.get(participant).is_some_and(|inbox| {
+            inbox.send(message);
+            true
+        })
+    }
+
+    /// Sends a data packet in the name of the server, to those it names or to all.
+    pub(crate) fn send_data(&self, packet: DataPacket, channel: Channel) {
+        super::data::route(&self.shared, None, packet, channel);
     }
 
     /// Says that a track (published, or about to be by [`Command::Publish`]) has media on this bridge. Others' sessions get
@@ -94,7 +137,7 @@ impl RoomHandle {
         let track = LocalTrack { media, rids, publisher: publisher.clone() };
         self.shared.tracks.write().unwrap_or_else(PoisonError::into_inner).insert(sid.clone(), track);
         // A room that has ended needs no binding.
-        let _ = self.shared.requests.send(Request::Bound(sid.clone()));
+        let _ = self.shared.request(Request::Bound(sid.clone()));
     }
 
     /// The media of a track on this bridge.
@@ -111,7 +154,7 @@ impl RoomHandle {
 
     /// How good a participant's connection is, for the others to see; told in batches.
     pub fn report_quality(&self, info: ConnectionQualityInfo) {
-        let _ = self.shared.requests.send(Request::Quality(info));
+        let _ = self.shared.request(Request::Quality(info));
     }
 
     /// A participant's stay is over. It is retried in the background while the log is away, so that it always happens.

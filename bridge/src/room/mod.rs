@@ -5,16 +5,23 @@
 //! one task per room (`actor`) appends the entries to the room's log at the allocator, applies what the log holds in the
 //! log's order, and feeds the sessions' inboxes. [`registry::Rooms`] finds or opens the room of somebody who joins.
 
+mod actor;
 pub mod announce;
 pub mod apply;
 pub mod command;
+mod commit;
 mod data;
 pub mod entry;
 pub mod handle;
 pub mod ids;
 mod inbox;
+pub mod join;
 pub mod limits;
+mod local;
+mod log;
+pub(crate) mod metrics;
 pub mod registry;
+mod report;
 pub mod session;
 pub mod speakers;
 pub mod state;
@@ -23,6 +30,7 @@ pub mod validate;
 pub use command::{Actor, Command, Newcomer, Refusal};
 pub use handle::{LocalTrack, RoomHandle};
 pub use ids::{Identity, ParticipantSid, RoomName, RoomSid, TrackSid};
-pub use registry::{JoinRefusal, JoinRequest, Joined, Rooms};
+pub use join::{JoinRefusal, JoinRequest, Joined};
+pub use registry::Rooms;
 pub use session::ToSession;
 pub use state::{Participant, Presence, State};

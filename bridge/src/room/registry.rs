@@ -1,89 +1,332 @@
-//! The rooms of this bridge: [`Rooms`] finds or opens the room of somebody who joins.
+//! The rooms of this bridge: [`Rooms`] opens them once, finds them, lists them, and forgets them when they end.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
-use livekit_protocol::{ClientInfo, ParticipantInfo};
-use tokio::sync::mpsc;
+use arc_swap::ArcSwap;
+use livekit_protocol::{DisconnectReason, RoomConfiguration};
+use prometheus_client::registry::Registry;
+use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
+use ratssaal_proto::allocator::v1::tail_frame::Frame;
+use ratssaal_proto::allocator::v1::{ListRoomsRequest, OpenRoomRequest, RoomInfo, RoomSettings};
+use tokio::sync::{OnceCell, mpsc};
+use tokio_stream::StreamExt as _;
+use tonic::transport::Channel;
 
-use super::command::Refusal;
-use super::handle::RoomHandle;
-use super::session::ToSession;
+use super::actor::RoomActor;
+use super::command::{Actor, Command, Refusal};
+use super::handle::{RoomHandle, Shared};
+use super::ids::{RoomName, RoomSid};
+use super::log::{LogError, RoomLog};
+use super::metrics::{PresenceLabel, RoomMetrics};
+use super::speakers::Speakers;
+use super::state::{Presence, RoomFacts, State};
+use crate::config::RoomConfig;
+use crate::media::Media;
 use crate::token::Claims;
 
-/// Somebody wants to come in; the token has been verified.
-#[derive(Clone, Debug)]
-pub struct JoinRequest {
-    /// From the token.
-    pub claims: Claims,
-    /// What the client says of itself.
-    pub client: ClientInfo,
-    /// Random id of this attempt; the same again when it is retried.
-    pub join_id: String,
-}
+/// How long opening a room may take: its log has to be read.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rooms asked for at once when listing.
+const PAGE: u32 = 1000;
 
-/// Somebody is in.
-#[derive(Debug)]
-pub struct Joined {
-    /// The room.
-    pub room: RoomHandle,
-    /// The newcomer as others see it.
-    pub me: ParticipantInfo,
-    /// Everybody else the newcomer may see.
-    pub others: Vec<ParticipantInfo>,
-    /// The room as the protocol shows it.
-    pub info: livekit_protocol::Room,
-    /// What the room tells this participant from now on, starting with the tracks that are there already.
-    pub inbox: mpsc::Receiver<ToSession>,
-}
-
-/// Why somebody cannot come in.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum JoinRefusal {
-    /// The token does not say which room, or not that its bearer may join it.
-    #[error("the token does not let its bearer join a room; it needs `roomJoin` and `room`")]
-    NoGrant,
-    /// No free seat.
-    #[error("all seats are taken; try again when somebody has left")]
-    Full,
-    /// The room is not open and rooms are not opened by joining.
-    #[error("there is no room of this name; it has to be created first")]
-    UnknownRoom,
-    /// The participant's seat is on another bridge.
-    #[error("the seat is on another bridge ({address})")]
-    Elsewhere {
-        /// Its gRPC address.
-        address: String,
-    },
-    /// Not now.
-    #[error("joining is not possible right now; try again in {retry_after_ms} ms")]
-    Unavailable {
-        /// Milliseconds.
-        retry_after_ms: u64,
-    },
-    /// The room refuses.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-}
+/// A place for a room that is open here or being opened. The name's next opening gets another one.
+type Slot = Arc<OnceCell<RoomHandle>>;
 
 /// The rooms that are open on this bridge. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Rooms {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    bridge: String,
+    config: RoomConfig,
+    allocator: AllocatorClient<Channel>,
+    media: Media,
+    slots: Mutex<HashMap<RoomSid, Slot>>,
+    /// Join ids that became participants since the last report.
+    confirmed: Mutex<Vec<String>>,
+    metrics: RoomMetrics,
 }
 
 impl Rooms {
-    /// Lets somebody in: reserves a seat, opens or finds the room, logs the joining.
-    ///
-    /// # Errors
-    /// See [`JoinRefusal`]; nothing is left behind.
-    pub async fn join(&self, _request: JoinRequest) -> Result<Joined, JoinRefusal> {
-        let _ = &self.inner;
-        Err(JoinRefusal::Unavailable { retry_after_ms: super::limits::RETRY_AFTER_MS })
+    /// No rooms yet. `bridge` is this bridge's name in the cluster.
+    #[must_use]
+    pub fn new(bridge: String, config: RoomConfig, allocator: Channel, media: Media, registry: &mut Registry) -> Self {
+        let inner = Inner {
+            bridge,
+            config,
+            allocator: AllocatorClient::new(allocator),
+            media,
+            slots: Mutex::default(),
+            confirmed: Mutex::default(),
+            metrics: RoomMetrics::register(registry),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// This bridge's name.
+    #[must_use]
+    pub fn bridge(&self) -> &str {
+        &self.inner.bridge
     }
 
     /// The room of that name, if it is open on this bridge.
     #[must_use]
-    pub fn get(&self, _name: &str) -> Option<RoomHandle> {
-        None
+    pub fn get(&self, name: &str) -> Option<RoomHandle> {
+        let handle = |slot: &Slot| slot.get().filter(|room| room.name().as_str() == name).cloned();
+        self.slots().values().filter_map(handle).find(|room| room.state().ended().is_none())
+    }
+
+    /// All rooms that are open on this bridge.
+    #[must_use]
+    pub fn all(&self) -> Vec<RoomHandle> {
+        self.slots().values().filter_map(|slot| slot.get().cloned()).collect()
+    }
+
+    /// The room of that name, wherever in the cluster it is open; `None` when it is not.
+    ///
+    /// # Errors
+    /// The allocator is away.
+    pub async fn find(&self, name: &str) -> Result<Option<RoomHandle>, Refusal> {
+        if let Some(room) = self.get(name) {
+            return Ok(Some(room));
+        }
+        match self.list_open(vec![name.to_owned()]).await?.pop() {
+            None => Ok(None),
+            Some(info) => match self.open(&info, "").await {
+                Ok(room) => Ok(Some(room)),
+                Err(Refusal::Ended) => Ok(None),
+                Err(refusal) => Err(refusal),
+            },
+        }
+    }
+
+    /// The open rooms of the cluster as the protocol shows them, in the order of their names; those of `names`, or all.
+    ///
+    /// # Errors
+    /// The allocator is away.
+    pub async fn list(&self, names: Vec<String>) -> Result<Vec<livekit_protocol::Room>, Refusal> {
+        let mut rooms = Vec::new();
+        for info in self.list_open(names).await? {
+            // What is not open here has its participants elsewhere; the allocator knows how many.
+            let here = self.get(&info.name).filter(|room| room.state().room().sid.as_str() == info.sid);
+            let info = here.map_or_else(
+                || livekit_protocol::Room { num_participants: info.seats, ..State::new(facts(&info)).info() },
+                |room| room.state().info(),
+            );
+            rooms.push(info);
+        }
+        Ok(rooms)
+    }
+
+    async fn list_open(&self, names: Vec<String>) -> Result<Vec<RoomInfo>, Refusal> {
+        let mut rooms: Vec<RoomInfo> = Vec::new();
+        loop {
+            let after = rooms.last().map(|room| room.name.clone()).unwrap_or_default();
+            let request = ListRoomsRequest { names: names.clone(), after, limit: PAGE };
+            let page = self.allocator().list_rooms(request).await.map_err(|_| Refusal::unavailable())?.into_inner();
+            let more = page.more && !page.rooms.is_empty();
+            rooms.extend(page.rooms);
+            if !more {
+                return Ok(rooms);
+            }
+        }
+    }
+
+    /// Opens a room, or finds the open one; `must_be_new` refuses that with `None`.
+    ///
+    /// # Errors
+    /// The allocator is away or takes no more rooms; the metadata is too long.
+    pub async fn create(
+        &self,
+        name: &str,
+        config: Option<&RoomConfiguration>,
+        must_be_new: bool,
+    ) -> Result<Option<RoomHandle>, Refusal> {
+        let metadata = config.map_or("", |config| config.metadata.as_str());
+        if metadata.len() > super::limits::METADATA {
+            return Err(Refusal::too_large("the room's metadata (bytes)", super::limits::METADATA));
+        }
+        let request = OpenRoomRequest { name: name.to_owned(), settings: Some(self.settings(config)), must_be_new };
+        let opened = match self.allocator().open_room(request).await {
+            Ok(opened) => opened.into_inner(),
+            Err(status) if status.code() == tonic::Code::AlreadyExists => return Ok(None),
+            Err(status) if status.code() == tonic::Code::InvalidArgument => {
+                return Err(Refusal::Invalid { what: "the room's name is empty or too long; use at most 256 bytes" });
+            }
+            Err(_) => return Err(Refusal::unavailable()),
+        };
+        let info = opened.room.ok_or_else(Refusal::unavailable)?;
+        let room = self.open(&info, if opened.opened { metadata } else { "" }).await?;
+        Ok(Some(room))
+    }
+
+    /// Everybody here is told that this server stops, and leaves; then all rooms are closed here.
+    pub async fn shutdown(&self) {
+        futures_util::future::join_all(self.all().iter().map(RoomHandle::shutdown)).await;
+    }
+
+    /// The settings with which a token's bearer may open its room; `None` where joining does not open rooms.
+    pub(super) fn settings_for(&self, claims: &Claims) -> Option<RoomSettings> {
+        let allowed = self.inner.config.auto_create || claims.grants.room_create;
+        allowed.then(|| self.settings(claims.room_config.as_ref()))
+    }
+
+    fn settings(&self, config: Option<&RoomConfiguration>) -> RoomSettings {
+        let own = &self.inner.config;
+        let seconds = |wanted: u32, default: Duration| match wanted {
+            0 => u64::try_from(default.as_millis()).unwrap_or(u64::MAX),
+            wanted => u64::from(wanted) * 1000,
+        };
+        let wanted = config.cloned().unwrap_or_default();
+        RoomSettings {
+            max_participants: if wanted.max_participants == 0 { own.max_participants } else { wanted.max_participants },
+            empty_timeout_ms: seconds(wanted.empty_timeout, own.empty_timeout),
+            departure_timeout_ms: seconds(wanted.departure_timeout, own.departure_timeout),
+            site_pin: String::new(),
+        }
+    }
+
+    /// The room of this opening, opened here once however many ask at the same time.
+    pub(super) async fn open(&self, info: &RoomInfo, metadata: &str) -> Result<RoomHandle, Refusal> {
+        let slot = Arc::clone(self.slots().entry(info.sid.as_str().into()).or_default());
+        let room = slot.get_or_try_init(|| self.start(info)).await.cloned();
+        match room {
+            Ok(room) => {
+                if !metadata.is_empty() {
+                    room.submit(Actor::Admin, Command::DescribeRoom { metadata: metadata.to_owned() }).await?;
+                }
+                Ok(room)
+            }
+            Err(refusal) => {
+                self.slots().remove(info.sid.as_str());
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Reads a room's log up to its head and starts its task.
+    async fn start(&self, info: &RoomInfo) -> Result<RoomHandle, Refusal> {
+        let name = RoomName::from(info.name.as_str());
+        let log = RoomLog::new(self.allocator(), name.clone(), info.sid.as_str().into());
+        let tail = match log.tail(0).await {
+            Ok(tail) => tail,
+            Err(LogError::Ended) => return Err(Refusal::Ended),
+            Err(_) => return Err(Refusal::unavailable()),
+        };
+        let (media, events) = self.inner.media.open_room();
+        let (requests, queue) = mpsc::unbounded_channel();
+        let state = Arc::new(State::new(facts(info)));
+        let shared = Arc::new(Shared {
+            name,
+            media,
+            state: ArcSwap::new(Arc::clone(&state)),
+            sessions: ArcSwap::default(),
+            tracks: RwLock::default(),
+            requests,
+            metrics: self.inner.metrics.clone(),
+        });
+        let mut actor = RoomActor {
+            shared: Arc::clone(&shared),
+            log,
+            bridge: self.inner.bridge.clone(),
+            state,
+            tail: Some(tail),
+            joining: HashMap::new(),
+            retry: VecDeque::new(),
+            speakers: Speakers::default(),
+            qualities: BTreeMap::new(),
+            told: (0, 0),
+            metrics: self.inner.metrics.clone(),
+        };
+        match tokio::time::timeout(OPEN_TIMEOUT, read_to_head(&mut actor)).await {
+            Err(_) | Ok(false) => return Err(Refusal::unavailable()),
+            Ok(true) if actor.state.ended().is_some() => return Err(Refusal::Ended),
+            Ok(true) => {}
+        }
+        let (rooms, sid) = (self.clone(), RoomSid::from(info.sid.as_str()));
+        self.inner.metrics.rooms.inc();
+        tokio::spawn(async move {
+            actor.run(queue, events).await;
+            rooms.slots().remove(&sid);
+            rooms.inner.metrics.rooms.dec();
+        });
+        Ok(RoomHandle { shared })
+    }
+
+    pub(super) fn allocator(&self) -> AllocatorClient<Channel> {
+        self.inner.allocator.clone()
+    }
+
+    pub(super) fn metrics(&self) -> &RoomMetrics {
+        &self.inner.metrics
+    }
+
+    /// A reserved seat has become a participant.
+    pub(super) fn confirmed(&self, join_id: &str) {
+        self.inner.confirmed.lock().unwrap_or_else(PoisonError::into_inner).push(join_id.to_owned());
+    }
+
+    pub(super) fn take_confirmed(&self) -> Vec<String> {
+        std::mem::take(&mut *self.inner.confirmed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Participants that sit here, and rooms that have any; the gauges show the same.
+    pub(super) fn count(&self) -> (u32, u32) {
+        let mut by_presence =
+            [(Presence::Joining, "joining", 0), (Presence::Joined, "joined", 0), (Presence::Active, "active", 0)];
+        let mut rooms = 0;
+        for room in self.all() {
+            let state = room.state();
+            let here: Vec<_> = state.participants().filter(|who| who.bridge == self.inner.bridge).collect();
+            rooms += u32::from(!here.is_empty());
+            for (presence, _, count) in &mut by_presence {
+                *count += here.iter().filter(|who| who.presence == *presence).count();
+            }
+        }
+        let mut participants = 0;
+        for (_, state, count) in by_presence {
+            participants += count;
+            let gauge = self.inner.metrics.participants.get_or_create(&PresenceLabel { state });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        (u32::try_from(participants).unwrap_or(u32::MAX), rooms)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<RoomSid, Slot>> {
+        self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Applies what the log holds already; false when the log cannot be read.
+async fn read_to_head(actor: &mut RoomActor) -> bool {
+    let mut head = None;
+    while head.is_none_or(|head| actor.state.sequence() < head) {
+        let Some(tail) = &mut actor.tail else { return false };
+        let Some(Ok(frame)) = tail.next().await else { return false };
+        if let Some(Frame::Opened(info)) = &frame.frame {
+            head = Some(info.head);
+        }
+        actor.take_frame(Some(frame)).await;
+        if actor.state.ended() == Some(DisconnectReason::RoomClosed) {
+            return true;
+        }
+    }
+    true
+}
+
+fn facts(info: &RoomInfo) -> RoomFacts {
+    let settings = info.settings.clone().unwrap_or_default();
+    RoomFacts {
+        sid: info.sid.as_str().into(),
+        name: info.name.as_str().into(),
+        created_ms: i64::try_from(info.created_ms).unwrap_or(i64::MAX),
+        empty_timeout_ms: settings.empty_timeout_ms,
+        departure_timeout_ms: settings.departure_timeout_ms,
+        max_participants: settings.max_participants,
     }
 }

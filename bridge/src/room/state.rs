@@ -195,6 +195,14 @@ impl State {
         }
     }
 
+    /// Ends the room: nobody is in it any more.
+    pub(super) fn end(&mut self, reason: DisconnectReason) {
+        self.ended = Some(reason);
+        self.participants.clear();
+        self.identities.clear();
+        self.owners.clear();
+    }
+
     /// The number of the last applied entry; 0 before the first.
     #[must_use]
     pub fn sequence(&self) -> u64 {

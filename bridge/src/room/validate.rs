@@ -157,7 +157,10 @@ fn publish(
     if !publisher.may_publish(source_of(track)?) {
         return Err(Refusal::NotAllowed { what: "publish this track" });
     }
-    one(Event::TrackPublished(TrackPublished { participant_sid: participant.to_string(), info: entry::bytes_of(track) }))
+    one(Event::TrackPublished(TrackPublished {
+        participant_sid: participant.to_string(),
+        info: entry::bytes_of(track),
+    }))
 }
 
 fn mute(state: &State, track: &TrackSid, muted: bool, actor: &Actor) -> Result<Vec<Event>, Refusal> {

@@ -1,0 +1,85 @@
+//! The bridge's configuration: the sections `[keys]`, `[room]`, `[site]` and `[brand]` (and `[media]`, see `media`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ratssaal_process::units;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// Everything a bridge is told.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// API key → secret of at least 32 bytes. The first in alphabetical order signs what this server issues itself.
+    pub keys: BTreeMap<String, SecretString>,
+    /// Defaults for rooms.
+    pub room: RoomConfig,
+    /// Where this bridge stands.
+    pub site: SiteConfig,
+    /// Whose server this is.
+    pub brand: BrandConfig,
+    /// Origin under which browsers reach this server (`https://konferenz.example.de`), if a proxy in front makes it another
+    /// than the one in the request.
+    pub public_url: Option<String>,
+}
+
+/// Defaults for rooms.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoomConfig {
+    /// How long a room that nobody has entered stays open.
+    #[serde(deserialize_with = "units::duration")]
+    pub empty_timeout: Duration,
+    /// How long a room stays open after the last participant has left, so that a reload of the page finds it again.
+    #[serde(deserialize_with = "units::duration")]
+    pub departure_timeout: Duration,
+    /// Participants per room; 0 is no limit.
+    pub max_participants: u32,
+    /// Participants on this server, all rooms together.
+    pub seats: u32,
+    /// Whether joining opens a room that is not open; otherwise only the server API and moderators do.
+    pub auto_create: bool,
+}
+
+impl Default for RoomConfig {
+    fn default() -> Self {
+        Self {
+            empty_timeout: Duration::from_secs(300),
+            departure_timeout: Duration::from_secs(20),
+            max_participants: 0,
+            seats: 1000,
+            auto_create: true,
+        }
+    }
+}
+
+/// Where this bridge stands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SiteConfig {
+    /// Name of the site; empty in a cluster without sites.
+    pub name: String,
+}
+
+/// Whose server this is, for the web client.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrandConfig {
+    /// Shown in the page's title and header.
+    pub name: String,
+    /// Address of the imprint (Impressum).
+    pub imprint: Option<String>,
+    /// Address of the privacy notice (Datenschutz).
+    pub privacy: Option<String>,
+    /// Address of the accessibility statement (Barrierefreiheit).
+    pub accessibility: Option<String>,
+    /// Accent colour, `#rrggbb`.
+    pub accent: Option<String>,
+}
+
+impl Default for BrandConfig {
+    fn default() -> Self {
+        Self { name: "Ratssaal".to_owned(), imprint: None, privacy: None, accessibility: None, accent: None }
+    }
+}

@@ -1,0 +1,224 @@
+//! The task of one room: takes requests, the log's tail, media events and the clock, one at a time.
+//!
+//! It alone changes the room's state, and only by entries in the log's order (`local`); how commands become entries is in
+//! `commit`.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use livekit_protocol::{ConnectionQualityInfo, DisconnectReason};
+use ratssaal_proto::allocator::v1::{TailFrame, tail_frame::Frame};
+use ratssaal_proto::room::v1::Snapshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_stream::StreamExt as _;
+use tonic::Streaming;
+use tracing::{debug, warn};
+
+use super::apply;
+use super::command::{Actor, Command, Refusal};
+use super::entry::Logged;
+use super::handle::{Request, Shared};
+use super::ids::ParticipantSid;
+use super::inbox::Inbox;
+use super::log::{BATCH, LogError, RoomLog};
+use super::metrics::RoomMetrics;
+use super::session::ToSession;
+use super::speakers::Speakers;
+use super::state::State;
+use crate::media::control::{Event, TrackId};
+
+/// How often slow sessions, retries, qualities and the room's counts are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A command on its way into the log.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) actor: Actor,
+    pub(super) command: Command,
+    /// Nobody waits for a command that is retried in the background.
+    pub(super) reply: Option<oneshot::Sender<Result<(), Refusal>>>,
+}
+
+impl Pending {
+    pub(super) fn of_bridge(command: Command) -> Self {
+        Self { actor: Actor::Bridge, command, reply: None }
+    }
+
+    pub(super) fn answer(self, answer: Result<(), Refusal>) {
+        // Whoever asked may have gone meanwhile.
+        let _ = self.reply.map(|reply| reply.send(answer));
+    }
+}
+
+pub(super) struct RoomActor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: RoomLog,
+    /// This bridge's name.
+    pub(super) bridge: String,
+    pub(super) state: Arc<State>,
+    /// `None` while the allocator is away.
+    pub(super) tail: Option<Streaming<TailFrame>>,
+    /// Inboxes of those whose joining is on its way into the log.
+    pub(super) joining: HashMap<ParticipantSid, Inbox>,
+    /// What only concerns presence and waits for the log to come back.
+    pub(super) retry: VecDeque<Pending>,
+    pub(super) speakers: Speakers,
+    pub(super) qualities: BTreeMap<ParticipantSid, ConnectionQualityInfo>,
+    /// Participants and publishers as last told.
+    pub(super) told: (u32, u32),
+    pub(super) metrics: RoomMetrics,
+}
+
+impl RoomActor {
+    /// Runs until the room has ended or this bridge leaves it.
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::UnboundedReceiver<Request>,
+        mut media: mpsc::Receiver<Event>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.state.ended().is_none() {
+            tokio::select! {
+                _ = requests.recv_many(&mut batch, BATCH) => {
+                    self.metrics.queued.dec_by(i64::try_from(batch.len()).unwrap_or(i64::MAX));
+                    if let Some(stopped) = self.take(&mut batch).await {
+                        let _ = stopped.send(());
+                        break;
+                    }
+                }
+                frame = next_frame(&mut self.tail) => self.take_frame(frame).await,
+                Some(event) = media.recv() => self.take_media(event),
+                _ = tick.tick() => self.take_tick().await,
+            }
+        }
+        self.close();
+        requests.close();
+        while let Some(request) = requests.recv().await {
+            self.metrics.queued.dec();
+            match request {
+                Request::Submit { reply, .. } | Request::Join { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+                Request::Shutdown { reply } => drop(reply.send(())),
+                Request::Bound(_) | Request::Quality(_) => {}
+            }
+        }
+    }
+
+    /// Handles requests in their order, neighbouring commands as one batch. Answers with the reply of a shutdown.
+    async fn take(&mut self, requests: &mut Vec<Request>) -> Option<oneshot::Sender<()>> {
+        let mut commands = VecDeque::new();
+        for request in requests.drain(..) {
+            match request {
+                Request::Submit { actor, command, reply } => {
+                    commands.push_back(Pending { actor, command, reply: Some(reply) });
+                }
+                Request::Join { newcomer, inbox, reply } => {
+                    self.joining.insert(newcomer.sid.clone(), inbox);
+                    let (actor, command) = (Actor::Bridge, Command::Join(newcomer));
+                    commands.push_back(Pending { actor, command, reply: Some(reply) });
+                }
+                Request::Quality(info) => {
+                    self.qualities.insert(info.participant_sid.as_str().into(), info);
+                }
+                Request::Bound(track) => {
+                    self.commit(std::mem::take(&mut commands)).await;
+                    self.bound(&track);
+                }
+                Request::Shutdown { reply } => {
+                    self.commit(std::mem::take(&mut commands)).await;
+                    let reason = DisconnectReason::ServerShutdown;
+                    let here = self.state.participants().filter(|participant| participant.bridge == self.bridge);
+                    let leave = |participant| Pending::of_bridge(Command::Leave { participant, reason });
+                    let leaves = here.map(|participant| leave(participant.sid.clone())).collect();
+                    self.commit(leaves).await;
+                    return Some(reply);
+                }
+            }
+        }
+        self.commit(commands).await;
+        None
+    }
+
+    /// Takes the next piece of the log's tail.
+    pub(super) async fn take_frame(&mut self, frame: Option<TailFrame>) {
+        let Some(frame) = frame.and_then(|frame| frame.frame) else {
+            self.tail = None;
+            self.reopen_tail().await;
+            return;
+        };
+        match frame {
+            Frame::Opened(_) => {}
+            Frame::Entries(entries) => {
+                let entries = entries.entries.into_iter().map(|entry| Logged::decode(entry.sequence, entry.entry));
+                self.apply_all(entries.collect());
+            }
+            Frame::Snapshot(snapshot) => self.take_snapshot(snapshot.sequence, snapshot.state),
+            Frame::Closed(_) => self.end(DisconnectReason::RoomClosed),
+        }
+    }
+
+    fn take_snapshot(&mut self, sequence: u64, state: bytes::Bytes) {
+        use prost::Message as _;
+        if sequence <= self.state.sequence() {
+            return;
+        }
+        match Snapshot::decode(state) {
+            Ok(snapshot) => {
+                let mut after = State::clone(&self.state);
+                apply::restore(&mut after, sequence, &snapshot);
+                self.jump_to(after);
+            }
+            Err(error) => {
+                warn!(room = %self.shared.name, %error, "a room's snapshot cannot be read; its participants rejoin");
+                self.end(DisconnectReason::StateMismatch);
+            }
+        }
+    }
+
+    /// Reads the tail again from where we are. Tried again each second while the allocator is away.
+    pub(super) async fn reopen_tail(&mut self) {
+        match self.log.tail(self.state.sequence()).await {
+            Ok(tail) => self.tail = Some(tail),
+            Err(LogError::Ended) => self.end(DisconnectReason::RoomClosed),
+            Err(error) => debug!(room = %self.shared.name, %error, "the room's log cannot be read"),
+        }
+    }
+
+    fn take_media(&mut self, event: Event) {
+        let Event::Speakers { speakers, .. } = event else { return };
+        let changes = {
+            let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
+            let publisher = |media: TrackId| tracks.values().find(|track| track.media == media);
+            let speaking = |(media, level)| Some((publisher(media)?.publisher.clone(), level));
+            self.speakers.update(speakers.into_iter().filter_map(speaking))
+        };
+        if !changes.is_empty() {
+            self.tell_all(&ToSession::Speakers(changes.into()));
+        }
+    }
+
+    async fn take_tick(&mut self) {
+        if self.tail.is_none() {
+            self.reopen_tail().await;
+        }
+        let mut commands = std::mem::take(&mut self.retry);
+        commands.extend(self.broken_sessions().into_iter().map(|participant| {
+            let reason = DisconnectReason::SignalClose;
+            Pending::of_bridge(Command::Leave { participant, reason })
+        }));
+        self.commit(commands).await;
+        self.tell_qualities();
+        self.tell_counts();
+    }
+}
+
+/// The tail's next frame; `None` when it has ended or broken. Never resolves without a tail: the clock reopens it.
+async fn next_frame(tail: &mut Option<Streaming<TailFrame>>) -> Option<TailFrame> {
+    match tail {
+        Some(tail) => tail.next().await.and_then(Result::ok),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,200 @@
+//! How commands become entries: validated one after the other on a scratch state, appended in one call, applied; again
+//! from the start when somebody else appended first.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio_stream::StreamExt as _;
+use tracing::{debug, warn};
+
+use super::actor::{Pending, RoomActor};
+use super::apply::{self, apply};
+use super::command::{Command, Refusal};
+use super::entry::{self, Event, Logged};
+use super::log::{BATCH, Batch, LogError};
+use super::state::State;
+use super::validate::validate;
+
+/// Attempts before a command is refused as unavailable: the room's other bridges append that fast only when something is
+/// wrong.
+const ATTEMPTS: usize = 16;
+/// How long to wait for the tail to deliver what somebody else appended.
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// The largest snapshot the allocator takes, bytes.
+const MAX_SNAPSHOT: usize = 1024 * 1024;
+
+/// Commands that passed validation, with their entries.
+struct Accepted {
+    commands: VecDeque<Pending>,
+    entries: Vec<Logged>,
+    batch: Batch,
+    ends: bool,
+}
+
+impl RoomActor {
+    /// Carries commands out, in their order, and answers each.
+    pub(super) async fn commit(&mut self, mut commands: VecDeque<Pending>) {
+        let mut attempts = 0;
+        while !commands.is_empty() {
+            let accepted = self.accept(&mut commands);
+            if accepted.entries.is_empty() {
+                self.answer(accepted.commands, &Ok(()));
+                continue;
+            }
+            let started = std::time::Instant::now();
+            let outcome = self.append(&accepted).await;
+            self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
+            let back = match outcome {
+                Ok(snapshot_wanted) => {
+                    attempts = 0;
+                    self.apply_all(accepted.entries);
+                    self.answer(accepted.commands, &Ok(()));
+                    if snapshot_wanted {
+                        self.store_snapshot().await;
+                    }
+                    continue;
+                }
+                Err(LogError::Conflict { head }) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    self.metrics.conflicts.inc();
+                    self.catch_up(head).await;
+                    accepted.commands
+                }
+                Err(LogError::Lapsed) => self.give_up(accepted.commands, |c| matches!(c, Command::Join(_))),
+                Err(LogError::Ended) => {
+                    self.end(livekit_protocol::DisconnectReason::RoomClosed);
+                    self.answer(accepted.commands, &Err(Refusal::Ended));
+                    VecDeque::new()
+                }
+                Err(error) => {
+                    debug!(room = %self.shared.name, %error, "a room's log does not take entries");
+                    self.give_up(accepted.commands, |_| true);
+                    self.give_up(std::mem::take(&mut commands), |_| true);
+                    return;
+                }
+            };
+            for command in back.into_iter().rev() {
+                commands.push_front(command);
+            }
+        }
+    }
+
+    /// Takes as many commands as fit one append, answering those that are refused. The end of the room goes alone.
+    fn accept(&mut self, commands: &mut VecDeque<Pending>) -> Accepted {
+        let mut accepted =
+            Accepted { commands: VecDeque::new(), entries: Vec::new(), batch: Batch::default(), ends: false };
+        let mut scratch = State::clone(&self.state);
+        let now_ms = now_ms();
+        while let Some(pending) = commands.pop_front() {
+            let ends = matches!(pending.command, Command::End { .. });
+            let events = match validate(&scratch, &pending.command, &pending.actor, now_ms) {
+                Ok(events) => events,
+                Err(refusal) => {
+                    self.answer([pending].into(), &Err(refusal));
+                    continue;
+                }
+            };
+            let full = accepted.entries.len() + events.len() > BATCH && !accepted.entries.is_empty();
+            if full || (ends && !accepted.entries.is_empty()) {
+                commands.push_front(pending);
+                break;
+            }
+            for event in events {
+                count_seats(&scratch, &event, &mut accepted.batch);
+                let bytes = entry::encode(&event);
+                let logged = Logged { sequence: scratch.sequence() + 1, event: Some(event), bytes };
+                apply(&mut scratch, &logged);
+                accepted.batch.entries.push(logged.bytes.clone());
+                accepted.entries.push(logged);
+            }
+            accepted.commands.push_back(pending);
+            if ends {
+                accepted.ends = true;
+                break;
+            }
+        }
+        accepted
+    }
+
+    /// Appends; answers whether a snapshot is welcome.
+    async fn append(&self, accepted: &Accepted) -> Result<bool, LogError> {
+        let expected = self.state.sequence();
+        if let (true, [last]) = (accepted.ends, accepted.batch.entries.as_slice()) {
+            self.log.end(expected, last.clone()).await?;
+            return Ok(false);
+        }
+        Ok(self.log.append(expected, &accepted.batch).await?.snapshot_wanted)
+    }
+
+    /// Reads the tail until entry `head` has been applied.
+    async fn catch_up(&mut self, head: u64) {
+        let read_on = async {
+            while self.state.sequence() < head && self.state.ended().is_none() {
+                let Some(tail) = &mut self.tail else { return };
+                let frame = tail.next().await.and_then(Result::ok);
+                self.take_frame(frame).await;
+            }
+        };
+        if tokio::time::timeout(CATCH_UP, read_on).await.is_err() {
+            // What was appended before does not come: ask anew from where we are.
+            self.tail = None;
+            self.reopen_tail().await;
+        }
+    }
+
+    /// Refuses the commands for which `refuse` holds as unavailable and answers with the others. What concerns presence is
+    /// kept for later: it is true whether or not the log can take it now.
+    fn give_up(&mut self, commands: VecDeque<Pending>, refuse: impl Fn(&Command) -> bool) -> VecDeque<Pending> {
+        let (refused, others): (VecDeque<_>, VecDeque<_>) = commands.into_iter().partition(|c| refuse(&c.command));
+        for pending in &refused {
+            if matches!(pending.command, Command::Leave { .. } | Command::Progress { .. }) {
+                self.retry.push_back(Pending {
+                    reply: None,
+                    actor: pending.actor.clone(),
+                    command: pending.command.clone(),
+                });
+            }
+        }
+        self.answer(refused, &Err(Refusal::unavailable()));
+        others
+    }
+
+    fn answer(&mut self, commands: VecDeque<Pending>, answer: &Result<(), Refusal>) {
+        for pending in commands {
+            if let (Command::Join(newcomer), Err(_)) = (&pending.command, answer) {
+                self.joining.remove(&newcomer.sid);
+            }
+            pending.answer(answer.clone());
+        }
+    }
+
+    async fn store_snapshot(&self) {
+        let bytes = entry::bytes_of(&apply::snapshot(&self.state));
+        let (room, size) = (&self.shared.name, bytes.len());
+        if size > MAX_SNAPSHOT {
+            warn!(%room, size, "a room's state is too large for a snapshot: use less metadata per participant");
+            return;
+        }
+        if let Err(error) = self.log.snapshot(self.state.sequence(), bytes).await {
+            debug!(%room, %error, "a room's snapshot was not stored; the next append asks again");
+        }
+    }
+}
+
+/// Seats that become lasting, or go back, with an event.
+fn count_seats(before: &State, event: &Event, batch: &mut Batch) {
+    match event {
+        Event::Joined(joined) => batch.confirm.push(joined.join_id.clone()),
+        Event::Left(left) => {
+            let gone = before.participant(&left.sid.as_str().into());
+            batch.release.extend(gone.map(|participant| participant.join_id.clone()));
+        }
+        _ => {}
+    }
+}
+
+/// Unix milliseconds.
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

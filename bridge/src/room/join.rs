@@ -1,0 +1,215 @@
+//! The way into a room: a seat from the allocator, the room opened or found here, the joining logged.
+
+use std::collections::BTreeMap;
+
+use livekit_protocol::{ClientInfo, ParticipantInfo};
+use ratssaal_proto::allocator::v1::refusal::Code;
+use ratssaal_proto::allocator::v1::{PlaceRequest, PlaceResponse, Refusal as AllocatorRefusal, ReleaseRequest};
+use tokio::sync::mpsc;
+use tracing::Instrument as _;
+
+use super::command::{Newcomer, Refusal};
+use super::handle::RoomHandle;
+use super::ids::ParticipantSid;
+use super::inbox::Inbox;
+use super::limits;
+use super::metrics::JoinLabel;
+use super::registry::Rooms;
+use super::session::ToSession;
+use crate::token::Claims;
+
+/// Attempts when the room ends just while somebody joins.
+const ATTEMPTS: usize = 3;
+
+/// Somebody wants to come in; the token has been verified.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// From the token.
+    pub claims: Claims,
+    /// What the client says of itself.
+    pub client: ClientInfo,
+    /// Random id of this attempt; the same again when it is retried.
+    pub join_id: String,
+}
+
+/// Somebody is in.
+#[derive(Debug)]
+pub struct Joined {
+    /// The room.
+    pub room: RoomHandle,
+    /// The newcomer's stay.
+    pub sid: ParticipantSid,
+    /// The newcomer as others see it.
+    pub me: ParticipantInfo,
+    /// Everybody else the newcomer may see.
+    pub others: Vec<ParticipantInfo>,
+    /// The room as the protocol shows it.
+    pub info: livekit_protocol::Room,
+    /// What the room tells this participant from now on, starting with the tracks that are there already. Keep it until
+    /// [`RoomHandle::leave`] has resolved: a dropped inbox counts as a broken session.
+    pub inbox: mpsc::Receiver<ToSession>,
+}
+
+/// Why somebody cannot come in.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum JoinRefusal {
+    /// The token does not say which room, or not that its bearer may join it.
+    #[error("the token does not let its bearer join a room; it needs `roomJoin` and `room`")]
+    NoGrant,
+    /// No free seat, here or in the room.
+    #[error("{message}")]
+    Full {
+        /// What to do.
+        message: String,
+    },
+    /// The room is not open and rooms are not opened by joining.
+    #[error("there is no room of this name; it has to be created first")]
+    UnknownRoom,
+    /// The participant's seat is on another bridge.
+    #[error("the seat is on another bridge ({address})")]
+    Elsewhere {
+        /// Its gRPC address.
+        address: String,
+    },
+    /// Not now.
+    #[error("joining is not possible right now ({message}); try again in {retry_after_ms} ms")]
+    Unavailable {
+        /// What is wrong.
+        message: String,
+        /// Milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The room refuses.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl JoinRefusal {
+    /// The metric's label.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::NoGrant => "no_grant",
+            Self::Full { .. } => "full",
+            Self::UnknownRoom => "unknown_room",
+            Self::Elsewhere { .. } => "elsewhere",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+impl From<tonic::Status> for JoinRefusal {
+    fn from(status: tonic::Status) -> Self {
+        let message = status.message().to_owned();
+        let refusal = AllocatorRefusal::from_status(&status);
+        match refusal.as_ref().map(AllocatorRefusal::code) {
+            Some(Code::Full | Code::Quota) => Self::Full { message },
+            Some(Code::UnknownRoom) => Self::UnknownRoom,
+            Some(Code::Invalid) => Self::Refused(Refusal::Invalid {
+                what: "the allocator does not take this room name or identity; use shorter ones",
+            }),
+            _ => {
+                let after = refusal.map_or(0, |refusal| u64::from(refusal.retry_after_ms));
+                Self::Unavailable { message, retry_after_ms: after.max(limits::RETRY_AFTER_MS) }
+            }
+        }
+    }
+}
+
+impl Rooms {
+    /// Lets somebody in: reserves a seat, opens or finds the room, logs the joining.
+    ///
+    /// # Errors
+    /// See [`JoinRefusal`]; nothing is left behind.
+    pub async fn join(&self, request: JoinRequest) -> Result<Joined, JoinRefusal> {
+        let span = tracing::info_span!("join", room = %request.claims.grants.room, identity = %request.claims.identity);
+        let joined = self.try_join(request).instrument(span).await;
+        let result = joined.as_ref().map_or_else(JoinRefusal::label, |_| "ok");
+        self.metrics().joins.get_or_create(&JoinLabel { result }).inc();
+        joined
+    }
+
+    async fn try_join(&self, request: JoinRequest) -> Result<Joined, JoinRefusal> {
+        if !request.claims.grants.room_join || request.claims.grants.room.is_empty() {
+            return Err(JoinRefusal::NoGrant);
+        }
+        let mut attempt = 1;
+        loop {
+            match self.join_once(&request).await {
+                // It ended between finding and entering: the name is free again.
+                Err(JoinRefusal::Refused(Refusal::Ended)) if attempt < ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn join_once(&self, request: &JoinRequest) -> Result<Joined, JoinRefusal> {
+        let claims = &request.claims;
+        let sid = ParticipantSid::random();
+        let place = PlaceRequest {
+            room: claims.grants.room.clone(),
+            identity: claims.identity.clone(),
+            join_id: request.join_id.clone(),
+            participant_sid: sid.to_string(),
+            open: self.settings_for(claims),
+            ..PlaceRequest::default()
+        };
+        let placed = self.allocator().place(place).await?.into_inner();
+        let entered = self.enter(request, sid, &placed).await;
+        if entered.is_err() {
+            let room = claims.grants.room.clone();
+            let room_sid = placed.room.map(|room| room.sid).unwrap_or_default();
+            let release = ReleaseRequest { room, room_sid, join_id: request.join_id.clone() };
+            // A seat that cannot be given back lapses by itself.
+            let _ = self.allocator().release(release).await;
+        }
+        entered
+    }
+
+    async fn enter(
+        &self,
+        request: &JoinRequest,
+        sid: ParticipantSid,
+        placed: &PlaceResponse,
+    ) -> Result<Joined, JoinRefusal> {
+        let (Some(seat), Some(info)) = (&placed.seat, &placed.room) else {
+            let message = "the allocator's answer holds no seat".to_owned();
+            return Err(JoinRefusal::Unavailable { message, retry_after_ms: limits::RETRY_AFTER_MS });
+        };
+        if seat.bridge != self.bridge() {
+            return Err(JoinRefusal::Elsewhere { address: seat.bridge_address.clone() });
+        }
+        let metadata = match &request.claims.room_config {
+            Some(config) if placed.opened => config.metadata.as_str(),
+            _ => "",
+        };
+        let room = self.open(info, metadata).await?;
+        let (inbox, receiver) = Inbox::new();
+        room.join(self.newcomer(request, sid.clone()), inbox).await?;
+        self.confirmed(&request.join_id);
+
+        let state = room.state();
+        // Already replaced by a still newer session of the same identity: its inbox says so.
+        let me = state.participant(&sid).ok_or(Refusal::Ended)?.info();
+        let (others, info) = (state.others(&sid), state.info());
+        Ok(Joined { room, sid, me, others, info, inbox: receiver })
+    }
+
+    fn newcomer(&self, request: &JoinRequest, sid: ParticipantSid) -> Newcomer {
+        let claims = &request.claims;
+        Newcomer {
+            sid,
+            identity: claims.identity.as_str().into(),
+            name: claims.name.clone(),
+            metadata: claims.metadata.clone(),
+            attributes: claims.attributes.clone().into_iter().collect::<BTreeMap<_, _>>(),
+            kind: claims.kind as i32,
+            permission: claims.permission(),
+            client_protocol: request.client.client_protocol,
+            capabilities: request.client.capabilities.clone(),
+            token_issued_ms: i64::try_from(claims.issued_at.saturating_mul(1000)).unwrap_or(i64::MAX),
+            bridge: self.bridge().to_owned(),
+            join_id: request.join_id.clone(),
+        }
+    }
+}

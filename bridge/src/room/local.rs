@@ -1,0 +1,230 @@
+//! What entries mean on this bridge: the state is replaced, sessions are told, media follows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::{ConnectionQualityInfo, DisconnectReason};
+use tracing::warn;
+
+use super::actor::{Pending, RoomActor};
+use super::announce::{self, Announcement, Audience};
+use super::apply::apply;
+use super::command::Command;
+use super::entry::{Event, Logged};
+use super::handle::LocalTrack;
+use super::ids::{ParticipantSid, TrackSid};
+use super::inbox::Inbox;
+use super::session::ToSession;
+use super::state::State;
+use crate::media::control;
+
+impl RoomActor {
+    /// Applies entries in the log's order; those applied already are skipped.
+    pub(super) fn apply_all(&mut self, entries: Vec<Logged>) {
+        for entry in entries {
+            if entry.sequence <= self.state.sequence() {
+                continue;
+            }
+            if entry.sequence != self.state.sequence() + 1 {
+                // Never seen from an allocator that keeps its contract; reading anew heals it.
+                warn!(room = %self.shared.name, sequence = entry.sequence, "a gap in the room's log; reading it again");
+                self.tail = None;
+                return;
+            }
+            let before = Arc::clone(&self.state);
+            let mut after = State::clone(&before);
+            apply(&mut after, &entry);
+            self.publish_state(after);
+            if let Some(event) = &entry.event {
+                self.follow(&before, event);
+            }
+        }
+    }
+
+    /// Replaces the state by one that is several entries further.
+    pub(super) fn jump_to(&mut self, after: State) {
+        let before = Arc::clone(&self.state);
+        self.publish_state(after);
+        self.tell(announce::catch_up(&before, &self.state));
+        let gone = before.participants().filter(|participant| self.state.participant(&participant.sid).is_none());
+        for sid in gone.map(|participant| participant.sid.clone()).collect::<Vec<_>>() {
+            self.forget(&sid);
+        }
+    }
+
+    fn publish_state(&mut self, after: State) {
+        self.state = Arc::new(after);
+        self.shared.state.store(Arc::clone(&self.state));
+    }
+
+    fn follow(&mut self, before: &State, event: &Event) {
+        if let Event::Joined(joined) = event {
+            self.admit(&joined.sid.as_str().into(), &joined.bridge);
+        }
+        if let Event::TrackMuted(muted) = event {
+            self.mute_media(&muted.track_sid.as_str().into(), muted.muted);
+        }
+        self.tell(announce::announce(before, event, &self.state));
+        match event {
+            Event::Left(left) => self.forget(&left.sid.as_str().into()),
+            Event::TrackUnpublished(unpublished) => self.unbind(|sid, _| sid.as_str() == unpublished.track_sid),
+            _ => {}
+        }
+    }
+
+    /// Somebody has joined: if here, its session hears from the room from now on.
+    fn admit(&mut self, sid: &ParticipantSid, bridge: &str) {
+        let Some(newcomer) = self.state.participant(sid).cloned() else { return };
+        match self.joining.remove(sid) {
+            Some(inbox) => {
+                self.change_sessions(|sessions| drop(sessions.insert(sid.clone(), inbox)));
+                self.tell(announce::welcome(&self.state, &newcomer));
+                let speaking = self.speakers.current();
+                if !speaking.is_empty() {
+                    self.tell_one(sid, ToSession::Speakers(speaking.into()));
+                }
+            }
+            // The append that brought it failed on its way back and its client was refused: nobody sits there.
+            None if bridge == self.bridge && !self.has_session(sid) => {
+                let reason = DisconnectReason::JoinFailure;
+                self.retry.push_back(Pending::of_bridge(Command::Leave { participant: sid.clone(), reason }));
+            }
+            None => {}
+        }
+    }
+
+    /// Media of a track has arrived here.
+    pub(super) fn bound(&mut self, track: &TrackSid) {
+        let Some((publisher, info)) = self.state.track(track) else { return };
+        let (muted, publisher) = (info.muted, publisher.sid.clone());
+        if muted {
+            self.mute_media(track, true);
+        }
+        for (sid, inbox) in self.shared.sessions.load().iter() {
+            if *sid != publisher && self.state.may_subscribe(sid, track) {
+                inbox.send(ToSession::TrackAvailable(track.clone()));
+            }
+        }
+    }
+
+    fn mute_media(&self, track: &TrackSid, muted: bool) {
+        let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(local) = tracks.get(track) {
+            self.shared.media.send(control::Command::MuteTrack { track: local.media, muted });
+        }
+    }
+
+    fn unbind(&self, gone: impl Fn(&TrackSid, &LocalTrack) -> bool) {
+        let mut tracks = self.shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
+        tracks.retain(|sid, track| !gone(sid, track));
+    }
+
+    /// Somebody has left.
+    fn forget(&mut self, sid: &ParticipantSid) {
+        self.unbind(|_, track| track.publisher == *sid);
+        self.speakers.forget(sid);
+        self.qualities.remove(sid);
+        if self.has_session(sid) {
+            self.change_sessions(|sessions| drop(sessions.remove(sid)));
+        }
+    }
+
+    fn has_session(&self, sid: &ParticipantSid) -> bool {
+        self.shared.sessions.load().contains_key(sid)
+    }
+
+    fn change_sessions(&self, change: impl FnOnce(&mut HashMap<ParticipantSid, Inbox>)) {
+        let mut sessions = HashMap::clone(&self.shared.sessions.load());
+        change(&mut sessions);
+        self.shared.sessions.store(Arc::new(sessions));
+    }
+
+    /// Sessions that lost a message: they are out at once, and their leaving is yet to be logged.
+    pub(super) fn broken_sessions(&self) -> Vec<ParticipantSid> {
+        let sessions = self.shared.sessions.load();
+        let broken: Vec<_> =
+            sessions.iter().filter(|(_, inbox)| inbox.is_broken()).map(|(sid, _)| sid.clone()).collect();
+        if !broken.is_empty() {
+            self.metrics.slow_sessions.inc_by(broken.len() as u64);
+            self.change_sessions(|sessions| sessions.retain(|sid, _| !broken.contains(sid)));
+        }
+        broken
+    }
+
+    fn tell(&self, announcements: Vec<Announcement>) {
+        let sessions = self.shared.sessions.load();
+        for Announcement { to, message } in announcements {
+            if let ToSession::TrackAvailable(track) = &message
+                && !self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner).contains_key(track)
+            {
+                continue;
+            }
+            match to {
+                Audience::Only(sid) => sessions.get(&sid).into_iter().for_each(|inbox| inbox.send(message.clone())),
+                Audience::Except(not) => {
+                    let others = sessions.iter().filter(|(sid, _)| **sid != not);
+                    others.for_each(|(_, inbox)| inbox.send(message.clone()));
+                }
+                Audience::All => sessions.values().for_each(|inbox| inbox.send(message.clone())),
+            }
+        }
+    }
+
+    pub(super) fn tell_all(&self, message: &ToSession) {
+        self.shared.sessions.load().values().for_each(|inbox| inbox.send(message.clone()));
+    }
+
+    fn tell_one(&self, sid: &ParticipantSid, message: ToSession) {
+        if let Some(inbox) = self.shared.sessions.load().get(sid) {
+            inbox.send(message);
+        }
+    }
+
+    /// Tells the qualities reported since the last time; a hidden participant's only to itself.
+    pub(super) fn tell_qualities(&mut self) {
+        let mut visible: Vec<ConnectionQualityInfo> = Vec::new();
+        for (sid, info) in std::mem::take(&mut self.qualities) {
+            match self.state.participant(&sid) {
+                Some(participant) if participant.permission.hidden => {
+                    self.tell_one(&sid, ToSession::Quality([info].into()));
+                }
+                Some(_) => visible.push(info),
+                None => {}
+            }
+        }
+        if !visible.is_empty() {
+            self.tell_all(&ToSession::Quality(visible.into()));
+        }
+    }
+
+    /// Tells how many are there, when that changed.
+    pub(super) fn tell_counts(&mut self) {
+        let info = self.state.info();
+        let counts = (info.num_participants, info.num_publishers);
+        if counts != self.told {
+            self.told = counts;
+            self.tell_all(&ToSession::Room(Arc::new(info)));
+        }
+    }
+
+    /// The room is over although no entry said so here.
+    pub(super) fn end(&mut self, reason: DisconnectReason) {
+        if self.state.ended().is_none() {
+            let mut after = State::clone(&self.state);
+            after.end(reason);
+            self.publish_state(after);
+            self.tell_all(&ToSession::Leave { reason, action: Action::Disconnect });
+        }
+    }
+
+    /// The last thing this task does: all inboxes end. Whoever is still here is told so.
+    pub(super) fn close(&mut self) {
+        if self.state.ended().is_none() {
+            let reason = DisconnectReason::ServerShutdown;
+            self.tell_all(&ToSession::Leave { reason, action: Action::Disconnect });
+        }
+        self.change_sessions(HashMap::clear);
+        self.unbind(|_, _| true);
+    }
+}

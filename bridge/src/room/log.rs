@@ -1,0 +1,99 @@
+//! A room's log at the allocator: compare-and-append, the tail, snapshots, the end.
+
+use bytes::Bytes;
+use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
+use ratssaal_proto::allocator::v1::refusal::Code;
+use ratssaal_proto::allocator::v1::{
+    AppendRequest, AppendResponse, EndRoomRequest, Refusal, SnapshotRequest, TailFrame, TailRequest,
+};
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use super::ids::{RoomName, RoomSid};
+
+/// Entries in one append, at most.
+pub(super) const BATCH: usize = 64;
+
+/// Why the log did not take something.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum LogError {
+    /// Somebody appended first.
+    #[error("the log has moved on to entry {head}")]
+    Conflict { head: u64 },
+    /// The room has ended.
+    #[error("the room has ended")]
+    Ended,
+    /// A seat to confirm has lapsed.
+    #[error("a reserved seat has lapsed")]
+    Lapsed,
+    /// The allocator takes no more, or is away.
+    #[error("the allocator does not take it: {message}")]
+    Unavailable { message: String },
+}
+
+impl From<Status> for LogError {
+    fn from(status: Status) -> Self {
+        let refusal = Refusal::from_status(&status);
+        match refusal.as_ref().map(Refusal::code) {
+            Some(Code::Conflict) => Self::Conflict { head: refusal.map(|refusal| refusal.head).unwrap_or_default() },
+            Some(Code::UnknownRoom) => Self::Ended,
+            Some(Code::Lapsed) => Self::Lapsed,
+            _ => Self::Unavailable { message: status.message().to_owned() },
+        }
+    }
+}
+
+/// Entries to append, with the seats they confirm and release.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(super) struct Batch {
+    pub(super) entries: Vec<Bytes>,
+    pub(super) confirm: Vec<String>,
+    pub(super) release: Vec<String>,
+}
+
+/// One opening of a room, at the allocator.
+#[derive(Clone, Debug)]
+pub(super) struct RoomLog {
+    allocator: AllocatorClient<Channel>,
+    name: RoomName,
+    sid: RoomSid,
+}
+
+impl RoomLog {
+    pub(super) fn new(allocator: AllocatorClient<Channel>, name: RoomName, sid: RoomSid) -> Self {
+        Self { allocator, name, sid }
+    }
+
+    /// Appends if `expected` is still the last entry.
+    pub(super) async fn append(&self, expected: u64, batch: &Batch) -> Result<AppendResponse, LogError> {
+        let request = AppendRequest {
+            room: self.name.to_string(),
+            room_sid: self.sid.to_string(),
+            expected,
+            entries: batch.entries.clone(),
+            confirm: batch.confirm.clone(),
+            release: batch.release.clone(),
+        };
+        Ok(self.allocator.clone().append(request).await?.into_inner())
+    }
+
+    /// Everything after an entry, from now on.
+    pub(super) async fn tail(&self, after: u64) -> Result<Streaming<TailFrame>, LogError> {
+        let (room, room_sid) = (self.name.to_string(), self.sid.to_string());
+        Ok(self.allocator.clone().tail(TailRequest { room, room_sid, after, follow: true }).await?.into_inner())
+    }
+
+    /// Stores the state after an entry.
+    pub(super) async fn snapshot(&self, sequence: u64, state: Bytes) -> Result<(), LogError> {
+        let (room, room_sid) = (self.name.to_string(), self.sid.to_string());
+        self.allocator.clone().snapshot(SnapshotRequest { room, room_sid, sequence, state }).await?;
+        Ok(())
+    }
+
+    /// Appends the last entry if `expected` is still the last one, and frees the name.
+    pub(super) async fn end(&self, expected: u64, entry: Bytes) -> Result<(), LogError> {
+        let (name, sid) = (self.name.to_string(), self.sid.to_string());
+        self.allocator.clone().end_room(EndRoomRequest { name, entry, sid, expected: Some(expected) }).await?;
+        Ok(())
+    }
+}
