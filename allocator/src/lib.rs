@@ -1,1 +1,30 @@
 //! Places participants on bridges and keeps each room's ordered event log.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`placement`], [`load`] | which bridge takes a participant: pure functions |
+//! | [`store`] | the contract of the shared state, and the in-memory store that keeps it for one process |
+//! | [`Service`] | `allocator.v1` over gRPC: checks input, follows logs, reaps what died |
+//! | [`embedded`] | the same service for a bridge in the same process, over an in-memory connection |
+//!
+//! A participant's way in: [`Store::place`](store::Store::place) chooses by [`placement::choose`] and reserves the seat
+//! in the same step; the bridge logs his joining by [`append`](store::Store::append), which makes the seat lasting.
+#![forbid(unsafe_code)]
+
+mod bounds;
+mod clock;
+mod config;
+mod embedded;
+pub mod load;
+mod metrics;
+pub mod placement;
+mod reaper;
+mod refusal;
+mod service;
+pub mod store;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::{Config, ConfigError};
+pub use embedded::embedded;
+pub use refusal::{Quota, Refusal};
+pub use service::Service;

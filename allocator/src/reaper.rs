@@ -1,0 +1,79 @@
+//! What nobody else can do: log that participants left with their bridge, and end rooms nobody is in.
+//!
+//! Any number of allocators may reap at once: an append expects the head the sweep saw, so one of them wins, and the
+//! others find nothing left to do.
+
+use bytes::Bytes;
+use prost::Message;
+use ratssaal_proto::allocator::v1::{AppendRequest, EndRoomRequest, RoomInfo};
+use ratssaal_proto::room::v1::entry::Event;
+use ratssaal_proto::room::v1::{EndReason, Ended, Entry, LeaveReason, Left};
+use tracing::{debug, info, warn};
+
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+use crate::store::{EndIf, Lost, Store, Writer};
+
+/// Version of the entries written here (room.v1 `Entry.version`).
+const ENTRY_VERSION: u32 = 1;
+/// Participants logged as left in one step.
+const BATCH: usize = 64;
+
+/// Deals with everything a sweep finds now. What could not be done (a conflict) is left for the next round.
+pub(crate) async fn reap(store: &impl Store, metrics: &Metrics) {
+    let sweep = match store.sweep().await {
+        Ok(sweep) => sweep,
+        Err(refusal) => return warn!(%refusal, "cannot look for lost bridges and empty rooms"),
+    };
+    match store.bridges().await {
+        Ok(bridges) => metrics.census(&sweep, &bridges),
+        Err(refusal) => warn!(%refusal, "cannot count the bridges"),
+    }
+    for lost in sweep.lost {
+        reap_seats(store, metrics, lost).await;
+    }
+    for room in sweep.due {
+        end_room(store, metrics, room).await;
+    }
+}
+
+async fn reap_seats(store: &impl Store, metrics: &Metrics, lost: Lost) {
+    let Lost { room, seats } = lost;
+    let mut expected = room.head;
+    for batch in seats.chunks(BATCH) {
+        let left = |sid: &str| Event::Left(Left { sid: sid.to_owned(), reason: LeaveReason::BridgeLost.into() });
+        let request = AppendRequest {
+            room: room.name.clone(),
+            room_sid: room.sid.clone(),
+            expected,
+            entries: batch.iter().map(|seat| entry(left(&seat.participant_sid))).collect(),
+            confirm: vec![],
+            release: batch.iter().map(|seat| seat.join_id.clone()).collect(),
+        };
+        match store.append(request, Writer::Reaper).await {
+            Ok(appended) => expected = appended.head,
+            Err(refusal) => return debug!(room = room.name, %refusal, "reaping waits for the next round"),
+        }
+        metrics.reaped(batch.len());
+    }
+    let bridge = seats.first().map_or("", |seat| seat.bridge.as_str());
+    info!(room = room.name, bridge, participants = seats.len(), "participants left with their lost bridge");
+}
+
+async fn end_room(store: &impl Store, metrics: &Metrics, room: RoomInfo) {
+    let RoomInfo { name, sid, .. } = room;
+    let ended = Event::Ended(Ended { reason: EndReason::Empty.into() });
+    let request = EndRoomRequest { name: name.clone(), sid, entry: entry(ended), expected: None };
+    match store.end(request, EndIf::Due).await {
+        Ok(_) => {
+            metrics.room_expired();
+            info!(room = name, "room ended, nobody was in it");
+        }
+        Err(Refusal::Conflict { .. } | Refusal::UnknownRoom(_)) => debug!(room = name, "room is in use again"),
+        Err(refusal) => warn!(room = name, %refusal, "cannot end an empty room"),
+    }
+}
+
+fn entry(event: Event) -> Bytes {
+    Entry { version: ENTRY_VERSION, event: Some(event) }.encode_to_vec().into()
+}

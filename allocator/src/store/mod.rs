@@ -1,0 +1,164 @@
+//! The contract of the state all allocators share: bridges, seats, rooms and their logs.
+//!
+//! Every call is one atomic step: two calls never see each other half done. Time is the store's own (its
+//! [`Clock`](crate::Clock)), and is looked at in every call: what has lapsed by then does not count, whether or not
+//! anybody has swept. Input was checked for size by the service before. The suite in `contract` is run against every
+//! store.
+
+#[cfg(test)]
+mod contract;
+mod memory;
+
+use std::future::Future;
+
+use bytes::Bytes;
+pub use memory::MemoryStore;
+use ratssaal_proto::allocator::v1::{
+    AppendRequest, AppendResponse, BridgeInfo, BridgeReport, DrainOrder, EndRoomRequest, ListRoomsRequest,
+    ListRoomsResponse, LogEntry, LogSnapshot, OpenRoomRequest, OpenRoomResponse, PlaceRequest, PlaceResponse,
+    ReleaseRequest, RoomInfo, Seat, SnapshotRequest,
+};
+use tokio::sync::watch;
+
+use crate::refusal::Refusal;
+
+/// The answer of a store.
+pub type Result<T> = std::result::Result<T, Refusal>;
+
+/// The shared state. See the contract's comments (`allocator.proto`) for what each call does and refuses.
+pub trait Store: Send + Sync + 'static {
+    /// Takes a bridge's report; answers what it is ordered to do.
+    fn report(&self, report: BridgeReport) -> impl Future<Output = Result<Orders>> + Send;
+
+    /// What a bridge is ordered to do now.
+    fn orders(&self, bridge: &str) -> impl Future<Output = Result<Orders>> + Send;
+
+    /// Orders a bridge to drain within some milliseconds (0: as long as needed), or takes that back (`None`).
+    /// Answers whether it is attached.
+    fn drain(&self, bridge: &str, within_ms: Option<u64>) -> impl Future<Output = Result<bool>> + Send;
+
+    /// The bridges that are alive, or expired with participants still counted there; by name.
+    fn bridges(&self) -> impl Future<Output = Result<Vec<BridgeInfo>>> + Send;
+
+    /// Opens a room or finds it.
+    fn open(&self, request: OpenRoomRequest) -> impl Future<Output = Result<OpenRoomResponse>> + Send;
+
+    /// Ends a room with a last entry. With [`EndIf::Due`] only if nobody has been in it for its timeout.
+    fn end(&self, request: EndRoomRequest, condition: EndIf) -> impl Future<Output = Result<RoomInfo>> + Send;
+
+    /// The open rooms.
+    fn rooms(&self, request: ListRoomsRequest) -> impl Future<Output = Result<ListRoomsResponse>> + Send;
+
+    /// Chooses a bridge by [`placement::choose`](crate::placement::choose) and reserves a seat there.
+    fn place(&self, request: PlaceRequest) -> impl Future<Output = Result<PlaceResponse>> + Send;
+
+    /// Gives a seat back; answers whether there was one.
+    fn release(&self, request: ReleaseRequest) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Appends entries if the head is as expected.
+    fn append(&self, request: AppendRequest, writer: Writer) -> impl Future<Output = Result<AppendResponse>> + Send;
+
+    /// A room (of the given sid, or whichever is open if that is empty) and its position as it moves on. A room that
+    /// ended less than [`Config::linger`](crate::Config::linger) ago is still found by its sid.
+    fn follow(&self, name: &str, sid: &str) -> impl Future<Output = Result<Followed>> + Send;
+
+    /// The next part of a room's log after a sequence.
+    fn read(&self, name: &str, sid: &str, after: u64) -> impl Future<Output = Result<Chunk>> + Send;
+
+    /// Keeps a snapshot, if it is newer than the kept one, and drops entries it contains. Answers whether it was kept.
+    fn snapshot(&self, request: SnapshotRequest) -> impl Future<Output = Result<bool>> + Send;
+
+    /// What time has done: participants of lost bridges, rooms whose time is over. Calling it again before that is
+    /// dealt with gives it again.
+    fn sweep(&self) -> impl Future<Output = Result<Sweep>> + Send;
+}
+
+/// What a bridge is ordered to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// To drain, in the time that is left.
+    pub drain: Option<DrainOrder>,
+}
+
+/// When a room may be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndIf {
+    /// In any case.
+    Always,
+    /// If its timeout is over and nobody has come in since; otherwise [`Refusal::Conflict`].
+    Due,
+}
+
+/// Who appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// A bridge, bound to the log's quota.
+    Bridge,
+    /// The allocator's reaper, which must get through.
+    Reaper,
+}
+
+/// How far a room's log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Sequence of the last entry.
+    pub head: u64,
+    /// Nothing more will come.
+    pub ended: bool,
+}
+
+/// A room and its position.
+#[derive(Debug)]
+pub struct Followed {
+    /// The room when the call was made.
+    pub room: RoomInfo,
+    /// Its position; always as new as `room` or newer.
+    pub position: watch::Receiver<Position>,
+}
+
+/// A part of a log: the snapshot, if the reader needs it, and entries after it or after the reader's sequence.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chunk {
+    /// Replaces what the reader has.
+    pub snapshot: Option<LogSnapshot>,
+    /// The next entries, without gap; at most some hundred and a megabyte at a time.
+    pub entries: Vec<LogEntry>,
+}
+
+impl Chunk {
+    /// Sequence the reader has reached with this chunk, if it is not empty.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        let entry = self.entries.last().map(|entry| entry.sequence);
+        entry.or(self.snapshot.as_ref().map(|snapshot| snapshot.sequence))
+    }
+}
+
+/// What a sweep found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sweep {
+    /// Rooms with participants whose bridge is lost.
+    pub lost: Vec<Lost>,
+    /// Rooms whose timeout is over.
+    pub due: Vec<RoomInfo>,
+    /// Open rooms.
+    pub rooms: usize,
+    /// Seats taken or reserved.
+    pub seats: usize,
+}
+
+/// A room's participants whose bridge is lost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lost {
+    /// The room; its `head` is what an append must expect.
+    pub room: RoomInfo,
+    /// Their seats, all confirmed.
+    pub seats: Vec<Seat>,
+}
+
+/// An entry as it is kept.
+#[derive(Clone, Debug)]
+struct Stored {
+    at_ms: u64,
+    entry: Bytes,
+}
