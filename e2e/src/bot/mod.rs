@@ -1,0 +1,162 @@
+//! A participant without a browser: joins over v0 or v1, publishes generated media, subscribes and counts.
+
+mod publish;
+mod session;
+mod state;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Result, anyhow};
+use livekit_protocol::{DataPacket, signal_request};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+pub use self::state::{Heard, View};
+use self::{session::Command, state::Shared};
+use crate::{server::Server, token, wait::until};
+
+/// How a bot joins.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The room's name.
+    pub room: String,
+    /// Its identity.
+    pub identity: String,
+    /// Its number in the stamps of what it publishes.
+    pub number: u32,
+    /// One PeerConnection (`/rtc/v1`) instead of two (`/rtc`).
+    pub v1: bool,
+    /// Whether it publishes a simulcast camera and a microphone.
+    pub publish: bool,
+    /// Whether it gets every track unasked.
+    pub auto_subscribe: bool,
+}
+
+impl Options {
+    /// Bot `number` of `room` on v0: publishing or only listening.
+    #[must_use]
+    pub fn new(room: &str, number: u32, publish: bool) -> Self {
+        Self {
+            room: room.to_owned(),
+            identity: format!("bot-{number}"),
+            number,
+            v1: false,
+            publish,
+            auto_subscribe: true,
+        }
+    }
+
+    /// The same on v1 if `v1`.
+    #[must_use]
+    pub fn v1(mut self, v1: bool) -> Self {
+        self.v1 = v1;
+        self
+    }
+}
+
+/// A participant in a room. Dropping it cuts its connections without a word; [`Bot::leave`] says goodbye.
+pub struct Bot {
+    /// How it joined.
+    pub options: Options,
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Command>,
+    task: Option<JoinHandle<Result<()>>>,
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Bot {
+    /// Joins, and waits until its connections are up and, if it publishes, its tracks are accepted.
+    ///
+    /// # Errors
+    /// It is refused, or not connected within 20 s.
+    pub async fn join(server: &Server, options: Options) -> Result<Self> {
+        let token = token::token(server, &options.room, &options.identity);
+        Self::join_with(server, options, &token).await
+    }
+
+    /// Joins with a given token.
+    ///
+    /// # Errors
+    /// As [`Bot::join`].
+    pub async fn join_with(server: &Server, options: Options, token: &str) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let limit = Duration::from_secs(20);
+        let started = timeout(limit, session::start(server, &options, token, Arc::clone(&shared), inbox));
+        let session =
+            started.await.map_err(|_| anyhow!("{}: no join response within {limit:?}", options.identity))??;
+        let task = tokio::spawn(session.run());
+        let bot = Self { options, shared, commands, task: Some(task) };
+        let what = format!("{} is connected", bot.options.identity);
+        bot.wait(&what, limit, |view| (view.ended.is_some() || view.connected).then_some(())).await?;
+        bot.check_alive()?;
+        Ok(bot)
+    }
+
+    /// Fails if the session has ended, with its reason.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn check_alive(&self) -> Result<()> {
+        self.shared.view(|view| match &view.ended {
+            Some(reason) => Err(anyhow!("{}'s session ended: {reason}", self.options.identity)),
+            None => Ok(()),
+        })
+    }
+
+    /// Looks at what the bot knows and has received.
+    pub fn view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        self.shared.view(look)
+    }
+
+    /// Waits until `look` answers `Some`.
+    ///
+    /// # Errors
+    /// Not within `limit`.
+    pub async fn wait<T>(&self, what: &str, limit: Duration, mut look: impl FnMut(&View) -> Option<T>) -> Result<T> {
+        until(what, limit, || self.shared.view(&mut look)).await
+    }
+
+    /// Sends a signal request as it is.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn request(&self, message: signal_request::Message) -> Result<()> {
+        self.commands.send(Command::Request(message)).map_err(|_| anyhow!("the session has ended"))
+    }
+
+    /// Sends a data packet on the reliable or the lossy channel.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn send(&self, packet: DataPacket, reliable: bool) -> Result<()> {
+        self.commands.send(Command::Data(packet, reliable)).map_err(|_| anyhow!("the session has ended"))
+    }
+
+    /// Stops sending media and waits until what is on its way has left.
+    ///
+    /// # Errors
+    /// The session has ended, or this takes more than 5 s.
+    pub async fn stop_publishing(&self) -> Result<()> {
+        self.commands.send(Command::StopMedia).map_err(|_| anyhow!("the session has ended"))?;
+        self.wait("media stops", Duration::from_secs(5), |view| (!view.publishing).then_some(())).await
+    }
+
+    /// Leaves and waits until the session is over.
+    ///
+    /// # Errors
+    /// The session ended with an error before.
+    pub async fn leave(mut self) -> Result<()> {
+        let _ = self.commands.send(Command::Leave);
+        match self.task.take() {
+            Some(task) => timeout(Duration::from_secs(10), task).await??,
+            None => Ok(()),
+        }
+    }
+}

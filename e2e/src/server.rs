@@ -1,0 +1,189 @@
+//! The server under test: started here on free ports, waited for, and ended by its process id.
+//!
+//! `E2E_URL`, `E2E_KEY`, `E2E_SECRET` name a running one; `LIVEKIT_BIN` a LiveKit server, against which the protocol
+//! tests can be proved right independently of ours; else `RATSSAAL_BIN` or `target/{debug,release}/ratssaal`.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read},
+    net::{TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::time::{Instant, sleep};
+
+/// How many UDP ports our server gets: one per worker, on any machine enough for the tests.
+const MEDIA_PORTS: u16 = 4;
+/// The key pair of `--dev`; a started LiveKit server gets the same.
+const DEV: (&str, &str) = ("devkey", "secret-secret-secret-secret-secret");
+/// How much of the server's output is kept for a failing test, in lines.
+const LOG_LINES: usize = 400;
+
+/// A server that is ready for joins. Ends with this value.
+pub struct Server {
+    /// `http://host:port`, without a trailing slash.
+    pub http: String,
+    /// API key.
+    pub key: String,
+    /// API secret.
+    pub secret: String,
+    /// The first of its UDP ports, if it was started here.
+    pub media_port: u16,
+    child: Option<Child>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Starts the server the environment names (see the module).
+    ///
+    /// # Errors
+    /// There is no binary, or it does not become ready within 30 s; its output is part of the message.
+    pub async fn start() -> Result<Self> {
+        if let Ok(url) = env::var("E2E_URL") {
+            return Ok(Self {
+                http: url.trim_end_matches('/').replacen("ws", "http", 1),
+                key: env::var("E2E_KEY").unwrap_or_else(|_| DEV.0.to_owned()),
+                secret: env::var("E2E_SECRET").unwrap_or_else(|_| DEV.1.to_owned()),
+                media_port: 0,
+                child: None,
+                log: Arc::default(),
+            });
+        }
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let media_port = free_udp_ports(MEDIA_PORTS)?;
+        let http = format!("http://127.0.0.1:{port}");
+        let (mut command, ready) = match env::var_os("LIVEKIT_BIN") {
+            Some(binary) => (livekit(&PathBuf::from(binary), port, media_port), format!("{http}/")),
+            None => (ratssaal(&binary()?, port, media_port), format!("{http}/readyz")),
+        };
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {command:?}"))?;
+        let log = Arc::default();
+        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+            keep(stdout, &log);
+            keep(stderr, &log);
+        }
+        let mut server =
+            Self { http, key: DEV.0.to_owned(), secret: DEV.1.to_owned(), media_port, child: Some(child), log };
+        server.wait_ready(&ready).await?;
+        Ok(server)
+    }
+
+    async fn wait_ready(&mut self, url: &str) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = reqwest::Client::new().get(url).timeout(Duration::from_secs(1)).send().await;
+            if answer.is_ok_and(|response| response.status().is_success()) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                bail!("the server ended with {status}:\n{}", self.log());
+            }
+            if Instant::now() > end {
+                bail!("the server is not ready after 30 s:\n{}", self.log());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// `ws://host:port`
+    #[must_use]
+    pub fn ws(&self) -> String {
+        self.http.replacen("http", "ws", 1)
+    }
+
+    /// Whether it is ours: it then has `/metrics` and our API.
+    #[must_use]
+    pub fn is_ours() -> bool {
+        env::var_os("LIVEKIT_BIN").is_none()
+    }
+
+    /// Its process id, if it was started here and still runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// The last lines of what it printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Reads a stream to its end on a thread of its own, so that the server never blocks on a full pipe.
+fn keep(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
+    let log = Arc::clone(log);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut kept = log.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() == LOG_LINES {
+                kept.remove(0);
+            }
+            kept.push(line);
+        }
+    });
+}
+
+fn ratssaal(binary: &Path, port: u16, media_port: u16) -> Command {
+    let mut command = Command::new(binary);
+    command
+        .args(["serve", "--dev"])
+        .env("RATSSAAL_HTTP__BIND", format!("127.0.0.1:{port}"))
+        .env("RATSSAAL_MEDIA__PORTS", format!("{media_port}-{}", media_port + MEDIA_PORTS - 1));
+    command
+}
+
+fn livekit(binary: &Path, port: u16, media_port: u16) -> Command {
+    let config = serde_json::json!({
+        "port": port, "bind_addresses": ["127.0.0.1"], "keys": { DEV.0: DEV.1 }, "logging": { "level": "warn" },
+        "rtc": { "udp_port": media_port, "tcp_port": 0, "use_external_ip": false },
+    });
+    let mut command = Command::new(binary);
+    command.args(["--config-body", &config.to_string()]);
+    command
+}
+
+fn binary() -> Result<PathBuf> {
+    let target = env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let candidates = [
+        env::var_os("RATSSAAL_BIN").map(PathBuf::from),
+        Some(target.join("debug/ratssaal")),
+        Some(target.join("release/ratssaal")),
+    ];
+    candidates
+        .into_iter()
+        .flatten()
+        .find(|path| path.exists())
+        .context("no ratssaal binary: run `cargo build -p ratssaal`, or set RATSSAAL_BIN to one")
+}
+
+/// The first of `count` neighbouring UDP ports that are free now.
+fn free_udp_ports(count: u16) -> Result<u16> {
+    for _ in 0..100 {
+        let first = rand::random_range(20_000..30_000);
+        if (first..first + count).all(|port| UdpSocket::bind(("0.0.0.0", port)).is_ok()) {
+            return Ok(first);
+        }
+    }
+    bail!("no {count} neighbouring free UDP ports between 20000 and 30000")
+}
