@@ -8,9 +8,11 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 /// Everything a bridge is told.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// This bridge's name in the cluster.
+    pub bridge: String,
     /// API key → secret of at least 32 bytes. The first in alphabetical order signs what this server issues itself.
     pub keys: BTreeMap<String, SecretString>,
     /// Defaults for rooms.
@@ -22,6 +24,19 @@ pub struct Config {
     /// Origin under which browsers reach this server (`https://konferenz.example.de`), if a proxy in front makes it another
     /// than the one in the request.
     pub public_url: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bridge: "local".to_owned(),
+            keys: BTreeMap::new(),
+            room: RoomConfig::default(),
+            site: SiteConfig::default(),
+            brand: BrandConfig::default(),
+            public_url: None,
+        }
+    }
 }
 
 /// Defaults for rooms.

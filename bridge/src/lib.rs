@@ -1,7 +1,22 @@
 //! The SFU: LiveKit-protocol signalling, WebRTC media forwarding, server API and the web client.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`media`] | a packet's way: sockets, SRTP, forwarding, congestion feedback; one thread per worker |
+//! | [`transport`] | ICE, DTLS, SCTP and SDP: what a PeerConnection is made of |
+//! | [`room`] | who is in a room and what each is told: a pure state machine over the room's log |
+//! | [`token`] | access tokens |
+//! | [`api`] | the server API, our own API, the web client's files |
+//! | [`Service`] | all of it put together |
 
+pub mod api;
 pub mod config;
 pub mod media;
 pub mod room;
+mod service;
 pub mod token;
 pub mod transport;
+
+pub use api::assets::{Asset, Assets};
+pub use config::Config;
+pub use service::{BuildError, Deps, Service};

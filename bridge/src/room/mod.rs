@@ -21,7 +21,7 @@ mod local;
 mod log;
 pub(crate) mod metrics;
 pub mod registry;
-mod report;
+pub(crate) mod report;
 pub mod session;
 pub mod speakers;
 pub mod state;

@@ -1,6 +1,7 @@
 //! The rooms of this bridge: [`Rooms`] opens them once, finds them, lists them, and forgets them when they end.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ struct Inner {
     /// Join ids that became participants since the last report.
     confirmed: Mutex<Vec<String>>,
     metrics: RoomMetrics,
+    /// This bridge stops: nobody new comes in.
+    closing: AtomicBool,
 }
 
 impl Rooms {
@@ -64,6 +67,7 @@ impl Rooms {
             slots: Mutex::default(),
             confirmed: Mutex::default(),
             metrics: RoomMetrics::register(registry),
+            closing: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -167,6 +171,7 @@ impl Rooms {
 
     /// Everybody here is told that this server stops, and leaves; then all rooms are closed here.
     pub async fn shutdown(&self) {
+        self.inner.closing.store(true, Ordering::Relaxed);
         futures_util::future::join_all(self.all().iter().map(RoomHandle::shutdown)).await;
     }
 
@@ -193,6 +198,9 @@ impl Rooms {
 
     /// The room of this opening, opened here once however many ask at the same time.
     pub(super) async fn open(&self, info: &RoomInfo, metadata: &str) -> Result<RoomHandle, Refusal> {
+        if self.is_closing() {
+            return Err(Refusal::unavailable());
+        }
         let slot = Arc::clone(self.slots().entry(info.sid.as_str().into()).or_default());
         let room = slot.get_or_try_init(|| self.start(info)).await.cloned();
         match room {
@@ -264,6 +272,11 @@ impl Rooms {
 
     pub(super) fn metrics(&self) -> &RoomMetrics {
         &self.inner.metrics
+    }
+
+    /// Whether this bridge stops.
+    pub(super) fn is_closing(&self) -> bool {
+        self.inner.closing.load(Ordering::Relaxed)
     }
 
     /// A reserved seat has become a participant.

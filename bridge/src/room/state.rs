@@ -260,6 +260,12 @@ impl State {
             && publisher.lets(subscriber, track)
     }
 
+    /// Whether tokens of this identity have been revoked.
+    #[must_use]
+    pub fn is_revoked(&self, identity: &str) -> bool {
+        self.revocations.iter().any(|(revoked, _)| revoked.as_str() == identity)
+    }
+
     /// Why the room is over, if it is.
     #[must_use]
     pub fn ended(&self) -> Option<DisconnectReason> {

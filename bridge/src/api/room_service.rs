@@ -1,0 +1,266 @@
+//! The server API: the methods of `livekit.RoomService`.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use livekit_protocol::data_packet::{Kind, Value};
+use livekit_protocol::{
+    CreateRoomRequest, DataPacket, DeleteRoomRequest, DeleteRoomResponse, DisconnectReason, ListParticipantsRequest,
+    ListParticipantsResponse, ListRoomsRequest, ListRoomsResponse, MuteRoomTrackRequest, MuteRoomTrackResponse,
+    ParticipantInfo, RemoveParticipantResponse, Room, RoomConfiguration, RoomParticipantIdentity, SendDataRequest,
+    SendDataResponse, UpdateParticipantRequest, UpdateRoomMetadataRequest, UpdateSubscriptionsRequest,
+    UpdateSubscriptionsResponse, UserPacket,
+};
+
+use super::Api;
+use super::auth;
+use super::twirp::{Code, Encoding, TwirpError};
+use crate::media::control::{Channel, MAX_MESSAGE};
+use crate::room::{Actor, Command, ParticipantSid, RoomHandle, ToSession, TrackSid};
+use crate::token::Claims;
+
+type Answer<T> = Result<T, TwirpError>;
+
+/// What a data packet has around its payload at most, bytes.
+const DATA_OVERHEAD: usize = 16 * 1024;
+
+/// One call: authenticates, reads, does, writes, counts.
+pub(super) async fn call(
+    State(api): State<Api>,
+    Path(method): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let (name, outcome) = dispatch(&api, &method, &headers, body).await;
+    let result = outcome.as_ref().map_or_else(|error| error.code.name(), |_| "ok");
+    api.metrics.count(name, result);
+    outcome.unwrap_or_else(TwirpError::into_response)
+}
+
+/// Answers with the method's name for the metrics, which a client cannot invent.
+async fn dispatch(
+    api: &Api,
+    method: &str,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> (&'static str, Answer<Response>) {
+    macro_rules! methods {
+        ($($name:literal => $handler:path),+ $(,)?) => {
+            match method {
+                $($name => ($name, async {
+                    let encoding = Encoding::of(headers)?;
+                    let claims = auth::claims(&api.keys, headers)?;
+                    let body = body.map_err(|error| TwirpError::new(Code::Malformed, error.body_text()))?;
+                    let answer = $handler(api, &claims, encoding.read(&body)?).await?;
+                    encoding.write(&answer)
+                }.await),)+
+                "ForwardParticipant" | "MoveParticipant" | "PerformRpc" => ("unimplemented", Err(TwirpError::new(
+                    Code::Unimplemented,
+                    "this server does not offer that method yet",
+                ))),
+                _ => ("unknown", Err(super::twirp::bad_route().await)),
+            }
+        };
+    }
+    methods! {
+        "CreateRoom" => create_room,
+        "ListRooms" => list_rooms,
+        "DeleteRoom" => delete_room,
+        "ListParticipants" => list_participants,
+        "GetParticipant" => get_participant,
+        "RemoveParticipant" => remove_participant,
+        "MutePublishedTrack" => mute_published_track,
+        "UpdateParticipant" => update_participant,
+        "UpdateSubscriptions" => update_subscriptions,
+        "SendData" => send_data,
+        "UpdateRoomMetadata" => update_room_metadata,
+    }
+}
+
+async fn create_room(api: &Api, claims: &Claims, request: CreateRoomRequest) -> Answer<Room> {
+    auth::may_create(claims)?;
+    if request.name.is_empty() {
+        return Err(TwirpError::new(Code::InvalidArgument, "a room needs a name: set `name`"));
+    }
+    if request.egress.is_some() || !request.agents.is_empty() {
+        let message = "recording and agents are not offered by this server: leave `egress` and `agents` unset";
+        return Err(TwirpError::new(Code::Unimplemented, message));
+    }
+    let config = RoomConfiguration {
+        empty_timeout: request.empty_timeout,
+        departure_timeout: request.departure_timeout,
+        max_participants: request.max_participants,
+        metadata: request.metadata,
+        ..RoomConfiguration::default()
+    };
+    let room = api.rooms.create(&request.name, Some(&config), false).await?;
+    let room = room.ok_or_else(|| TwirpError::new(Code::Internal, "the room was neither opened nor found"))?;
+    Ok(room.state().info())
+}
+
+async fn list_rooms(api: &Api, claims: &Claims, request: ListRoomsRequest) -> Answer<ListRoomsResponse> {
+    auth::may_list(claims)?;
+    Ok(ListRoomsResponse { rooms: api.rooms.list(request.names).await? })
+}
+
+async fn delete_room(api: &Api, claims: &Claims, request: DeleteRoomRequest) -> Answer<DeleteRoomResponse> {
+    auth::may_end(claims, &request.room)?;
+    let reason = DisconnectReason::RoomDeleted;
+    room(api, &request.room).await?.submit(Actor::Admin, Command::End { reason }).await?;
+    Ok(DeleteRoomResponse {})
+}
+
+async fn list_participants(
+    api: &Api,
+    claims: &Claims,
+    request: ListParticipantsRequest,
+) -> Answer<ListParticipantsResponse> {
+    auth::may_administer(claims, &request.room)?;
+    // As LiveKit has it: a room that is not open has nobody in it.
+    let room = api.rooms.find(&request.room).await?;
+    let participants = room.map(|room| room.state().participants().map(|who| who.info()).collect());
+    Ok(ListParticipantsResponse { participants: participants.unwrap_or_default() })
+}
+
+async fn get_participant(api: &Api, claims: &Claims, request: RoomParticipantIdentity) -> Answer<ParticipantInfo> {
+    auth::may_administer(claims, &request.room)?;
+    let room = room(api, &request.room).await?;
+    participant(&room, &request.identity).map(|(_, info)| info)
+}
+
+async fn remove_participant(
+    api: &Api,
+    claims: &Claims,
+    request: RoomParticipantIdentity,
+) -> Answer<RemoveParticipantResponse> {
+    auth::may_administer(claims, &request.room)?;
+    let room = room(api, &request.room).await?;
+    participant(&room, &request.identity)?;
+    let revoke_before_ms = (request.revoke_token_ts > 0).then_some(request.revoke_token_ts);
+    let identity = request.identity.as_str().into();
+    room.submit(Actor::Admin, Command::Remove { identity, revoke_before_ms }).await?;
+    Ok(RemoveParticipantResponse {})
+}
+
+async fn mute_published_track(
+    api: &Api,
+    claims: &Claims,
+    request: MuteRoomTrackRequest,
+) -> Answer<MuteRoomTrackResponse> {
+    auth::may_administer(claims, &request.room)?;
+    let room = room(api, &request.room).await?;
+    let track = TrackSid::from(request.track_sid.as_str());
+    let (publisher, _) = participant(&room, &request.identity)?;
+    owned(&room, &publisher, &track)?;
+    room.submit(Actor::Admin, Command::Mute { track: track.clone(), muted: request.muted }).await?;
+    Ok(MuteRoomTrackResponse { track: Some(owned(&room, &publisher, &track)?) })
+}
+
+async fn update_participant(api: &Api, claims: &Claims, request: UpdateParticipantRequest) -> Answer<ParticipantInfo> {
+    auth::may_administer(claims, &request.room)?;
+    let room = room(api, &request.room).await?;
+    let (participant_sid, _) = participant(&room, &request.identity)?;
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    let describe = Command::Describe {
+        participant: participant_sid.clone(),
+        name: given(request.name),
+        metadata: given(request.metadata),
+        attributes: request.attributes.into_iter().collect::<BTreeMap<_, _>>(),
+    };
+    room.submit(Actor::Admin, describe).await?;
+    if let Some(permission) = request.permission {
+        let permit = Command::Permit { participant: participant_sid, permission };
+        room.submit(Actor::Admin, permit).await?;
+    }
+    participant(&room, &request.identity).map(|(_, info)| info)
+}
+
+async fn update_subscriptions(
+    api: &Api,
+    claims: &Claims,
+    request: UpdateSubscriptionsRequest,
+) -> Answer<UpdateSubscriptionsResponse> {
+    auth::may_administer(claims, &request.room)?;
+    let room = room(api, &request.room).await?;
+    let (subscriber, _) = participant(&room, &request.identity)?;
+    let named = request.participant_tracks.iter().flat_map(|tracks| &tracks.track_sids);
+    let tracks: Vec<TrackSid> = request.track_sids.iter().chain(named).map(|sid| sid.as_str().into()).collect();
+    let state = room.state();
+    if tracks.iter().any(|track| state.track(track).is_none()) {
+        return Err(TwirpError::new(
+            Code::NotFound,
+            "one of the tracks is not published in this room: list participants",
+        ));
+    }
+    if !room.tell(&subscriber, ToSession::Subscription { tracks, subscribe: request.subscribe }) {
+        return Err(TwirpError::new(Code::Unavailable, "the participant is being connected: try again in a second"));
+    }
+    Ok(UpdateSubscriptionsResponse {})
+}
+
+async fn send_data(api: &Api, claims: &Claims, request: SendDataRequest) -> Answer<SendDataResponse> {
+    auth::may_administer(claims, &request.room)?;
+    if !matches!(request.nonce.len(), 0 | 16) {
+        return Err(TwirpError::new(Code::InvalidArgument, "`nonce` has 16 bytes or is not set"));
+    }
+    if request.data.len() > MAX_MESSAGE - DATA_OVERHEAD {
+        let limit = MAX_MESSAGE - DATA_OVERHEAD;
+        let message = format!("`data` has {} bytes: send at most {limit} at a time", request.data.len());
+        return Err(TwirpError::new(Code::InvalidArgument, message));
+    }
+    let room = room(api, &request.room).await?;
+    let channel = match Kind::try_from(request.kind) {
+        Ok(Kind::Reliable) => Channel::Reliable,
+        Ok(Kind::Lossy) => Channel::Lossy,
+        Err(_) => return Err(TwirpError::new(Code::InvalidArgument, "`kind` is RELIABLE or LOSSY")),
+    };
+    #[expect(deprecated, reason = "older servers address by sids")]
+    let user = UserPacket {
+        payload: request.data,
+        destination_sids: request.destination_sids,
+        topic: request.topic,
+        nonce: request.nonce,
+        ..UserPacket::default()
+    };
+    let packet = DataPacket {
+        destination_identities: request.destination_identities,
+        value: Some(Value::User(user)),
+        ..DataPacket::default()
+    };
+    room.send_data(packet, channel);
+    Ok(SendDataResponse {})
+}
+
+async fn update_room_metadata(api: &Api, claims: &Claims, request: UpdateRoomMetadataRequest) -> Answer<Room> {
+    auth::may_administer(claims, &request.room)?;
+    let room = room(api, &request.room).await?;
+    room.submit(Actor::Admin, Command::DescribeRoom { metadata: request.metadata }).await?;
+    Ok(room.state().info())
+}
+
+async fn room(api: &Api, name: &str) -> Answer<RoomHandle> {
+    let room = api.rooms.find(name).await?;
+    room.ok_or_else(|| TwirpError::new(Code::NotFound, "there is no open room of this name: list the rooms"))
+}
+
+fn participant(room: &RoomHandle, identity: &str) -> Answer<(ParticipantSid, ParticipantInfo)> {
+    if identity.is_empty() {
+        return Err(TwirpError::new(Code::InvalidArgument, "set `identity` to the participant's"));
+    }
+    let state = room.state();
+    let participant = state.by_identity(identity).map(|participant| (participant.sid.clone(), participant.info()));
+    let message = "there is no participant of this identity in the room: list the participants";
+    participant.ok_or_else(|| TwirpError::new(Code::NotFound, message))
+}
+
+/// A track of this publisher.
+fn owned(room: &RoomHandle, publisher: &ParticipantSid, track: &TrackSid) -> Answer<livekit_protocol::TrackInfo> {
+    let state = room.state();
+    let found = state.track(track).filter(|(owner, _)| owner.sid == *publisher);
+    let info = found.map(|(_, info)| livekit_protocol::TrackInfo::clone(info));
+    info.ok_or_else(|| TwirpError::new(Code::NotFound, "this participant has not published such a track"))
+}

@@ -1,0 +1,1 @@
+//! The HTTP APIs over real HTTP and the real embedded allocator.
