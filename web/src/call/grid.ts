@@ -15,11 +15,11 @@ export interface Layout {
 
 export const GAP = 8
 const WIDE = 16 / 9
-/** Page lengths: squares, so that a full page is an even grid. */
-const CAPACITIES = [25, 16, 9, 4, 1]
+/** Page lengths: those that make even grids on wide, square and tall stages. */
+const CAPACITIES = [25, 16, 12, 9, 8, 6, 4, 3, 2, 1]
 
-/** Below this width a face is not recognised; small screens accept less. */
-const narrowest = (stage: Box) => (stage.width < 600 ? 150 : 220)
+/** Square pixels of a tile below which a face is not recognised; small screens are held closer. */
+const smallest = (stage: Box) => (Math.min(stage.width, stage.height) < 600 ? 18_000 : 27_000)
 
 /** The largest tiles of which `count` fit on the stage. On a tall stage they may be a little taller than wide. */
 export function fit(stage: Box, count: number): Box {
@@ -37,7 +37,11 @@ export function fit(stage: Box, count: number): Box {
 
 /** The grid of equal tiles. With several pages every page has the size of a full one. */
 export function gridFor(stage: Box, count: number): Layout {
-  const perPage = CAPACITIES.find((capacity) => fit(stage, capacity).width >= narrowest(stage)) ?? 1
+  const perPage =
+    CAPACITIES.find((capacity) => {
+      const { width, height } = fit(stage, capacity)
+      return width * height >= smallest(stage)
+    }) ?? 1
   return { tile: fit(stage, Math.max(1, Math.min(count, perPage))), perPage }
 }
 
