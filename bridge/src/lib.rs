@@ -5,6 +5,7 @@
 //! | [`media`] | a packet's way: sockets, SRTP, forwarding, congestion feedback; one thread per worker |
 //! | [`transport`] | ICE, DTLS, SCTP and SDP: what a PeerConnection is made of |
 //! | [`room`] | who is in a room and what each is told: a pure state machine over the room's log |
+//! | [`signal`] | a client's WebSocket, its session, and what is negotiated with it |
 //! | [`token`] | access tokens |
 //! | [`api`] | the server API, our own API, the web client's files |
 //! | [`Service`] | all of it put together |
@@ -14,6 +15,7 @@ pub mod config;
 pub mod media;
 pub mod room;
 mod service;
+pub mod signal;
 pub mod token;
 pub mod transport;
 

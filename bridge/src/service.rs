@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::media::Media;
 use crate::room::Rooms;
 use crate::room::report::{self, Identity};
+use crate::signal::{self, Signal};
 use crate::token::{KeyError, Keys};
 
 /// How long telling everybody that this server stops may take.
@@ -63,18 +64,19 @@ impl Service {
         let keys = Arc::new(Keys::new(config.keys.iter().map(|(name, secret)| (name.as_str(), secret)))?);
         let me = Identity { site: config.site.name, address: String::new(), seats: config.room.seats.max(1) };
         let open_rooms = config.room.auto_create;
+        let signalling = signal::Settings { resume_within: config.room.departure_timeout };
         let (rooms, router) = deps.metrics.register(|registry| {
             let rooms = Rooms::new(config.bridge, config.room, deps.allocator, deps.media, registry);
             let parts = Parts {
                 rooms: rooms.clone(),
-                keys,
+                keys: Arc::clone(&keys),
                 brand: config.brand,
                 open_rooms,
                 public_url: config.public_url,
                 assets: deps.assets,
             };
-            let router = api::router(parts, registry);
-            (rooms, router)
+            let signal = Signal::new(rooms.clone(), keys, signalling, registry);
+            (rooms, api::router(parts, registry).merge(signal.router()))
         });
         let readiness = deps.health.readiness("allocator");
         Ok(Self { rooms, router, me, attached: watch::Sender::new(false), readiness })

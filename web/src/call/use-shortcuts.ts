@@ -13,8 +13,6 @@ function moveRegion(step: 1 | -1): void {
   regions[next]?.focus()
 }
 
-export const focusToolbar = () => document.querySelector<HTMLElement>('[data-region="toolbar"] button')?.focus()
-
 export function useShortcuts(): void {
   const { meeting, screen } = useCall()
   useEffect(() => {
@@ -37,7 +35,7 @@ export function useShortcuts(): void {
           void meeting.setMicrophone(true)
           break
         case 'toolbar':
-          focusToolbar()
+          document.querySelector<HTMLElement>('[data-region="toolbar"] button')?.focus()
           break
         case 'regions':
         case 'regions-back':

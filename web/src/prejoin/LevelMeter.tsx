@@ -10,15 +10,9 @@ export function levelOf(samples: Float32Array): number {
   return Math.round(Math.min(100, Math.max(0, (decibels + 55) * 2.2)))
 }
 
-/** Straight to the element, many times a second: not worth drawing the page again. */
-function show(meter: HTMLElement, level: number): void {
-  meter.setAttribute('aria-valuenow', String(level))
-  meter.style.setProperty('--level', String(level / 100))
-}
-
 export function LevelMeter({ track }: { track: MediaStreamTrack | undefined }) {
   const { t } = useTranslation()
-  const bar = useRef<HTMLDivElement>(null)
+  const bar = useRef<HTMLMeterElement>(null)
 
   useEffect(() => {
     if (!track) return
@@ -31,7 +25,7 @@ export function LevelMeter({ track }: { track: MediaStreamTrack | undefined }) {
     const element = bar.current
     let frame = requestAnimationFrame(function draw() {
       analyser.getFloatTimeDomainData(samples)
-      if (element) show(element, levelOf(samples))
+      if (element) element.value = levelOf(samples)
       frame = requestAnimationFrame(draw)
     })
     // Without a click on this page before, some browsers hold audio processing back.
@@ -43,13 +37,9 @@ export function LevelMeter({ track }: { track: MediaStreamTrack | undefined }) {
       document.removeEventListener('pointerdown', resume)
       document.removeEventListener('keydown', resume)
       void context.close()
-      if (element) show(element, 0)
+      if (element) element.value = 0
     }
   }, [track])
 
-  return (
-    <div ref={bar} role="meter" aria-label={t('prejoin.level')} aria-valuemin={0} aria-valuemax={100} aria-valuenow={0} className={css.meter} data-testid="level">
-      <div className={css.fill} />
-    </div>
-  )
+  return <meter ref={bar} className={css.meter} min={0} max={100} aria-label={t('prejoin.level')} data-testid="level" />
 }

@@ -9,7 +9,6 @@ import { useBrand } from '../brand/brand'
 import { roomPath } from '../lib/room-name'
 import { Button } from '../ui/Button'
 import { Notice } from '../ui/Notice'
-import { Chamber } from './Chamber'
 import { JoinForm } from './JoinForm'
 import { OpenForm } from './OpenForm'
 import { forgetRooms, recentRooms } from './recent'
@@ -21,11 +20,8 @@ export function StartPage() {
   return (
     <Page title={t('start.title')}>
       <div className={css.intro}>
-        <div>
-          <h1 className={css.heading}>{t('start.heading')}</h1>
-          <p className={css.lead}>{t('start.lead')}</p>
-        </div>
-        <Chamber />
+        <h1 className={css.heading}>{t('start.heading')}</h1>
+        <p className={css.lead}>{t('start.lead')}</p>
       </div>
       <div className={css.ways}>
         <section className={css.way} aria-labelledby="join-heading">

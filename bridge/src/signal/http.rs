@@ -1,0 +1,224 @@
+//! The HTTP side of signalling: `/rtc`, `/rtc/v1` (WebSockets) and their `/validate`, which tells a browser's page in plain
+//! HTTP why the WebSocket was refused, as the WebSocket API does not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use livekit_protocol::DisconnectReason;
+use livekit_protocol::leave_request::Action;
+use ratssaal_process::http::Peer;
+use tokio::time::timeout;
+use tracing::Instrument as _;
+
+use super::admission::Place;
+use super::link::Link;
+use super::request::{self, BadRequest, Opening, Path};
+use super::session::{Return, Session};
+use super::wire::{Close, MAX_FRAME};
+use super::{Inner, Signal, messages};
+use crate::room::ids::random_base62;
+use crate::room::{JoinRefusal, JoinRequest, ParticipantSid, Refusal};
+
+/// How long letting somebody in may take; clients give up after this.
+const JOIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why a client is not let in, as HTTP says it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Denial {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+    /// Seconds.
+    retry_after: Option<u64>,
+}
+
+impl Denial {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        Self { status, message: message.into(), retry_after }
+    }
+}
+
+impl From<BadRequest> for Denial {
+    fn from(error: BadRequest) -> Self {
+        Self::new(error.status(), error.to_string())
+    }
+}
+
+impl From<JoinRefusal> for Denial {
+    fn from(refusal: JoinRefusal) -> Self {
+        let status = match &refusal {
+            JoinRefusal::NoGrant => StatusCode::UNAUTHORIZED,
+            // `livekit-client` reads this sentence: other 404s mean to it that /rtc/v1 is unknown here.
+            JoinRefusal::UnknownRoom => {
+                return Self::new(StatusCode::NOT_FOUND, format!("requested room does not exist: {refusal}"));
+            }
+            JoinRefusal::Refused(Refusal::NotAllowed { .. } | Refusal::Revoked) => StatusCode::FORBIDDEN,
+            JoinRefusal::Refused(Refusal::TooLarge { .. } | Refusal::Invalid { .. }) => StatusCode::BAD_REQUEST,
+            JoinRefusal::Full { .. }
+            | JoinRefusal::Elsewhere { .. }
+            | JoinRefusal::Unavailable { .. }
+            | JoinRefusal::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut denial = Self::new(status, refusal.to_string());
+        if let JoinRefusal::Unavailable { retry_after_ms, .. }
+        | JoinRefusal::Refused(Refusal::Unavailable { retry_after_ms }) = refusal
+        {
+            denial.retry_after = Some(retry_after_ms.div_ceil(1000));
+        }
+        denial
+    }
+}
+
+impl IntoResponse for Denial {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.message).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+type Pairs = Result<Query<HashMap<String, String>>, QueryRejection>;
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+pub(super) fn router(signal: Signal) -> Router {
+    let open = |path: Path| {
+        get(move |State(signal): State<Signal>, peer, query: Pairs, headers: HeaderMap, upgrade: Upgrade| async move {
+            let peer: Option<Extension<Peer>> = peer;
+            open(signal.inner, path, peer, query, headers, upgrade).await
+        })
+    };
+    let check = |path: Path| {
+        get(move |State(signal): State<Signal>, query: Pairs, headers: HeaderMap| async move {
+            let mut response = validate(&signal.inner, path, query, &headers).into_response();
+            // The page may come from anywhere; what protects the room is the token.
+            let everyone = HeaderValue::from_static("*");
+            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, everyone);
+            response
+        })
+    };
+    Router::new()
+        .route("/rtc", open(Path::V0))
+        .route("/rtc/v1", open(Path::V1))
+        .route("/rtc/validate", check(Path::V0))
+        .route("/rtc/v1/validate", check(Path::V1))
+        .with_state(signal)
+}
+
+fn validate(signal: &Inner, path: Path, query: Pairs, headers: &HeaderMap) -> Result<&'static str, Denial> {
+    let opening = read(signal, path, query, headers)?;
+    match signal.denials.recent(&opening.claims.grants.room, &opening.claims.identity) {
+        Some(denial) => Err(denial),
+        None => Ok("success"),
+    }
+}
+
+fn read(signal: &Inner, path: Path, query: Pairs, headers: &HeaderMap) -> Result<Opening, Denial> {
+    let Query(query) = query.map_err(|error| Denial::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    Ok(request::parse(path, &query, headers, &signal.keys)?)
+}
+
+async fn open(
+    signal: Arc<Inner>,
+    path: Path,
+    peer: Option<Extension<Peer>>,
+    query: Pairs,
+    headers: HeaderMap,
+    upgrade: Upgrade,
+) -> Response {
+    // Whoever asks without a WebSocket learns what is wrong with the request first.
+    let outcome = match read(&signal, path, query, &headers) {
+        Err(denial) => Err(denial),
+        Ok(opening) => match upgrade {
+            Err(rejection) => return rejection.into_response(),
+            Ok(upgrade) => {
+                let upgrade = upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);
+                let address = peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |Extension(peer)| peer.address.ip());
+                let too_many = || {
+                    let message = "too many clients are connecting right now: try again in a moment";
+                    Denial::new(StatusCode::SERVICE_UNAVAILABLE, message)
+                };
+                match signal.admission.enter(address).ok_or_else(too_many) {
+                    Ok(place) => enter(&signal, upgrade, opening, place).await,
+                    Err(denial) => Err(denial),
+                }
+            }
+        },
+    };
+    outcome.unwrap_or_else(|denial| {
+        signal.metrics.refused(denial.status);
+        tracing::info!(status = denial.status.as_u16(), message = %denial.message, "a client is not let in");
+        denial.into_response()
+    })
+}
+
+async fn enter(
+    signal: &Arc<Inner>,
+    upgrade: WebSocketUpgrade,
+    opening: Opening,
+    place: Place,
+) -> Result<Response, Denial> {
+    match opening.resume.clone() {
+        Some(sid) => Ok(resume(signal, upgrade, opening, place, &sid)),
+        None => join(signal, upgrade, opening, place).await,
+    }
+}
+
+/// Lets a new participant into its room.
+async fn join(
+    signal: &Arc<Inner>,
+    upgrade: WebSocketUpgrade,
+    opening: Opening,
+    place: Place,
+) -> Result<Response, Denial> {
+    let (room, identity) = (opening.claims.grants.room.clone(), opening.claims.identity.clone());
+    let span = tracing::info_span!("join", %room, %identity, path = ?opening.path);
+    let request =
+        JoinRequest { claims: opening.claims.clone(), client: opening.client.clone(), join_id: random_base62(20) };
+    let joined = timeout(JOIN_WITHIN, signal.rooms.join(request)).instrument(span).await;
+    let joined = match joined {
+        Ok(Ok(joined)) => joined,
+        refused => {
+            let denial = match refused {
+                Ok(Err(refusal)) => Denial::from(refusal),
+                _ => Denial::new(StatusCode::SERVICE_UNAVAILABLE, "joining took too long: try again in a moment"),
+            };
+            signal.denials.remember(room, identity, denial.clone());
+            return Err(denial);
+        }
+    };
+    let returns = signal.sessions.register(joined.sid.clone(), &identity, &room);
+    let session = Session::new(Arc::clone(signal), joined, opening, returns, place);
+    // If the upgrade fails, dropping the session takes the participant out of the room.
+    Ok(upgrade.on_upgrade(move |socket| session.run(socket)))
+}
+
+/// Lets a client come back to its session.
+fn resume(signal: &Inner, upgrade: WebSocketUpgrade, opening: Opening, place: Place, sid: &ParticipantSid) -> Response {
+    let session = signal.sessions.find(sid, &opening.claims.identity, &opening.claims.grants.room);
+    upgrade.on_upgrade(move |socket| async move {
+        let gone = match session {
+            Some(session) => match session.send(Return { socket, opening }).await {
+                Ok(()) => None,
+                Err(unsent) => Some(unsent.0.socket),
+            },
+            None => Some(socket),
+        };
+        if let Some(socket) = gone {
+            let mut link = Link::new(socket);
+            link.send(messages::leave(DisconnectReason::StateMismatch, Action::Reconnect));
+            link.close(Close::Normal);
+        }
+        drop(place);
+    })
+}

@@ -1,0 +1,152 @@
+//! A client's WebSocket as its session sees it: requests come in, responses go out through a bounded queue, and what must
+//! not get lost while there is no WebSocket is kept for the next one.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use livekit_protocol::signal_response;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::wire::{self, Close, Format, Incoming, Malformed};
+
+/// Responses that may wait for a slow client.
+const QUEUE: usize = 512;
+/// How long one frame may take to go out.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Responses that are kept for a client that is away.
+const KEEP: usize = 256;
+
+/// What came from the WebSocket.
+#[derive(Debug)]
+pub(crate) enum Frame {
+    /// A message.
+    Message(Incoming),
+    /// Bytes that are none.
+    Malformed(Malformed),
+    /// The WebSocket is gone.
+    Gone,
+}
+
+/// Both directions.
+#[derive(Debug)]
+pub(crate) struct Link {
+    reader: Option<SplitStream<WebSocket>>,
+    writer: Option<mpsc::Sender<Message>>,
+    format: Format,
+    kept: VecDeque<signal_response::Message>,
+}
+
+impl Link {
+    /// Without a WebSocket.
+    pub(crate) fn down() -> Self {
+        Self { reader: None, writer: None, format: Format::default(), kept: VecDeque::new() }
+    }
+
+    /// Speaks over this WebSocket.
+    pub(crate) fn new(socket: WebSocket) -> Self {
+        let mut link = Self::down();
+        link.attach(socket);
+        link
+    }
+
+    /// Speaks over this WebSocket from now on. What was kept waits for [`Link::flush`].
+    pub(crate) fn attach(&mut self, socket: WebSocket) {
+        let (sink, stream) = socket.split();
+        let (writer, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(write(sink, queue));
+        (self.reader, self.writer, self.format) = (Some(stream), Some(writer), Format::default());
+    }
+
+    /// Whether there is a WebSocket.
+    pub(crate) fn is_up(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// The next frame; pending while there is no WebSocket. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Frame {
+        let Some(reader) = &mut self.reader else { return pending().await };
+        match reader.next().await {
+            Some(Ok(message)) => match wire::decode(message) {
+                Ok(Incoming::Closed) => Frame::Gone,
+                Ok(incoming) => {
+                    if let Incoming::Request(_, format) = &incoming {
+                        self.format = *format;
+                    }
+                    Frame::Message(incoming)
+                }
+                Err(malformed) => Frame::Malformed(malformed),
+            },
+            // A frame above the limit is an error of the WebSocket too.
+            Some(Err(_)) | None => Frame::Gone,
+        }
+    }
+
+    /// Sends a response, or keeps it while there is no WebSocket and it will still mean something later. A client that does
+    /// not read loses its WebSocket.
+    pub(crate) fn send(&mut self, message: signal_response::Message) {
+        if let Some(writer) = &self.writer {
+            if writer.try_send(wire::encode(message, self.format)).is_err() {
+                self.drop_socket();
+            }
+        } else if lasts(&message) && self.kept.len() < KEEP {
+            self.kept.push_back(message);
+        }
+    }
+
+    /// Sends what was kept.
+    pub(crate) fn flush(&mut self) {
+        for message in std::mem::take(&mut self.kept) {
+            self.send(message);
+        }
+    }
+
+    /// Lets the WebSocket go after what is queued, saying why.
+    pub(crate) fn close(&mut self, why: Close) {
+        if let Some(writer) = self.writer.take() {
+            // A full queue means a client that does not read: it would not read this either.
+            let _ = writer.try_send(why.frame());
+        }
+        self.drop_socket();
+    }
+
+    fn drop_socket(&mut self) {
+        (self.reader, self.writer) = (None, None);
+    }
+}
+
+/// Whether a response still means something to a client that comes back. The rest is told anew when it does, or is stale.
+fn lasts(message: &signal_response::Message) -> bool {
+    use signal_response::Message as M;
+    !matches!(
+        message,
+        M::Answer(_)
+            | M::Offer(_)
+            | M::Trickle(_)
+            | M::Update(_)
+            | M::RoomUpdate(_)
+            | M::SpeakersChanged(_)
+            | M::ConnectionQuality(_)
+            | M::MediaSectionsRequirement(_)
+            | M::RefreshToken(_)
+            | M::Pong(_)
+            | M::PongResp(_)
+    )
+}
+
+/// Writes until the queue's other end is gone, the client does not read, or the WebSocket is closed.
+async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Message>) {
+    while let Some(message) = queue.recv().await {
+        let last = matches!(message, Message::Close(_));
+        if !matches!(timeout(SEND_TIMEOUT, sink.send(message)).await, Ok(Ok(()))) || last {
+            break;
+        }
+    }
+    // The queue ends here, so that the session notices at its next message.
+    drop(queue);
+    let _ = timeout(SEND_TIMEOUT, sink.close()).await;
+}

@@ -1,0 +1,86 @@
+//! Signalling: the LiveKit client protocol between a client's WebSocket and the room, the media worker and the SDP.
+//!
+//! A client's way in: `http` takes the request, `request` reads it, `admission` counts it, the room lets the participant
+//! in, and `session` is the task that speaks for it from then on, over `link` in the frames of `wire`. What a session
+//! decides is in pure parts: `publications` (which track is in which section), `subscriptions` (what is wanted, how large),
+//! `outlets` (which section carries what to the client). A client that lost its WebSocket finds its session by `resume`.
+
+mod admission;
+mod denials;
+mod http;
+mod link;
+mod messages;
+mod metrics;
+mod outlets;
+mod publications;
+mod quality;
+mod rate;
+mod request;
+mod resume;
+mod session;
+mod subscriptions;
+mod transport;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use prometheus_client::registry::Registry;
+
+use crate::room::Rooms;
+use crate::token::Keys;
+
+/// What can be set.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a participant whose WebSocket is gone may take to come back before it leaves the room.
+    pub resume_within: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { resume_within: Duration::from_secs(20) }
+    }
+}
+
+/// The signalling endpoints of this bridge. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Signal {
+    inner: Arc<Inner>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+struct Inner {
+    rooms: Rooms,
+    keys: Arc<Keys>,
+    settings: Settings,
+    metrics: metrics::Metrics,
+    sessions: resume::Sessions,
+    admission: admission::Admission,
+    denials: denials::Denials,
+}
+
+impl Signal {
+    /// Lets clients with tokens of these keys into these rooms.
+    #[must_use]
+    pub fn new(rooms: Rooms, keys: Arc<Keys>, settings: Settings, registry: &mut Registry) -> Self {
+        let inner = Inner {
+            rooms,
+            keys,
+            settings,
+            metrics: metrics::Metrics::register(registry),
+            sessions: resume::Sessions::default(),
+            admission: admission::Admission::default(),
+            denials: denials::Denials::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// `/rtc`, `/rtc/v1`, `/rtc/validate`, `/rtc/v1/validate`. Needs [`ratssaal_process::http::Peer`] as an extension of each
+    /// request to tell networks apart; without it all clients count as one network.
+    pub fn router(&self) -> Router {
+        http::router(self.clone())
+    }
+}

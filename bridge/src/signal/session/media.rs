@@ -1,0 +1,96 @@
+//! What the media worker says of the client's PeerConnections.
+
+use std::ops::ControlFlow;
+
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::signal_response::Message;
+use livekit_protocol::{DataPacket, DisconnectReason, StreamState, StreamStateInfo, StreamStateUpdate};
+use prost::Message as _;
+
+use super::super::metrics::Ended;
+use super::super::quality;
+use super::super::request::Path;
+use super::super::transport::Transport;
+use super::super::wire::Close;
+use super::{Flow, Session};
+use crate::media::control::{Channel, CloseReason, Event, LegId, TransportId};
+use crate::room::Presence;
+
+impl Session {
+    pub(super) async fn on_media(&mut self, event: Event) -> Flow {
+        match event {
+            Event::Connected { transport, remote } => {
+                tracing::debug!(participant = %self.seat.sid, ?transport, %remote, "connected");
+                if self.is_primary(transport) {
+                    self.progress(Presence::Active).await;
+                }
+            }
+            Event::Closed { transport, reason } => return self.closed(transport, reason),
+            Event::Data { channel, payload, .. } => self.data(channel, &payload),
+            Event::LegActive { leg, active, .. } => self.stream_state(leg, active),
+            Event::Quality { transport, loss_up, loss_down, rtt_ms } => {
+                if self.is_primary(transport) || self.path == Path::V0 {
+                    self.seat.room.report_quality(quality::judge(&self.seat.sid, loss_up, loss_down, rtt_ms));
+                }
+            }
+            // The client learns of its channels from SCTP; speakers and started tracks are the room's.
+            Event::ChannelOpen { .. } | Event::TrackStarted { .. } | Event::Speakers { .. } => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A PeerConnection is gone for good. The client makes new ones, unless it has left for good itself.
+    fn closed(&mut self, transport: TransportId, reason: CloseReason) -> Flow {
+        tracing::info!(participant = %self.seat.sid, ?transport, ?reason, "PeerConnection closed");
+        let disconnect = match reason {
+            // Ours, or the room's end, which the room tells.
+            CloseReason::Requested | CloseReason::Room => return ControlFlow::Continue(()),
+            // Somebody who closes the page closes both; no need to wait for a return.
+            CloseReason::Peer if !self.link.is_up() => DisconnectReason::ClientInitiated,
+            CloseReason::Peer | CloseReason::Timeout => DisconnectReason::ConnectionTimeout,
+            CloseReason::Dtls => DisconnectReason::MediaFailure,
+        };
+        self.end(disconnect, Action::Reconnect, Close::Normal, Ended::MediaLost)
+    }
+
+    /// A data packet of this client goes to the room, once.
+    fn data(&mut self, channel: Channel, payload: &[u8]) {
+        let Ok(packet) = DataPacket::decode(payload) else {
+            self.signal.metrics.malformed_data.inc();
+            return;
+        };
+        if channel == Channel::Reliable && packet.sequence > 0 {
+            // After coming back a client repeats what it is not sure we got.
+            if packet.sequence <= self.last_reliable {
+                return;
+            }
+            self.last_reliable = packet.sequence;
+        }
+        self.seat.room.route_data(&self.seat.sid, packet, channel);
+    }
+
+    fn stream_state(&mut self, leg: LegId, active: bool) {
+        let Some(sid) = self.track_on(leg) else { return };
+        let Some(track) = self.subscriptions.track(sid) else { return };
+        let state = if active { StreamState::Active } else { StreamState::Paused };
+        let info = StreamStateInfo {
+            participant_sid: track.publisher.to_string(),
+            track_sid: sid.to_string(),
+            state: state.into(),
+        };
+        self.link.send(Message::StreamStateUpdate(StreamStateUpdate { stream_states: vec![info] }));
+    }
+
+    /// Whether this transport decides if the participant is connected: the one it receives on.
+    fn is_primary(&self, transport: TransportId) -> bool {
+        self.data_transport().is_some_and(|own| own.id == transport)
+    }
+
+    /// The transport on which the client gets tracks and data.
+    pub(super) fn data_transport(&self) -> Option<&Transport> {
+        match self.path {
+            Path::V0 => self.subscriber.as_ref().map(|subscriber| &subscriber.transport),
+            Path::V1 => self.publisher.as_ref(),
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! One client's session: the task that speaks for a participant from its joining to its leaving.
+//!
+//! It waits for four things at once: the client's requests (`requests`), the room's messages (`room`), the media worker's
+//! events (`media`), and time (here). Each is handled to its end before the next. Negotiation of the PeerConnections is in
+//! `publisher` (the client offers) and `subscriber` (v0, we offer). What is decided purely lies beside this folder.
+
+mod media;
+mod publisher;
+mod requests;
+mod room;
+mod subscriber;
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::WebSocket;
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::signal_response::Message;
+use livekit_protocol::{AddTrackRequest, DisconnectReason, ParticipantInfo, SessionDescription, SyncState};
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use super::admission::Place;
+use super::link::{Frame, Link};
+use super::metrics::Ended;
+use super::outlets::Outlets;
+use super::publications::Publications;
+use super::rate::RateLimit;
+use super::request::{Opening, Path};
+use super::resume::Registration;
+use super::subscriptions::Subscriptions;
+use super::transport::{Transport, next_event};
+use super::wire::{Close, Incoming};
+use super::{Inner, messages};
+use crate::media::control::Event;
+use crate::room::{Actor, Command, Joined, ParticipantSid, Presence, RoomHandle, ToSession};
+use crate::token::{Claims, REFRESH_TTL};
+
+/// How long a client may take from joining, or coming back, until media can flow.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// Messages of the room that are taken together before subscriptions are settled.
+const BATCH: usize = 256;
+/// Participants who left whom a client that was away may not have heard of.
+const FAREWELLS: usize = 256;
+
+/// A client that comes back over a new WebSocket.
+#[derive(Debug)]
+pub(crate) struct Return {
+    pub(crate) socket: WebSocket,
+    pub(crate) opening: Opening,
+}
+
+/// Where a session's participant sits; leaves the room when dropped, whatever ends the session.
+#[derive(Debug)]
+struct Seat {
+    room: RoomHandle,
+    sid: ParticipantSid,
+    /// Kept until the room knows of the leaving: without it the room takes the session for broken.
+    inbox: Option<mpsc::Receiver<ToSession>>,
+    reason: DisconnectReason,
+    left: bool,
+}
+
+impl Seat {
+    /// The room's next message; `None` when the room has put this participant out. Cancel-safe.
+    async fn next(&mut self) -> Option<ToSession> {
+        self.inbox.as_mut()?.recv().await
+    }
+
+    fn try_next(&mut self) -> Option<ToSession> {
+        self.inbox.as_mut()?.try_recv().ok()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.left {
+            let (room, sid, reason) = (self.room.clone(), self.sid.clone(), self.reason);
+            let inbox = self.inbox.take();
+            tokio::spawn(async move {
+                room.leave(sid, reason).await;
+                drop(inbox);
+            });
+        }
+    }
+}
+
+/// One participant's session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    signal: Arc<Inner>,
+    seat: Seat,
+    claims: Claims,
+    path: Path,
+    link: Link,
+    returns: Registration,
+    place: Option<Place>,
+    rate: RateLimit,
+    clocks: Clocks,
+    presence: Presence,
+    /// Participants who left, for a client that was away when it was told.
+    farewells: VecDeque<(Instant, ParticipantInfo)>,
+    publications: Publications,
+    subscriptions: Subscriptions,
+    outlets: Outlets,
+    /// Whether what the client receives has to be negotiated anew.
+    unsettled: bool,
+    publisher: Option<Transport>,
+    subscriber: Option<subscriber::Subscriber>,
+    negotiation: publisher::Negotiation,
+    /// The highest sequence of a reliable data packet from this client.
+    last_reliable: u32,
+    first: Option<Box<First>>,
+}
+
+/// What a session waits for besides messages.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    /// When the client was last heard on its WebSocket.
+    heard: Instant,
+    /// Since when there is no WebSocket.
+    away: Option<Instant>,
+    /// Until when media must flow, while it does not.
+    connect_by: Option<Instant>,
+    /// When the next token is due.
+    refresh: Instant,
+}
+
+/// What time asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Due {
+    /// Nothing was heard for too long.
+    Silent,
+    /// The client did not come back.
+    Away,
+    /// Media does not flow.
+    Connect,
+    /// A fresh token.
+    Refresh,
+}
+
+impl Clocks {
+    fn new(now: Instant) -> Self {
+        Self { heard: now, away: None, connect_by: Some(now + CONNECT_WITHIN), refresh: now + REFRESH_TTL / 2 }
+    }
+
+    /// What comes next, and when.
+    fn next(&self, resume_within: Duration) -> (Instant, Due) {
+        let silent = Duration::from_secs(messages::PING_TIMEOUT.unsigned_abs().into());
+        let presence = match self.away {
+            None => (self.heard + silent, Due::Silent),
+            Some(since) => (since + resume_within, Due::Away),
+        };
+        let connect = self.connect_by.map(|by| (by, Due::Connect));
+        let candidates = [Some(presence), connect, Some((self.refresh, Due::Refresh))];
+        candidates.into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(presence)
+    }
+}
+
+/// Whether the session goes on.
+type Flow = ControlFlow<Ended>;
+
+/// What woke the session.
+enum Input {
+    Frame(Frame),
+    Room(Option<ToSession>),
+    Media(Event),
+    Return(Box<Return>),
+    Due(Due),
+}
+
+/// How a session begins: on v1 the first requests come with the joining.
+#[derive(Debug)]
+struct First {
+    welcome: Message,
+    tracks: Vec<AddTrackRequest>,
+    offer: Option<SessionDescription>,
+}
+
+impl Session {
+    /// For a participant who is in the room already.
+    pub(crate) fn new(
+        signal: Arc<Inner>,
+        joined: Joined,
+        opening: Opening,
+        returns: Registration,
+        place: Place,
+    ) -> Self {
+        let now = Instant::now();
+        let welcome = messages::join(&joined, opening.path);
+        let (sid, inbox) = (joined.sid, Some(joined.inbox));
+        Self {
+            signal,
+            seat: Seat { room: joined.room, sid, inbox, reason: DisconnectReason::JoinFailure, left: false },
+            claims: opening.claims,
+            path: opening.path,
+            link: Link::down(),
+            returns,
+            place: Some(place),
+            rate: RateLimit::new(now),
+            clocks: Clocks::new(now),
+            presence: Presence::Joining,
+            farewells: VecDeque::new(),
+            publications: Publications::default(),
+            subscriptions: Subscriptions::new(opening.auto_subscribe, opening.adaptive_stream),
+            outlets: Outlets::default(),
+            unsettled: false,
+            publisher: None,
+            subscriber: None,
+            negotiation: publisher::Negotiation::default(),
+            last_reliable: 0,
+            first: Some(Box::new(First { welcome, tracks: opening.tracks, offer: opening.offer })),
+        }
+    }
+
+    /// Tells the client that it is in and speaks for it until it leaves.
+    pub(crate) async fn run(mut self, socket: WebSocket) {
+        self.link.attach(socket);
+        let ended = self.speak().await;
+        self.signal.metrics.ended(ended);
+        tracing::info!(participant = %self.seat.sid, reason = ?self.seat.reason, ?ended, "session ended");
+    }
+
+    /// Until the end.
+    async fn speak(&mut self) -> Ended {
+        if let Some(first) = self.first.take()
+            && let ControlFlow::Break(ended) = self.begin(*first).await
+        {
+            return ended;
+        }
+        loop {
+            let input = self.wait().await;
+            if let ControlFlow::Break(ended) = self.handle(input).await {
+                return ended;
+            }
+            if self.unsettled {
+                self.settle();
+            }
+        }
+    }
+
+    /// The join response, what the client asked for with its joining, and v0's first offer.
+    async fn begin(&mut self, first: First) -> Flow {
+        self.link.send(first.welcome);
+        // The tracks that are there already wait in the inbox: they can be in the first answer or offer.
+        while let Some(message) = self.seat.try_next() {
+            self.on_room(message)?;
+        }
+        for track in first.tracks {
+            self.add_track(track).await;
+        }
+        if let Some(offer) = first.offer {
+            self.offer(offer).await?;
+        }
+        if self.path == Path::V0 {
+            self.open_subscriber();
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn wait(&mut self) -> Input {
+        let (at, due) = self.clocks.next(self.signal.settings.resume_within);
+        let subscriber = self.subscriber.as_mut().map(|subscriber| &mut subscriber.transport);
+        tokio::select! {
+            frame = self.link.next() => Input::Frame(frame),
+            message = self.seat.next() => Input::Room(message),
+            event = next_event(self.publisher.as_mut(), subscriber) => Input::Media(event),
+            back = self.returns.next() => Input::Return(Box::new(back)),
+            () = sleep_until(at.into()) => Input::Due(due),
+        }
+    }
+
+    async fn handle(&mut self, input: Input) -> Flow {
+        match input {
+            Input::Frame(Frame::Message(message)) => {
+                self.clocks.heard = Instant::now();
+                let Incoming::Request(request, _) = message else { return ControlFlow::Continue(()) };
+                if !self.rate.take(self.clocks.heard) {
+                    tracing::info!(participant = %self.seat.sid, "too many signal requests");
+                    return self.end(
+                        DisconnectReason::StateMismatch,
+                        Action::Disconnect,
+                        Close::TooMany,
+                        Ended::Refused,
+                    );
+                }
+                self.request(*request).await
+            }
+            Input::Frame(Frame::Malformed(malformed)) => {
+                tracing::info!(participant = %self.seat.sid, %malformed, "the client is refused");
+                self.end(DisconnectReason::StateMismatch, Action::Disconnect, Close::Malformed, Ended::Refused)
+            }
+            Input::Frame(Frame::Gone) => self.gone(),
+            Input::Room(message) => {
+                let mut next = message;
+                if next.is_none() {
+                    return self.overrun();
+                }
+                for _ in 0..BATCH {
+                    let Some(message) = next else { break };
+                    self.on_room(message)?;
+                    next = self.seat.try_next();
+                }
+                ControlFlow::Continue(())
+            }
+            Input::Media(event) => self.on_media(event).await,
+            Input::Return(back) => self.come_back(*back).await,
+            Input::Due(due) => self.due(due),
+        }
+    }
+
+    fn due(&mut self, due: Due) -> Flow {
+        match due {
+            Due::Silent => {
+                self.link.close(Close::Silent);
+                self.gone()
+            }
+            Due::Away => self.end(DisconnectReason::SignalClose, Action::Reconnect, Close::Normal, Ended::Lost),
+            Due::Connect => {
+                self.end(DisconnectReason::ConnectionTimeout, Action::Reconnect, Close::Normal, Ended::NeverConnected)
+            }
+            Due::Refresh => {
+                self.refresh_token();
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    /// The WebSocket is gone; the session waits for the client to come back, if it still can.
+    fn gone(&mut self) -> Flow {
+        self.link.close(Close::Normal);
+        self.clocks.away = Some(Instant::now());
+        if self.presence < Presence::Active {
+            return self.end(DisconnectReason::SignalClose, Action::Reconnect, Close::Normal, Ended::NeverConnected);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The room put this participant out because its session did not keep up.
+    fn overrun(&mut self) -> Flow {
+        self.seat.left = true;
+        self.end(DisconnectReason::StateMismatch, Action::Reconnect, Close::Normal, Ended::Overrun)
+    }
+
+    /// The same client over a new WebSocket: the PeerConnections go on, it is told what it may have missed.
+    async fn come_back(&mut self, back: Return) -> Flow {
+        let now = Instant::now();
+        let missed_since = self.clocks.heard;
+        self.link.close(Close::Replaced);
+        self.link.attach(back.socket);
+        self.link.send(messages::reconnect(self.last_reliable));
+        self.clocks = Clocks { heard: now, away: None, ..self.clocks };
+        self.claims = Claims { room_config: self.claims.room_config.take(), ..back.opening.claims };
+        self.signal.metrics.resumed.inc();
+        let state = self.seat.room.state();
+        let recent = self.farewells.iter().filter(|(at, _)| *at >= missed_since).map(|(_, info)| info.clone());
+        let mut participants: Vec<ParticipantInfo> = recent.collect();
+        participants.extend(state.others(&self.seat.sid));
+        participants.extend(state.participant(&self.seat.sid).map(|me| me.info()));
+        self.link.send(Message::Update(livekit_protocol::ParticipantUpdate { participants }));
+        self.link.send(Message::RoomUpdate(livekit_protocol::RoomUpdate { room: Some(state.info()) }));
+        self.link.flush();
+        self.refresh_token();
+        if let Some(sync) = back.opening.sync {
+            self.synchronise(&sync)?;
+        }
+        if let Some(offer) = back.opening.offer {
+            self.offer(offer).await?;
+        }
+        self.restart_subscriber();
+        self.unsettled = true;
+        ControlFlow::Continue(())
+    }
+
+    /// What a client that came back still has. It cannot go on with less than it published.
+    fn synchronise(&mut self, sync: &SyncState) -> Flow {
+        let published = sync.publish_tracks.iter().filter_map(|published| published.track.as_ref());
+        if let Some(lost) = published.map(|track| &track.sid).find(|sid| !self.publications.has(sid)) {
+            tracing::info!(participant = %self.seat.sid, track = %lost, "a resuming client has a track that we do not");
+            return self.end(DisconnectReason::StateMismatch, Action::Reconnect, Close::Normal, Ended::Lost);
+        }
+        if let Some(subscription) = &sync.subscription {
+            self.subscriptions.ask(requests::sids(subscription), subscription.subscribe);
+        }
+        self.disable(&sync.track_sids_disabled);
+        self.unsettled = true;
+        ControlFlow::Continue(())
+    }
+
+    /// A token that lets the client in again later, with what it may do now.
+    fn refresh_token(&mut self) {
+        self.clocks.refresh = Instant::now() + REFRESH_TTL / 2;
+        let state = self.seat.room.state();
+        if let Some(me) = state.participant(&self.seat.sid) {
+            self.claims.name.clone_from(&me.name);
+            self.claims.metadata.clone_from(&me.metadata);
+            self.claims.attributes = me.attributes.clone().into_iter().collect();
+        }
+        self.link.send(Message::RefreshToken(self.signal.keys.mint(&self.claims, REFRESH_TTL)));
+    }
+
+    /// Says goodbye. The room hears of it when the session is dropped.
+    fn end(&mut self, reason: DisconnectReason, action: Action, close: Close, ended: Ended) -> Flow {
+        self.link.send(messages::leave(reason, action));
+        self.link.close(close);
+        self.seat.reason = reason;
+        ControlFlow::Break(ended)
+    }
+
+    /// The participant's connection got further.
+    async fn progress(&mut self, presence: Presence) {
+        if presence <= self.presence {
+            return;
+        }
+        self.presence = presence;
+        if presence == Presence::Active {
+            self.clocks.connect_by = None;
+            self.place = None;
+        }
+        let participant = self.seat.sid.clone();
+        if let Err(refusal) = self.seat.room.submit(Actor::Bridge, Command::Progress { participant, presence }).await {
+            tracing::warn!(participant = %self.seat.sid, %refusal, "the room did not take a participant's progress");
+        }
+    }
+
+    fn actor(&self) -> Actor {
+        Actor::Participant(self.seat.sid.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_first() {
+        let start = Instant::now();
+        let resume = Duration::from_secs(20);
+        let second = Duration::from_secs(1);
+        let mut clocks = Clocks::new(start);
+        assert_eq!(clocks.next(resume), (start + 15 * second, Due::Silent));
+        clocks.heard = start + 20 * second;
+        assert_eq!(clocks.next(resume), (start + 30 * second, Due::Connect));
+        clocks.connect_by = None;
+        clocks.away = Some(start + 21 * second);
+        assert_eq!(clocks.next(resume), (start + 41 * second, Due::Away));
+        clocks.away = None;
+        clocks.heard = start + 299 * second;
+        assert_eq!(clocks.next(resume), (start + 300 * second, Due::Refresh));
+    }
+}

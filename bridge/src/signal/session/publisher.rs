@@ -1,0 +1,257 @@
+//! The PeerConnection that the client offers: v0's for publishing, v1's for everything.
+//!
+//! On v1 we cannot offer. When what the client receives has to change, we say how many m-sections are missing
+//! (`media_sections_requirement`, none being an answer too); the client adds them and offers.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::signal_response::Message;
+use livekit_protocol::{
+    DisconnectReason, MediaSectionsRequirement, SessionDescription, SubscriptionError, SubscriptionResponse,
+};
+use tracing::Instrument as _;
+
+use super::super::messages;
+use super::super::metrics::Ended;
+use super::super::outlets::Missing;
+use super::super::publications::{Bound, Change, Offered, codec_named, is_stereo, may_pause};
+use super::super::request::Path;
+use super::super::transport::Transport;
+use super::super::wire::Close;
+use super::{Flow, Session};
+use crate::media::control::{Codec, Command as MediaCommand, ExtensionIds, Kind, ReceiveSection, SendSection};
+use crate::room::{Command, Presence, TrackSid};
+use crate::transport::sdp::{
+    Answer, Answerer, OpusOptions, Plan, RemoteDescription, RemoteSection, SdpError, SectionKind, SendPlan,
+};
+
+/// What has been negotiated on this PeerConnection.
+#[derive(Default, Debug)]
+pub(crate) struct Negotiation {
+    answerer: Answerer,
+    extensions: ExtensionIds,
+    receive: Vec<ReceiveSection>,
+    send: Vec<SendSection>,
+    /// m-sections of the last offer.
+    sections: usize,
+    /// The last requirement, and how many sections there were then.
+    asked: Option<(Missing, usize)>,
+    /// Whether the client has not offered since.
+    waiting: bool,
+    /// Where our SSRCs on this transport have got to.
+    last_ssrc: u32,
+}
+
+/// How a track that is sent to a client is called in its SDP.
+pub(super) fn stream_id(publisher: &str, track: &TrackSid) -> String {
+    format!("{publisher}|{track}")
+}
+
+/// An SSRC unlike the `last` one handed out on a transport, and unlike 0.
+pub(super) fn mint(last: &mut u32) -> u32 {
+    *last = if *last == 0 { rand::random::<u32>() } else { last.wrapping_add(1) }.max(1);
+    *last
+}
+
+impl Session {
+    /// The client's offer: read, plan, answer, and tell the worker and the room what it brought.
+    pub(super) async fn offer(&mut self, offer: SessionDescription) -> Flow {
+        let span = tracing::info_span!("negotiation", participant = %self.seat.sid, by = "client", id = offer.id);
+        async {
+            let changes = match self.take_offer(&offer) {
+                Ok(changes) => changes,
+                Err(error) => return self.refuse_description(&error),
+            };
+            self.progress(Presence::Joined).await;
+            for change in changes {
+                match change {
+                    Change::Unpublished(sid) => self.unpublish(sid).await,
+                    Change::Published(mid) => self.publish(&mid).await,
+                }
+            }
+            if self.path == Path::V1 {
+                self.require_sections();
+            }
+            ControlFlow::Continue(())
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// A description that cannot be used: a client that sends it again after reconnecting would get no further.
+    pub(super) fn refuse_description(&mut self, error: &SdpError) -> Flow {
+        tracing::info!(participant = %self.seat.sid, %error, "a description is refused");
+        self.end(DisconnectReason::StateMismatch, Action::Disconnect, Close::Malformed, Ended::Refused)
+    }
+
+    fn take_offer(&mut self, offer: &SessionDescription) -> Result<Vec<Change>, SdpError> {
+        let remote = RemoteDescription::parse(&offer.sdp)?;
+        let media = self.seat.room.media();
+        let publisher = self.publisher.get_or_insert_with(|| Transport::new(media, false));
+        publisher.prepare(&remote.transport);
+        let changes = self.publications.offered(&offered(&remote));
+        self.negotiation.waiting = false;
+        self.negotiation.sections = remote.sections.len();
+        if self.path == Path::V1 {
+            self.outlets.sections(receivable(&remote));
+            self.outlets.release(&self.subscriptions.wanted().map(|(sid, _)| sid.clone()).collect());
+            let wanted = self.subscriptions.wanted().map(|(sid, track)| (sid, track.kind));
+            let last_ssrc = &mut self.negotiation.last_ssrc;
+            self.outlets.fill(wanted, || mint(last_ssrc));
+        }
+        let (publications, outlets, subscriptions) = (&self.publications, &self.outlets, &self.subscriptions);
+        let answer = self.negotiation.answerer.answer(&remote, &publisher.local(), |section| {
+            if let Some(bound) = publications.section(&section.mid) {
+                return receive(bound);
+            }
+            let leg = outlets.on(&section.mid);
+            match leg.and_then(|leg| Some((leg, subscriptions.track(&leg.track)?))) {
+                Some((leg, track)) => Plan::Send(SendPlan {
+                    leg: leg.leg,
+                    track: track.media,
+                    stream_id: stream_id(track.publisher.as_str(), &leg.track),
+                    track_id: leg.track.to_string(),
+                    cname: track.publisher.to_string(),
+                    ssrc: leg.ssrc,
+                    rtx_ssrc: leg.rtx_ssrc,
+                    wanted: subscriptions.layer(&leg.track),
+                }),
+                None => Plan::Inactive,
+            }
+        })?;
+        publisher.take(&remote.transport);
+        self.answered(offer.id, answer);
+        Ok(changes)
+    }
+
+    /// The worker learns what was negotiated before the client does, so that nothing arrives unexpectedly.
+    fn answered(&mut self, id: u32, answer: Answer) {
+        let unheard: Vec<_> = self
+            .outlets
+            .legs()
+            .filter(|(_, leg)| answer.send.iter().all(|sent| sent.leg != leg.leg))
+            .map(|(_, leg)| leg.track.clone())
+            .collect();
+        let by_mid: HashMap<String, String> = self
+            .outlets
+            .legs()
+            .filter(|(_, leg)| !unheard.contains(&leg.track))
+            .map(|(outlet, leg)| (outlet.mid.clone(), leg.track.to_string()))
+            .collect();
+        self.outlets.told();
+        self.negotiation.extensions = answer.extensions;
+        self.negotiation.receive = answer.receive;
+        self.negotiation.send = answer.send;
+        self.tell_worker();
+        let answer = SessionDescription { r#type: "answer".to_owned(), sdp: answer.sdp, id, mid_to_track_id: by_mid };
+        self.link.send(Message::Answer(answer));
+        for track in unheard {
+            // No codec in common: waiting for it would be in vain.
+            let err = SubscriptionError::SeCodecUnsupported.into();
+            self.link.send(Message::SubscriptionResponse(SubscriptionResponse { track_sid: track.to_string(), err }));
+            self.subscriptions.ask([track], false);
+            self.unsettled = true;
+        }
+    }
+
+    fn tell_worker(&self) {
+        let Some(publisher) = &self.publisher else { return };
+        publisher.send(MediaCommand::Negotiated {
+            transport: publisher.id,
+            extensions: self.negotiation.extensions,
+            receive: self.negotiation.receive.clone(),
+            send: self.negotiation.send.clone(),
+        });
+    }
+
+    /// An announced track has its section: the room and the others hear of it.
+    pub(super) async fn publish(&mut self, mid: &str) {
+        let section = self.negotiation.receive.iter().find(|section| section.mid == mid);
+        let Some(section) = section.cloned() else { return };
+        let codec = section.payload_types.first().map(|payload| payload.codec);
+        let Some(track) = self.publications.negotiated(mid, codec, &section.rids) else { return };
+        let sid = TrackSid::from(track.sid.as_str());
+        let command = Command::Publish { participant: self.seat.sid.clone(), track: Box::new(track) };
+        match self.seat.room.submit(self.actor(), command).await {
+            Ok(()) => self.seat.room.publish_media(&self.seat.sid, &sid, section.track, section.rids),
+            Err(refusal) => {
+                tracing::info!(participant = %self.seat.sid, track = %sid, %refusal, "a track is refused");
+                self.publications.revoke(&sid);
+                let message = refusal.to_string();
+                self.link.send(messages::response(0, messages::reason(&refusal), message, None));
+                self.link.send(Message::TrackUnpublished(livekit_protocol::TrackUnpublishedResponse {
+                    track_sid: sid.into(),
+                }));
+            }
+        }
+    }
+
+    async fn unpublish(&mut self, track: TrackSid) {
+        if let Err(refusal) = self.seat.room.submit(self.actor(), Command::Unpublish { track }).await {
+            // It was unpublished by the room a moment ago, or goes when the participant leaves.
+            tracing::debug!(participant = %self.seat.sid, %refusal, "a track was not unpublished");
+        }
+    }
+
+    /// v1: what the client receives has changed. What it shall not have any more stops at once.
+    pub(super) fn settle_v1(&mut self) {
+        let wanted: BTreeSet<TrackSid> = self.subscriptions.wanted().map(|(sid, _)| sid.clone()).collect();
+        if self.outlets.release(&wanted) {
+            let outlets = &self.outlets;
+            self.negotiation.send.retain(|section| outlets.legs().any(|(_, leg)| leg.leg == section.leg));
+            self.tell_worker();
+        }
+        self.require_sections();
+    }
+
+    /// v1: asks the client for an offer with enough sections, if one is needed and has not been asked for.
+    fn require_sections(&mut self) {
+        let open = self.publisher.as_ref().is_some_and(Transport::is_open);
+        let Some(missing) = self.outlets.needs(self.subscriptions.wanted().map(|(sid, track)| (sid, track.kind)))
+        else {
+            self.negotiation.asked = None;
+            return;
+        };
+        let asked = Some((missing, self.negotiation.sections));
+        // Asking a client again that did not add what it was asked for would go on for ever.
+        if !open || self.negotiation.waiting || (!missing.is_none() && self.negotiation.asked == asked) {
+            return;
+        }
+        (self.negotiation.asked, self.negotiation.waiting) = (asked, true);
+        let requirement = MediaSectionsRequirement { num_audios: missing.audio, num_videos: missing.video };
+        self.link.send(Message::MediaSectionsRequirement(requirement));
+    }
+}
+
+/// The audio and video sections of an offer as publications see them.
+fn offered(remote: &RemoteDescription) -> Vec<Offered<'_>> {
+    let sections = remote.sections.iter().filter(|section| !section.rejected);
+    sections
+        .filter_map(|section| {
+            let SectionKind::Media(kind) = section.kind else { return None };
+            let cid = section.msid.as_ref().filter(|_| section.direction.sends()).map(|(_, track)| track.as_str());
+            Some(Offered { mid: &section.mid, kind, cid })
+        })
+        .collect()
+}
+
+/// The sections of an offer on which the client only receives.
+fn receivable(remote: &RemoteDescription) -> impl Iterator<Item = (&str, Kind)> {
+    let only_receives = |section: &&RemoteSection| section.direction.receives() && !section.direction.sends();
+    remote.sections.iter().filter(only_receives).filter_map(|section| match section.kind {
+        SectionKind::Media(kind) => Some((section.mid.as_str(), kind)),
+        SectionKind::Data | SectionKind::Other => None,
+    })
+}
+
+/// How a section is answered on which the client sends.
+fn receive(bound: &Bound) -> Plan {
+    let info = bound.info.as_ref();
+    let asked = info.and_then(|info| codec_named(&info.codecs.first()?.mime_type));
+    // RED would leave out subscribers that do not know it: the packet is passed on as it is.
+    let prefer = if bound.kind == Kind::Audio { Some(Codec::Opus) } else { asked };
+    let opus = OpusOptions { stereo: info.is_some_and(is_stereo), dtx: info.is_none_or(may_pause) };
+    Plan::Receive { track: bound.media, prefer, opus }
+}

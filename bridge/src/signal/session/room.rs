@@ -1,0 +1,119 @@
+//! What the room says becomes what the client is told.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use livekit_protocol::participant_info::State as WireState;
+use livekit_protocol::signal_response::Message;
+use livekit_protocol::{
+    ConnectionQualityUpdate, MuteTrackRequest, ParticipantPermission, ParticipantUpdate, RoomUpdate, SpeakersChanged,
+    SubscriptionPermissionUpdate, TrackSource, TrackUnpublishedResponse,
+};
+
+use super::super::metrics::Ended;
+use super::super::subscriptions::Available;
+use super::super::wire::Close;
+use super::{FAREWELLS, Flow, Session};
+use crate::media::control::{Command as MediaCommand, Kind};
+use crate::room::{ToSession, TrackSid};
+
+impl Session {
+    pub(super) fn on_room(&mut self, message: ToSession) -> Flow {
+        match message {
+            ToSession::Participants(participants) => {
+                let now = Instant::now();
+                for info in participants.iter() {
+                    if info.state() == WireState::Disconnected {
+                        self.farewells.push_back((now, info.clone()));
+                    }
+                    for track in &info.tracks {
+                        self.subscriptions.describe(track);
+                    }
+                }
+                let surplus = self.farewells.len().saturating_sub(FAREWELLS);
+                self.farewells.drain(..surplus);
+                self.link.send(Message::Update(ParticipantUpdate { participants: participants.to_vec() }));
+            }
+            ToSession::Room(room) => {
+                self.link.send(Message::RoomUpdate(RoomUpdate { room: Some((*room).clone()) }));
+            }
+            ToSession::TrackAvailable(sid) => self.available(sid),
+            ToSession::TrackUnavailable(sid) => {
+                self.subscriptions.unavailable(&sid);
+                self.unsettled = true;
+            }
+            ToSession::Speakers(speakers) => {
+                self.link.send(Message::SpeakersChanged(SpeakersChanged { speakers: speakers.to_vec() }));
+            }
+            ToSession::Quality(updates) => {
+                self.link.send(Message::ConnectionQuality(ConnectionQualityUpdate { updates: updates.to_vec() }));
+            }
+            ToSession::SetMuted { track, muted } => {
+                // Gone already if it is none of ours any more.
+                let _ = self.publications.mute(track.as_str(), muted);
+                self.link.send(Message::Mute(MuteTrackRequest { sid: track.into(), muted }));
+            }
+            ToSession::Subscription { tracks, subscribe } => {
+                self.subscriptions.ask(tracks, subscribe);
+                self.unsettled = true;
+            }
+            ToSession::Permission(permission) => self.permission(&permission),
+            ToSession::SubscriptionPermission { publisher, track, allowed } => {
+                let update = SubscriptionPermissionUpdate {
+                    participant_sid: publisher.into(),
+                    track_sid: track.into(),
+                    allowed,
+                };
+                self.link.send(Message::SubscriptionPermissionUpdate(update));
+            }
+            ToSession::TrackUnpublished(track) => {
+                self.publications.revoke(&track);
+                self.link.send(Message::TrackUnpublished(TrackUnpublishedResponse { track_sid: track.into() }));
+            }
+            ToSession::Data { channel, bytes: payload } => {
+                if let Some(transport) = self.data_transport() {
+                    transport.send(MediaCommand::SendData { transport: transport.id, channel, payload });
+                }
+            }
+            ToSession::Leave { reason, action } => {
+                self.seat.left = true;
+                return self.end(reason, action, Close::Normal, Ended::Room);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A track of somebody else has media here.
+    fn available(&mut self, sid: TrackSid) {
+        let state = self.seat.room.state();
+        let (Some((publisher, info)), Some(local)) = (state.track(&sid), self.seat.room.track(&sid)) else {
+            return; // unpublished since; that is the next message
+        };
+        let kind = match info.r#type() {
+            livekit_protocol::TrackType::Audio => Kind::Audio,
+            _ => Kind::Video,
+        };
+        let track = Available {
+            publisher: publisher.sid.clone(),
+            kind,
+            media: local.media,
+            layers: local.rids.len().max(1),
+            info: (**info).clone(),
+        };
+        self.subscriptions.available(sid, track);
+        self.unsettled = true;
+    }
+
+    /// What this participant may do changed; its token follows at once, so that a reconnect brings nothing back.
+    fn permission(&mut self, permission: &ParticipantPermission) {
+        let grants = &mut self.claims.grants;
+        grants.can_publish = Some(permission.can_publish);
+        grants.can_subscribe = Some(permission.can_subscribe);
+        grants.can_publish_data = Some(permission.can_publish_data);
+        grants.can_update_own_metadata = Some(permission.can_update_metadata);
+        grants.hidden = permission.hidden;
+        let name = |source: &i32| TrackSource::try_from(*source).ok().map(|s| s.as_str_name().to_ascii_lowercase());
+        grants.can_publish_sources = permission.can_publish_sources.iter().filter_map(name).collect();
+        self.refresh_token();
+    }
+}

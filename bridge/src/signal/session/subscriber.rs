@@ -1,0 +1,169 @@
+//! The PeerConnection that we offer: v0's for receiving.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+use livekit_protocol::SessionDescription;
+use livekit_protocol::signal_response::Message;
+
+use super::super::publications::is_stereo;
+use super::super::request::Path;
+use super::super::transport::Transport;
+use super::publisher::{mint, stream_id};
+use super::{Flow, Session};
+use crate::media::control::{Command, ExtensionIds, LegId, SendSection};
+use crate::room::{Presence, TrackSid};
+use crate::transport::sdp::{OfferedTrack, RemoteDescription, SubscriberOffer};
+
+/// v0's PeerConnection for receiving.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) transport: Transport,
+    offer: SubscriberOffer,
+    /// Of the last offer; grows.
+    id: u32,
+    /// The tracks it carries: leg and mid.
+    legs: BTreeMap<TrackSid, (LegId, String)>,
+    extensions: ExtensionIds,
+    send: Vec<SendSection>,
+    last_ssrc: u32,
+}
+
+impl Session {
+    /// Right after the join, with the tracks that are there or none.
+    pub(super) fn open_subscriber(&mut self) {
+        self.subscriber = Some(Subscriber {
+            transport: Transport::new(self.seat.room.media(), true),
+            offer: SubscriberOffer::new(),
+            id: 0,
+            legs: BTreeMap::new(),
+            extensions: ExtensionIds::default(),
+            send: Vec::new(),
+            last_ssrc: 0,
+        });
+        self.settle_v0();
+    }
+
+    /// What the client receives may have changed.
+    pub(super) fn settle(&mut self) {
+        self.unsettled = false;
+        match self.path {
+            Path::V0 => self.settle_v0(),
+            Path::V1 => self.settle_v1(),
+        }
+    }
+
+    fn settle_v0(&mut self) {
+        let Some(subscriber) = &mut self.subscriber else { return };
+        let wanted: BTreeSet<&TrackSid> = self.subscriptions.wanted().map(|(sid, _)| sid).collect();
+        let legs = subscriber.legs.len();
+        let offer = &mut subscriber.offer;
+        subscriber.legs.retain(|sid, (leg, _)| {
+            let keep = wanted.contains(sid);
+            if !keep {
+                offer.remove(*leg);
+            }
+            keep
+        });
+        if subscriber.legs.len() < legs {
+            // What it shall not have any more stops at once.
+            subscriber.send.retain(|section| subscriber.legs.values().any(|(leg, _)| *leg == section.leg));
+            subscriber.tell_worker();
+        }
+        if subscriber.offer.awaits_answer() {
+            return;
+        }
+        for (sid, track) in self.subscriptions.wanted() {
+            if subscriber.legs.contains_key(sid) {
+                continue;
+            }
+            let leg = LegId::next();
+            let mid = subscriber.offer.add(OfferedTrack {
+                leg,
+                track: track.media,
+                kind: track.kind,
+                stream_id: stream_id(track.publisher.as_str(), sid),
+                track_id: sid.to_string(),
+                cname: track.publisher.to_string(),
+                ssrc: mint(&mut subscriber.last_ssrc),
+                rtx_ssrc: mint(&mut subscriber.last_ssrc),
+                stereo: is_stereo(&track.info),
+                wanted: self.subscriptions.layer(sid),
+            });
+            subscriber.legs.insert(sid.clone(), (leg, mid.to_owned()));
+        }
+        if subscriber.offer.needs_offer() {
+            self.send_offer();
+        }
+    }
+
+    fn send_offer(&mut self) {
+        let Some(subscriber) = &mut self.subscriber else { return };
+        subscriber.id += 1;
+        let id = subscriber.id;
+        let sdp = subscriber.offer.offer(&subscriber.transport.local());
+        let by_mid = subscriber.legs.iter().map(|(sid, (_, mid))| (mid.clone(), sid.to_string()));
+        let mid_to_track_id: HashMap<String, String> = by_mid.collect();
+        tracing::debug!(participant = %self.seat.sid, id, "offering");
+        self.link.send(Message::Offer(SessionDescription { r#type: "offer".to_owned(), sdp, id, mid_to_track_id }));
+    }
+
+    /// After the client has come back: its network may be another one.
+    pub(super) fn restart_subscriber(&mut self) {
+        if let Some(subscriber) = &mut self.subscriber {
+            subscriber.transport.renew();
+            self.send_offer();
+        }
+    }
+
+    /// The client's answer to our offer. One to an older offer says nothing any more.
+    pub(super) async fn answer(&mut self, answer: SessionDescription) -> Flow {
+        let span = tracing::info_span!("negotiation", participant = %self.seat.sid, by = "server", id = answer.id);
+        let outcome = span.in_scope(|| {
+            let Some(subscriber) = &mut self.subscriber else { return Ok(()) };
+            let current = answer.id == 0 || answer.id == subscriber.id;
+            if !current || !subscriber.offer.awaits_answer() {
+                return Ok(());
+            }
+            let remote = RemoteDescription::parse(&answer.sdp)?;
+            let accepted = subscriber.offer.accept(&remote)?;
+            subscriber.transport.take(&accepted.transport);
+            (subscriber.extensions, subscriber.send) = (accepted.extensions, accepted.send);
+            subscriber.tell_worker();
+            self.unsettled = true;
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            return self.refuse_description(&error);
+        }
+        self.progress(Presence::Joined).await;
+        ControlFlow::Continue(())
+    }
+
+    /// The leg on which the client gets a track.
+    pub(super) fn leg_of(&self, sid: &TrackSid) -> Option<LegId> {
+        match &self.subscriber {
+            Some(subscriber) => subscriber.legs.get(sid).map(|(leg, _)| *leg),
+            None => self.outlets.leg(sid).map(|leg| leg.leg),
+        }
+    }
+
+    /// The track that a leg carries.
+    pub(super) fn track_on(&self, leg: LegId) -> Option<&TrackSid> {
+        match &self.subscriber {
+            Some(subscriber) => subscriber.legs.iter().find(|(_, (own, _))| *own == leg).map(|(sid, _)| sid),
+            None => self.outlets.legs().find(|(_, own)| own.leg == leg).map(|(_, own)| &own.track),
+        }
+    }
+}
+
+impl Subscriber {
+    fn tell_worker(&self) {
+        self.transport.send(Command::Negotiated {
+            transport: self.transport.id,
+            extensions: self.extensions,
+            receive: Vec::new(),
+            send: self.send.clone(),
+        });
+    }
+}

@@ -1,0 +1,108 @@
+//! A PeerConnection as its session sees it: its id at the media worker, its events, its ICE credentials. Closed when dropped.
+
+use std::future::pending;
+
+use tokio::sync::mpsc;
+
+use crate::media::MediaRoom;
+use crate::media::control::{Command, Event, TransportId};
+use crate::transport::ice;
+use crate::transport::sdp::{LocalTransport, RemoteTransport};
+
+/// One PeerConnection of a client.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) id: TransportId,
+    room: MediaRoom,
+    events: mpsc::Receiver<Event>,
+    /// Our ICE user fragment and password.
+    local: (String, String),
+    /// What the client's last description said, once there is one.
+    remote: Option<RemoteTransport>,
+    /// True where we open the data channels.
+    open_channels: bool,
+}
+
+impl Transport {
+    /// A transport that the client does not know of yet.
+    pub(crate) fn new(room: &MediaRoom, open_channels: bool) -> Self {
+        let id = TransportId::next();
+        let local = ice::generate_credentials();
+        Self { id, events: room.attach(id), room: room.clone(), local, remote: None, open_channels }
+    }
+
+    /// Our side, for the SDP.
+    pub(crate) fn local(&self) -> LocalTransport {
+        LocalTransport {
+            ice_ufrag: self.local.0.clone(),
+            ice_pwd: self.local.1.clone(),
+            fingerprint: self.room.fingerprint().to_owned(),
+            candidates: self.room.candidates().to_vec(),
+        }
+    }
+
+    /// Whether the client's description has been taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Prepares for a description of the client: one that restarts ICE is met with new credentials of ours.
+    pub(crate) fn prepare(&mut self, remote: &RemoteTransport) {
+        if self.remote.as_ref().is_some_and(|known| remote.restarts_ice(known)) {
+            self.renew();
+        }
+    }
+
+    /// New ICE credentials of ours; they hold once the client's next description is taken.
+    pub(crate) fn renew(&mut self) {
+        self.local = ice::generate_credentials();
+    }
+
+    /// Takes the client's description: opens the transport at the worker, or restarts ICE where the client did.
+    pub(crate) fn take(&mut self, remote: &RemoteTransport) {
+        let ice = remote.ice(&self.local.0, &self.local.1);
+        let (transport, room) = (self.id, self.room.id());
+        match &self.remote {
+            None => {
+                let (dtls, open_channels) = (remote.dtls(), self.open_channels);
+                self.send(Command::OpenTransport { transport, room, ice, dtls, open_channels });
+            }
+            Some(known) if remote.restarts_ice(known) => self.send(Command::RestartIce { transport, ice }),
+            Some(_) => {}
+        }
+        self.remote = Some(remote.clone());
+    }
+
+    /// To the worker.
+    pub(crate) fn send(&self, command: Command) {
+        self.room.send(command);
+    }
+
+    /// The next event; pending for ever once the worker is gone. Cancel-safe.
+    async fn event(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => pending().await,
+        }
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.send(Command::CloseTransport { transport: self.id });
+    }
+}
+
+/// The next event of either transport. Cancel-safe.
+pub(crate) async fn next_event(first: Option<&mut Transport>, second: Option<&mut Transport>) -> Event {
+    async fn of(transport: Option<&mut Transport>) -> Event {
+        match transport {
+            Some(transport) => transport.event().await,
+            None => pending().await,
+        }
+    }
+    tokio::select! {
+        event = of(first) => event,
+        event = of(second) => event,
+    }
+}

@@ -1,0 +1,132 @@
+//! The WebSocket's frames: `SignalRequest` in, `SignalResponse` out, as protobuf (binary) or JSON (text).
+//!
+//! A client is answered in the form it last wrote in; before its first frame it gets protobuf.
+
+use axum::extract::ws::{CloseFrame, Message, close_code};
+use livekit_protocol::{SignalRequest, SignalResponse, signal_request, signal_response};
+use prost::Message as _;
+
+/// The longest frame and message taken from a client, bytes. An offer with hundreds of m-sections fits.
+pub(crate) const MAX_FRAME: usize = 256 * 1024;
+
+/// How frames are written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Format {
+    /// Protobuf in binary frames.
+    #[default]
+    Binary,
+    /// Protobuf's JSON mapping in text frames.
+    Json,
+}
+
+/// What arrived.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Incoming {
+    /// A request and the form it was written in.
+    Request(Box<signal_request::Message>, Format),
+    /// A frame that says nothing to us: WebSocket ping and pong, a request of a kind this version does not know.
+    Nothing,
+    /// The client closes the WebSocket.
+    Closed,
+}
+
+/// A frame that is no `SignalRequest`.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("a binary frame is no livekit.SignalRequest")]
+    Protobuf,
+    #[error("a text frame is no livekit.SignalRequest in JSON")]
+    Json,
+}
+
+/// Reads one WebSocket message.
+pub(crate) fn decode(message: Message) -> Result<Incoming, Malformed> {
+    let (request, format) = match message {
+        Message::Binary(bytes) => (SignalRequest::decode(bytes).map_err(|_| Malformed::Protobuf)?, Format::Binary),
+        Message::Text(text) => (serde_json::from_str(text.as_str()).map_err(|_| Malformed::Json)?, Format::Json),
+        Message::Close(_) => return Ok(Incoming::Closed),
+        Message::Ping(_) | Message::Pong(_) => return Ok(Incoming::Nothing),
+    };
+    let SignalRequest { message } = request;
+    Ok(message.map_or(Incoming::Nothing, |message| Incoming::Request(Box::new(message), format)))
+}
+
+/// Writes one response.
+pub(crate) fn encode(message: signal_response::Message, format: Format) -> Message {
+    let response = SignalResponse { message: Some(message) };
+    if format == Format::Json
+        && let Ok(json) = serde_json::to_string(&response)
+    {
+        return Message::Text(json.into());
+    }
+    Message::Binary(response.encode_to_vec().into())
+}
+
+/// Why we close a WebSocket, as the client's close event shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Close {
+    /// The session is over.
+    Normal,
+    /// A frame made no sense.
+    Malformed,
+    /// More requests than any client makes.
+    TooMany,
+    /// Nothing was heard for the ping timeout.
+    Silent,
+    /// Another WebSocket took this session over.
+    Replaced,
+}
+
+impl Close {
+    /// RFC 6455 §7.4.1 code and a sentence.
+    pub(crate) fn frame(self) -> Message {
+        let (code, reason) = match self {
+            Self::Normal => (close_code::NORMAL, ""),
+            Self::Malformed => (close_code::INVALID, "the last frame is no signal request"),
+            Self::TooMany => (close_code::POLICY, "too many signal requests: slow down"),
+            Self::Silent => (close_code::NORMAL, "nothing was heard for too long: send pings"),
+            Self::Replaced => (close_code::NORMAL, "another connection resumed this session"),
+        };
+        Message::Close(Some(CloseFrame { code, reason: reason.into() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use livekit_protocol::{MuteTrackRequest, Ping};
+
+    use super::*;
+
+    fn mute() -> signal_request::Message {
+        signal_request::Message::Mute(MuteTrackRequest { sid: "TR_a".into(), muted: true })
+    }
+
+    #[test]
+    fn requests_are_read_in_both_forms() {
+        let request = SignalRequest { message: Some(mute()) };
+        let binary = Message::Binary(request.encode_to_vec().into());
+        assert_eq!(decode(binary), Ok(Incoming::Request(Box::new(mute()), Format::Binary)));
+        let text = Message::Text(r#"{"mute":{"sid":"TR_a","muted":true}}"#.into());
+        assert_eq!(decode(text), Ok(Incoming::Request(Box::new(mute()), Format::Json)));
+        let text = Message::Text(r#"{"pingReq":{"timestamp":"17","rtt":"3"}}"#.into());
+        let ping = signal_request::Message::PingReq(Ping { timestamp: 17, rtt: 3 });
+        assert_eq!(decode(text), Ok(Incoming::Request(Box::new(ping), Format::Json)));
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_unknown_kinds_are_not() {
+        assert_eq!(decode(Message::Binary(vec![0xff; 9].into())), Err(Malformed::Protobuf));
+        assert_eq!(decode(Message::Text("{".into())), Err(Malformed::Json));
+        assert_eq!(decode(Message::Binary(vec![0xf2, 0x3f, 0].into())), Ok(Incoming::Nothing), "field 1022");
+        assert_eq!(decode(Message::Ping(vec![1].into())), Ok(Incoming::Nothing));
+        assert_eq!(decode(Message::Close(None)), Ok(Incoming::Closed));
+    }
+
+    #[test]
+    fn responses_take_the_clients_form() {
+        let pong = signal_response::Message::Pong(5);
+        let Message::Binary(bytes) = encode(pong.clone(), Format::Binary) else { panic!("binary") };
+        assert_eq!(SignalResponse::decode(bytes).unwrap().message, Some(pong.clone()));
+        assert_eq!(encode(pong, Format::Json), Message::Text(r#"{"pong":"5"}"#.into()));
+    }
+}
