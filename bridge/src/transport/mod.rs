@@ -3,8 +3,10 @@
 //! Everything is sans-IO: datagrams and the time are passed in, datagrams, events and deadlines come out. No part opens a
 //! socket, reads a clock or knows another part; the media engine connects them, signalling uses [`sdp`].
 
+pub mod data;
 pub mod dtls;
 pub mod ice;
+mod sctp_guard;
 pub mod sdp;
 #[cfg(test)]
 mod simnet;

@@ -22,21 +22,23 @@ export interface Admission {
   /** LiveKit access token, minutes of life: fetched right before it is used. */
   token: string
   room: string
-  /** Sent again when this tab rejoins, so that the bridge replaces the earlier connection. */
+  /** A secret of this tab: sent again when it rejoins, so that it is the same guest. */
   identity: string
   moderator: boolean
 }
 
-/** Codes of the API's error answers that have a text of their own (`error.*` in the language files). */
+/** Codes of the API's error answers that mean something to the client (`error.*` in the language files). */
 export const API_ERRORS = [
   'room_exists',
   'rooms_closed',
   'room_full',
   'no_capacity',
+  'no_such_room',
   'bad_room',
   'bad_name',
   'banned',
   'invalid_key',
+  'bad_identity',
   'too_many_requests',
   'unavailable',
   'network',

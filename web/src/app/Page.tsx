@@ -1,6 +1,6 @@
 // The frame of all screens but the meeting: header with the municipality's name and the language
 // switch, main part, footer with the legal links.
-import type { ReactNode } from 'react'
+import { useEffect, useRef, type ReactNode } from 'react'
 import { Link } from 'wouter'
 import { useTranslation } from 'react-i18next'
 import { useBrand } from '../brand/brand'
@@ -9,10 +9,19 @@ import { LanguageSwitch } from './LanguageSwitch'
 import { Mark } from './Mark'
 import css from './Page.module.css'
 
+/** Whether a screen was shown before this one. */
+let arrived = false
+
 export function Page({ title, children, narrow }: { title: string; children: ReactNode; narrow?: boolean }) {
   const { t } = useTranslation()
   const brand = useBrand()
   usePageTitle(title)
+  const main = useRef<HTMLElement>(null)
+  useEffect(() => {
+    // What had the focus is gone with the screen before: go on reading here, not at the very top.
+    if (arrived) main.current?.focus()
+    arrived = true
+  }, [])
   const links = [
     [brand.imprint, t('app.imprint')],
     [brand.privacy, t('app.privacy')],
@@ -31,7 +40,7 @@ export function Page({ title, children, narrow }: { title: string; children: Rea
         </Link>
         <LanguageSwitch />
       </header>
-      <main id="main" tabIndex={-1} className={[css.main, narrow && css.narrow].filter(Boolean).join(' ')}>
+      <main ref={main} id="main" tabIndex={-1} className={[css.main, narrow && css.narrow].filter(Boolean).join(' ')}>
         {children}
       </main>
       <footer className={css.footer}>

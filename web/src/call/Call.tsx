@@ -1,5 +1,5 @@
 // The meeting's screen: header, stage, panel, controls, dialogs; connects on arrival, leaves on departure.
-import { useEffect, useState } from 'react'
+import { useEffect, useRef, useState } from 'react'
 import { ShieldCheck, Users } from 'lucide-react'
 import { useTranslation } from 'react-i18next'
 import type { Admission } from '../api/client'
@@ -16,7 +16,7 @@ import { PeoplePanel } from './PeoplePanel'
 import { Stage } from './Stage'
 import { Toolbar } from './Toolbar'
 import { useNews } from './use-news'
-import { useShortcuts } from './use-shortcuts'
+import { focusToolbar, useShortcuts } from './use-shortcuts'
 import css from './Call.module.css'
 
 interface Props {
@@ -56,10 +56,15 @@ function Connected() {
   usePageTitle(unread > 0 ? t('call.titleUnread', { count: unread, room: meeting.name }) : t('call.title', { room: meeting.name }))
   useNews()
   useShortcuts()
+  const heading = useRef<HTMLHeadingElement>(null)
+  useEffect(() => heading.current?.focus(), [])
   return (
     <div className={css.call} data-theme="dark" data-testid="call">
       <header className={css.header}>
-        <h1 className={css.room}>
+        <button type="button" className={css.skip} onClick={focusToolbar}>
+          {t('settings.shortcuts.toolbar')}
+        </button>
+        <h1 ref={heading} tabIndex={-1} className={css.room}>
           <span className="visually-hidden">{t('call.title', { room: '' })}</span> {meeting.name}
         </h1>
         {meeting.moderation && (

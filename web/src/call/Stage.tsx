@@ -50,9 +50,9 @@ export function Stage() {
 
   const small = large ? focus.strip.tile : grid.tile
   const list = (
-    <ul role="list" className={large ? (focus.beside ? css.column : css.row) : css.grid}>
+    <ul role="list" className={large && focus.beside ? css.column : css.grid}>
       {items.map((tile) => (
-        <TileItem key={tile.id} tile={tile} box={small} large={false} compact={large !== undefined} />
+        <TileItem key={tile.id} tile={tile} box={small} large={false} compact={small.width < 250} />
       ))}
     </ul>
   )

@@ -41,9 +41,10 @@ describe.each(stages)('on a %s', (_, stage) => {
 })
 
 describe('gridFor', () => {
-  it('shows 25 on a desktop and 9 on a phone', () => {
+  it('shows 25 on a desktop, 9 on a phone, 8 on its side', () => {
     expect(gridFor({ width: 1440, height: 780 }, 40).perPage).toBe(25)
     expect(gridFor({ width: 374, height: 640 }, 40).perPage).toBe(9)
+    expect(gridFor({ width: 820, height: 230 }, 40).perPage).toBe(8)
   })
   it('keeps 16:9 on a wide stage', () => {
     for (const count of [1, 2, 3, 7, 20]) {

@@ -15,15 +15,15 @@ export interface Layout {
 
 export const GAP = 8
 const WIDE = 16 / 9
-/** Page lengths: squares, so that a full page is an even grid. */
-const CAPACITIES = [25, 16, 9, 4, 1]
+/** Page lengths: those that make even grids on wide, square and tall stages. */
+const CAPACITIES = [25, 16, 12, 9, 8, 6, 4, 3, 2, 1]
 
-/** Below this width a face is not recognised; small screens accept less. */
-const narrowest = (stage: Box) => (stage.width < 600 ? 150 : 220)
+/** Square pixels of a tile below which a face is not recognised; small screens are held closer. */
+const smallest = (stage: Box) => (Math.min(stage.width, stage.height) < 600 ? 18_000 : 27_000)
 
-/** The largest tiles of which `count` fit on the stage. On a tall stage they may be as tall as wide. */
+/** The largest tiles of which `count` fit on the stage. On a tall stage they may be a little taller than wide. */
 export function fit(stage: Box, count: number): Box {
-  const tallest = stage.height > stage.width ? 1 : WIDE
+  const tallest = stage.height > stage.width ? 0.8 : WIDE
   let best: Box = { width: 0, height: 0 }
   for (let columns = 1; columns <= count; columns += 1) {
     const rows = Math.ceil(count / columns)
@@ -37,32 +37,39 @@ export function fit(stage: Box, count: number): Box {
 
 /** The grid of equal tiles. With several pages every page has the size of a full one. */
 export function gridFor(stage: Box, count: number): Layout {
-  const perPage = CAPACITIES.find((capacity) => fit(stage, capacity).width >= narrowest(stage)) ?? 1
+  const perPage =
+    CAPACITIES.find((capacity) => {
+      const { width, height } = fit(stage, capacity)
+      return width * height >= smallest(stage)
+    }) ?? 1
   return { tile: fit(stage, Math.max(1, Math.min(count, perPage))), perPage }
 }
 
 export interface FocusLayout {
-  /** Whether the strip is a column beside the large tile; otherwise it is a row below. */
+  /** Whether the others are a column beside the large tile; otherwise they are a grid below it. */
   beside: boolean
   main: Box
   strip: Layout
 }
 
-/** One large tile and the others in a strip. */
+/** Widths of tiles in the column, in CSS pixels. */
+const COLUMN = { least: 132, most: 240, share: 0.19 }
+
+/** One large tile and the others beside or below it. */
 export function focusFor(stage: Box, others: number): FocusLayout {
   const beside = stage.width > stage.height
-  const small: Box = beside
-    ? tileOfWidth(Math.min(240, Math.max(132, stage.width * 0.19)))
-    : tileOfWidth(Math.min(200, Math.max(120, (stage.width - 2 * GAP) / 3)))
-  if (others === 0) return { beside, main: stage, strip: { tile: small, perPage: 1 } }
-  return beside
-    ? { beside, main: { width: stage.width - small.width - GAP, height: stage.height }, strip: { tile: small, perPage: many(stage.height, small.height) } }
-    : { beside, main: { width: stage.width, height: stage.height - small.height - GAP }, strip: { tile: small, perPage: many(stage.width, small.width) } }
+  if (others === 0) return { beside, main: stage, strip: { tile: { width: 0, height: 0 }, perPage: 1 } }
+  if (beside) {
+    const width = Math.floor(Math.min(COLUMN.most, Math.max(COLUMN.least, stage.width * COLUMN.share)))
+    const tile = { width, height: Math.floor(width / WIDE) }
+    const perPage = Math.max(1, Math.floor((stage.height + GAP) / (tile.height + GAP)))
+    return { beside, main: { width: stage.width - width - GAP, height: stage.height }, strip: { tile, perPage } }
+  }
+  // What is shared is mostly 16:10 or wider; more height would only be black.
+  const height = Math.floor(Math.min(stage.height * 0.6, stage.width / 1.6))
+  const below = { width: stage.width, height: stage.height - height - GAP }
+  return { beside, main: { width: stage.width, height }, strip: gridFor(below, Math.max(2, others)) }
 }
-
-const tileOfWidth = (width: number): Box => ({ width: Math.floor(width), height: Math.floor(width / WIDE) })
-
-const many = (space: number, size: number) => Math.max(1, Math.floor((space + GAP) / (size + GAP)))
 
 export interface PageOf<T> {
   items: T[]

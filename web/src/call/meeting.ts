@@ -40,6 +40,10 @@ export interface MeetingState {
   trouble: Trouble | undefined
 }
 
+/** Whether using `kind` again settles `trouble`. */
+const concerns = (trouble: Trouble, kind: Kind) =>
+  trouble.kind === kind || (trouble.kind === 'muted-by-moderator' && kind === 'microphone')
+
 /** After any of these the people are read anew. */
 const CHANGES = [
   RoomEvent.ParticipantConnected,
@@ -222,6 +226,7 @@ export class Meeting {
   async #attempt(kind: Kind, action: () => Promise<unknown>): Promise<void> {
     try {
       await action()
+      this.store.setState(({ trouble }) => ({ trouble: trouble && concerns(trouble, kind) ? undefined : trouble }))
     } catch (error) {
       this.store.setState({ trouble: { kind, problem: problemOf(error) } })
     }

@@ -13,6 +13,8 @@ function moveRegion(step: 1 | -1): void {
   regions[next]?.focus()
 }
 
+export const focusToolbar = () => document.querySelector<HTMLElement>('[data-region="toolbar"] button')?.focus()
+
 export function useShortcuts(): void {
   const { meeting, screen } = useCall()
   useEffect(() => {
@@ -35,7 +37,7 @@ export function useShortcuts(): void {
           void meeting.setMicrophone(true)
           break
         case 'toolbar':
-          document.querySelector<HTMLElement>('[data-region="toolbar"] button')?.focus()
+          focusToolbar()
           break
         case 'regions':
         case 'regions-back':

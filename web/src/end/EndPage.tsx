@@ -21,9 +21,12 @@ export function EndPage({ room, reason, onAgain }: Props) {
   }, [t, reason])
   return (
     <MessagePage title={`${t('end.title')}: ${room}`} heading={t(`end.${reason}.heading`)} text={t(`end.${reason}.text`)}>
-      <Button kind="primary" icon={RotateCcw} onClick={onAgain} data-testid="end-again">
-        {t('end.again')}
-      </Button>
+      {/* Whoever was removed would only be refused. */}
+      {reason !== 'removed' && (
+        <Button kind="primary" icon={RotateCcw} onClick={onAgain} data-testid="end-again">
+          {t('end.again')}
+        </Button>
+      )}
     </MessagePage>
   )
 }

@@ -7,6 +7,7 @@ export const keepModeratorKey = (room: string, key: string) => session.set(`key.
 export const dropModeratorKey = (room: string) => session.remove(`key.${room}`)
 
 export const identityIn = (room: string) => session.get(`identity.${room}`) ?? undefined
+export const dropIdentity = (room: string) => session.remove(`identity.${room}`)
 export const keepIdentity = (room: string, identity: string) => session.set(`identity.${room}`, identity)
 
 /** Takes the key out of a moderator link's fragment, so that it is neither shown nor copied by accident. */

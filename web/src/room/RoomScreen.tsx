@@ -3,11 +3,11 @@
 import { lazy, Suspense, useEffect, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { announce } from '../a11y/announcer'
-import { ApiError, codeOf, join, type Admission, type ApiErrorCode } from '../api/client'
+import { codeOf, join, type Admission, type ApiErrorCode } from '../api/client'
 import { MessagePage } from '../app/MessagePage'
 import { EndPage } from '../end/EndPage'
 import type { EndReason } from '../end/reason'
-import { dropModeratorKey, identityIn, keepIdentity, moderatorKey, takeKeyFromAddress } from '../lib/seat'
+import { dropIdentity, dropModeratorKey, identityIn, keepIdentity, moderatorKey, takeKeyFromAddress } from '../lib/seat'
 import { ability } from '../prejoin/browser'
 import type { Handover } from '../prejoin/local-media'
 import { PreJoin } from '../prejoin/PreJoin'
@@ -23,16 +23,20 @@ type Phase =
   | { at: 'during'; admission: Admission; media: Handover; name: string }
   | { at: 'after'; reason: EndReason }
 
-/** A seat in `room` under `name`; a stale moderator key costs the moderator rights, not the meeting. */
+/**
+ * A seat in `room` under `name`. What this tab kept from earlier may be stale: an old moderator key costs
+ * the moderator's rights, an old identity the place, but neither the meeting.
+ */
 async function takeSeat(room: string, name: string): Promise<Admission> {
-  const seat = { room, name, identity: identityIn(room) }
-  const key = moderatorKey(room)
+  const seat = () => join({ room, name, key: moderatorKey(room), identity: identityIn(room) })
   try {
-    return await join({ ...seat, key })
+    return await seat()
   } catch (error) {
-    if (!(error instanceof ApiError) || error.code !== 'invalid_key' || key === undefined) throw error
-    dropModeratorKey(room)
-    return join(seat)
+    const code = codeOf(error)
+    if (code !== 'invalid_key' && code !== 'bad_identity') throw error
+    if (code === 'invalid_key') dropModeratorKey(room)
+    else dropIdentity(room)
+    return seat()
   }
 }
 

@@ -9,6 +9,7 @@ import { useBrand } from '../brand/brand'
 import { roomPath } from '../lib/room-name'
 import { Button } from '../ui/Button'
 import { Notice } from '../ui/Notice'
+import { Chamber } from './Chamber'
 import { JoinForm } from './JoinForm'
 import { OpenForm } from './OpenForm'
 import { forgetRooms, recentRooms } from './recent'
@@ -20,8 +21,11 @@ export function StartPage() {
   return (
     <Page title={t('start.title')}>
       <div className={css.intro}>
-        <h1 className={css.heading}>{t('start.heading')}</h1>
-        <p className={css.lead}>{t('start.lead')}</p>
+        <div>
+          <h1 className={css.heading}>{t('start.heading')}</h1>
+          <p className={css.lead}>{t('start.lead')}</p>
+        </div>
+        <Chamber />
       </div>
       <div className={css.ways}>
         <section className={css.way} aria-labelledby="join-heading">

@@ -19,7 +19,7 @@ export function Button({ kind = 'secondary', icon: Icon, iconOnly, busy, classNa
       {...rest}
       // oxlint-disable-next-line react/button-has-type -- the type is a property with a safe default
       type={type}
-      aria-disabled={busy || undefined}
+      aria-disabled={busy || rest['aria-disabled']}
       className={[css.button, css[kind], iconOnly && css.iconOnly, className].filter(Boolean).join(' ')}
       onClick={(event) => {
         if (busy) event.preventDefault()

@@ -1,6 +1,6 @@
 //! The bridges as the memory store keeps them: last reports, seats promised since, and the order of load per site.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use ratssaal_proto::allocator::v1::{BridgeInfo, BridgeReport, BridgeState, DrainOrder, Load};
@@ -15,6 +15,9 @@ use crate::store::Orders;
 /// One incarnation of a bridge.
 pub(super) type Slot = u64;
 
+/// One promise of a seat, whatever its join id.
+pub(super) type Promise = u64;
+
 /// Place in the order of load: load, seats, slot.
 type Rank = (u32, u32, Slot);
 
@@ -23,14 +26,22 @@ pub(super) struct Record {
     pub(super) report: BridgeReport,
     last_ms: u64,
     gone_ms: Option<u64>,
-    /// Join ids promised a seat here that no report has counted yet.
-    promised: HashSet<String>,
+    /// Seats promised here that no report has counted yet.
+    promised: BTreeSet<(String, Promise)>,
     /// Seats of each room here, by the room's name.
     pub(super) rooms: HashMap<String, u32>,
     rank: Option<Rank>,
 }
 
 impl Record {
+    /// The bridge counts the participant now (the earliest, should two rooms share a join id).
+    fn kept(&mut self, join_id: &str) {
+        let promised = self.promised.range((join_id.to_owned(), 0)..).next();
+        if let Some(promised) = promised.filter(|(promised, _)| promised == join_id).cloned() {
+            self.promised.remove(&promised);
+        }
+    }
+
     fn load(&self) -> Load {
         self.report.load.unwrap_or_default()
     }
@@ -85,7 +96,7 @@ impl Bridges {
         self.unrank(slot);
         if let Some(record) = self.records.get_mut(&slot) {
             for join_id in &report.joined {
-                record.promised.remove(join_id);
+                record.kept(join_id);
             }
             record.last_ms = now;
             record.gone_ms = (report.state() == BridgeState::Gone).then_some(now);
@@ -124,7 +135,7 @@ impl Bridges {
             report: BridgeReport { sequence: 0, joined: vec![], ..report.clone() },
             last_ms: 0,
             gone_ms: None,
-            promised: HashSet::new(),
+            promised: BTreeSet::new(),
             rooms: HashMap::new(),
             rank: None,
         };
@@ -189,18 +200,18 @@ impl Bridges {
         self.records.get(&slot).is_some_and(|record| record.alive(now, config))
     }
 
-    /// Counts a seat of a room that is promised to a join id.
-    pub(super) fn promise(&mut self, slot: Slot, room: &str, join_id: &str) {
+    /// Counts a seat of a room.
+    pub(super) fn promise(&mut self, slot: Slot, room: &str, join_id: &str, promise: Promise) {
         if let Some(record) = self.records.get_mut(&slot) {
-            record.promised.insert(join_id.to_owned());
+            record.promised.insert((join_id.to_owned(), promise));
             *record.rooms.entry(room.to_owned()).or_insert(0) += 1;
             self.rerank(slot);
         }
     }
 
     /// The room's seat is given back. What the bridge itself counts is its next report's matter.
-    pub(super) fn give_back(&mut self, slot: Slot, room: &str, join_id: &str) {
-        self.forget_promise(slot, join_id);
+    pub(super) fn give_back(&mut self, slot: Slot, room: &str, join_id: &str, promise: Promise) {
+        self.forget(slot, join_id, promise);
         if let Some(record) = self.records.get_mut(&slot)
             && let Some(seats) = record.rooms.get_mut(room)
         {
@@ -211,10 +222,10 @@ impl Bridges {
         }
     }
 
-    /// The promise has lapsed: by now the bridge counts the participant, or he never came.
-    pub(super) fn forget_promise(&mut self, slot: Slot, join_id: &str) {
+    /// The promise is over: the bridge counts the participant by now, or he never came.
+    pub(super) fn forget(&mut self, slot: Slot, join_id: &str, promise: Promise) {
         if let Some(record) = self.records.get_mut(&slot)
-            && record.promised.remove(join_id)
+            && record.promised.remove(&(join_id.to_owned(), promise))
         {
             self.rerank(slot);
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use ratssaal_proto::allocator::v1::{RoomBridge, RoomInfo, RoomSettings, Seat};
 use tokio::sync::watch;
 
-use super::bridges::{Bridges, Slot};
+use super::bridges::{Bridges, Promise, Slot};
 use super::log::Log;
 use crate::clock::millis;
 use crate::config::Config;
@@ -16,6 +16,7 @@ pub(super) struct SeatRecord {
     pub(super) join_id: String,
     pub(super) participant_sid: String,
     pub(super) slot: Slot,
+    pub(super) promise: Promise,
     pub(super) confirmed: bool,
     pub(super) lapses_ms: u64,
 }
@@ -116,7 +117,7 @@ impl Room {
     }
 
     pub(super) fn take_seat(&mut self, identity: String, record: SeatRecord, bridges: &mut Bridges) {
-        bridges.promise(record.slot, &self.name, &record.join_id);
+        bridges.promise(record.slot, &self.name, &record.join_id, record.promise);
         *self.bridges.entry(record.slot).or_insert(0) += 1;
         self.joins.insert(record.join_id.clone(), identity.clone());
         self.seats.insert(identity, record);
@@ -133,7 +134,7 @@ impl Room {
     pub(super) fn drop_seat(&mut self, join_id: &str, now: u64, bridges: &mut Bridges) -> bool {
         let Some(identity) = self.joins.remove(join_id) else { return false };
         let Some(seat) = self.seats.remove(&identity) else { return false };
-        bridges.give_back(seat.slot, &self.name, join_id);
+        bridges.give_back(seat.slot, &self.name, join_id, seat.promise);
         if let Some(seats) = self.bridges.get_mut(&seat.slot) {
             *seats -= 1;
             if *seats == 0 {

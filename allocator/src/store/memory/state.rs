@@ -11,7 +11,7 @@ use ratssaal_proto::allocator::v1::{
     RoomSettings, SnapshotRequest,
 };
 
-use super::bridges::{Bridges, Slot};
+use super::bridges::{Bridges, Promise, Slot};
 use super::room::{Room, SeatRecord};
 use crate::clock::millis;
 use crate::config::Config;
@@ -33,8 +33,8 @@ pub(super) struct State {
     /// Rooms nobody is in, by when they are due to end.
     due: BTreeSet<(u64, String)>,
     /// Reservations by when they lapse. Entries of seats that are confirmed or given back meanwhile stay until then.
-    lapses: BTreeMap<(u64, u64), Lapse>,
-    lapse_count: u64,
+    lapses: BTreeMap<(u64, Promise), Lapse>,
+    last_promise: Promise,
     last_epoch: u64,
     seats: usize,
 }
@@ -56,28 +56,30 @@ impl State {
             ended: HashMap::new(),
             due: BTreeSet::new(),
             lapses: BTreeMap::new(),
-            lapse_count: 0,
+            last_promise: 0,
             last_epoch: 0,
             seats: 0,
         }
     }
 
-    /// Lets time pass: reservations that have lapsed are gone.
+    /// Lets time pass: reservations that have lapsed by `now` are gone since they lapsed.
     pub(super) fn advance(&mut self, now: u64) {
-        self.now = self.now.max(now);
         while let Some(lapse) = self.lapses.first_entry()
-            && lapse.key().0 <= self.now
+            && lapse.key().0 <= now
         {
+            let (at, promise) = *lapse.key();
+            self.now = self.now.max(at);
             let Lapse { room, join_id, slot } = lapse.remove();
-            self.bridges.forget_promise(slot, &join_id);
+            self.bridges.forget(slot, &join_id, promise);
             let unconfirmed = self.rooms.get(&room).is_some_and(|room| {
                 let seat = room.identity_of(&join_id).and_then(|identity| room.seat_of(identity));
-                seat.is_some_and(|seat| !seat.confirmed && seat.slot == slot && seat.lapses_ms <= self.now)
+                seat.is_some_and(|seat| !seat.confirmed && seat.promise == promise)
             });
             if unconfirmed {
                 self.on_room(&room, |room, bridges, now| room.drop_seat(&join_id, now, bridges));
             }
         }
+        self.now = self.now.max(now);
     }
 
     /// Changes a room and keeps the indexes right.
@@ -200,13 +202,14 @@ impl State {
             self.open_new(request.room.clone(), request.open.unwrap_or_default());
         }
         let lapses_ms = self.now.saturating_add(millis(self.config.reservation));
-        self.lapse_count += 1;
+        self.last_promise += 1;
         let lapse = Lapse { room: request.room.clone(), join_id: request.join_id.clone(), slot };
-        self.lapses.insert((lapses_ms, self.lapse_count), lapse);
+        self.lapses.insert((lapses_ms, self.last_promise), lapse);
         let seat = SeatRecord {
             join_id: request.join_id,
             participant_sid: request.participant_sid,
             slot,
+            promise: self.last_promise,
             confirmed: false,
             lapses_ms,
         };
