@@ -9,10 +9,13 @@
 
 pub mod bot;
 pub mod media;
+pub mod meeting;
 pub mod metrics;
 pub mod peer;
+pub mod raw;
 pub mod received;
 pub mod server;
 pub mod signal;
 pub mod token;
 pub mod wait;
+pub mod wire;

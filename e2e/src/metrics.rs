@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use tokio::time::{Instant, sleep};
 
 use crate::server::Server;
 
@@ -16,6 +17,9 @@ impl Metrics {
     /// # Errors
     /// The server does not answer within 10 s.
     pub async fn read(server: &Server) -> Result<Self> {
+        if !Server::is_ours() {
+            return Ok(Self::default());
+        }
         let url = format!("{}/metrics", server.http);
         let text = reqwest::Client::new()
             .get(url)
@@ -40,14 +44,38 @@ impl Metrics {
         )
     }
 
-    /// The sum of all samples whose name starts with `prefix` and has every one of `labels` (`key="value"`).
+    /// The sum of all samples whose name contains `name` and that have every one of `labels` (`key="value"`).
     #[must_use]
-    pub fn sum(&self, prefix: &str, labels: &[&str]) -> f64 {
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         self.0
             .iter()
-            .filter(|(name, _)| name.starts_with(prefix) && labels.iter().all(|label| name.contains(label)))
+            .filter(|(sample, _)| sample.contains(name) && labels.iter().all(|label| sample.contains(label)))
             .map(|(_, value)| value)
             .sum()
+    }
+
+    /// Waits until the sum has grown by `least` since this reading.
+    ///
+    /// # Errors
+    /// Not within 10 s. Against a LiveKit server, which counts otherwise, nothing is waited for.
+    pub async fn grows(&self, server: &Server, name: &str, labels: &[&str], least: f64) -> Result<()> {
+        if !Server::is_ours() {
+            return Ok(());
+        }
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let now = Self::read(server).await?;
+            let grown = now.sum(name, labels) - self.sum(name, labels);
+            if grown >= least {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < end,
+                "{name} {labels:?} has grown by {grown}, not {least}:\n{}",
+                now.matching(name)
+            );
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// All samples, for a failing test's message.
@@ -67,6 +95,46 @@ pub fn resident(pid: u32) -> Result<u64> {
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024)
 }
+
+/// The server's memory and connections before an attack, to be had again after it.
+#[derive(Debug)]
+pub struct Before {
+    resident: u64,
+    transports: f64,
+}
+
+impl Before {
+    /// Takes the reading; nothing for a server that was not started here.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub async fn read(server: &Server) -> Result<Self> {
+        let resident = server.pid().map_or(Ok(0), resident)?;
+        Ok(Self { resident, transports: Metrics::read(server).await?.sum(TRANSPORTS, &[]) })
+    }
+
+    /// Waits until no connection is left behind and memory is back to within `slack` bytes.
+    ///
+    /// # Errors
+    /// Not within `limit`.
+    pub async fn is_restored(&self, server: &Server, slack: u64, limit: Duration) -> Result<()> {
+        let Some(pid) = server.pid() else { return Ok(()) };
+        let end = Instant::now() + limit;
+        loop {
+            let now = Self { resident: resident(pid)?, transports: Metrics::read(server).await?.sum(TRANSPORTS, &[]) };
+            // A LiveKit server's memory is its garbage collector's matter.
+            if !Server::is_ours() || (now.transports <= self.transports && now.resident <= self.resident + slack) {
+                println!("memory: {} KiB before, {} KiB after", self.resident >> 10, now.resident >> 10);
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "before: {self:?}, after {limit:?}: {now:?}, allowed: {slack} bytes more");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// The gauge of PeerConnections on the server.
+const TRANSPORTS: &str = "media_transports";
 
 #[cfg(test)]
 mod tests {

@@ -19,9 +19,13 @@ use webrtc::{
         RTCPeerConnectionState, Registry, configure_nack, configure_rtcp_reports,
         configure_simulcast_extension_headers, configure_twcc,
     },
+    runtime::{Runtime, TokioRuntime},
 };
 
-use crate::media::LAYERS;
+use crate::{
+    media::LAYERS,
+    wire::{Tamper, Wire},
+};
 
 const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
@@ -75,11 +79,15 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-/// A new PeerConnection that reports to `events`.
+/// A new PeerConnection that reports to `events`, over an untouched network or a tampered one.
 ///
 /// # Errors
 /// No socket can be opened.
-pub async fn connect(side: Side, events: mpsc::UnboundedSender<Event>) -> Result<Arc<dyn PeerConnection>> {
+pub async fn connect(
+    side: Side,
+    events: mpsc::UnboundedSender<Event>,
+    tamper: Option<Arc<dyn Tamper>>,
+) -> Result<Arc<dyn PeerConnection>> {
     let mut media = MediaEngine::default();
     media.register_codec(opus(), RtpCodecKind::Audio)?;
     media.register_codec(vp8(), RtpCodecKind::Video)?;
@@ -94,7 +102,12 @@ pub async fn connect(side: Side, events: mpsc::UnboundedSender<Event>) -> Result
     configure_simulcast_extension_headers(&mut media)?;
     let registry = configure_nack(Registry::new(), &mut media);
     let registry = configure_rtcp_reports(configure_twcc(registry, &mut media)?);
+    let runtime: Arc<dyn Runtime> = match tamper {
+        Some(tamper) => Arc::new(Wire(tamper)),
+        None => Arc::new(TokioRuntime),
+    };
     let connection = PeerConnectionBuilder::new()
+        .with_runtime(runtime)
         .with_media_engine(media)
         .with_interceptor_registry(registry)
         .with_handler(Arc::new(Handler { side, events }))

@@ -15,7 +15,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, sleep},
+};
 
 /// How many UDP ports our server gets: one per worker, on any machine enough for the tests.
 const MEDIA_PORTS: u16 = 4;
@@ -23,6 +26,14 @@ const MEDIA_PORTS: u16 = 4;
 const DEV: (&str, &str) = ("devkey", "secret-secret-secret-secret-secret");
 /// How much of the server's output is kept for a failing test, in lines.
 const LOG_LINES: usize = 400;
+
+/// One test at a time in each test binary: several servers under attack on one machine would disturb each other.
+///
+/// Hold the guard to the test's end.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    TURN.lock().await
+}
 
 /// A server that is ready for joins. Ends with this value.
 pub struct Server {

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 pub use self::state::{Heard, View};
 use self::{session::Command, state::Shared};
-use crate::{server::Server, token, wait::until};
+use crate::{server::Server, token, wait::until, wire::Tamper};
 
 /// How a bot joins.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Options {
     pub publish: bool,
     /// Whether it gets every track unasked.
     pub auto_subscribe: bool,
+    /// What happens to its datagrams.
+    pub tamper: Option<Arc<dyn Tamper>>,
 }
 
 impl Options {
@@ -42,7 +44,15 @@ impl Options {
             v1: false,
             publish,
             auto_subscribe: true,
+            tamper: None,
         }
+    }
+
+    /// The same over a tampered network.
+    #[must_use]
+    pub fn tampered(mut self, tamper: Arc<dyn Tamper>) -> Self {
+        self.tamper = Some(tamper);
+        self
     }
 
     /// The same on v1 if `v1`.

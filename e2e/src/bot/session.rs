@@ -79,7 +79,7 @@ pub(super) async fn start(
     inbox: mpsc::UnboundedReceiver<Command>,
 ) -> Result<Session> {
     let (events_in, events) = mpsc::unbounded_channel();
-    let publisher = peer::connect(Side::Publisher, events_in.clone()).await?;
+    let publisher = peer::connect(Side::Publisher, events_in.clone(), options.tamper.clone()).await?;
     let unordered = RTCDataChannelInit { ordered: false, max_retransmits: Some(0), ..RTCDataChannelInit::default() };
     let reliable = publisher.create_data_channel("_reliable", None).await?;
     let lossy = publisher.create_data_channel("_lossy", Some(unordered)).await?;
@@ -106,7 +106,10 @@ pub(super) async fn start(
         };
         (signal::path_v1(token, &join), None)
     } else {
-        (signal::path_v0(token, options.auto_subscribe), Some(peer::connect(Side::Subscriber, events_in).await?))
+        (
+            signal::path_v0(token, options.auto_subscribe),
+            Some(peer::connect(Side::Subscriber, events_in, options.tamper.clone()).await?),
+        )
     };
     let (sender, mut receiver) = signal::open(server, &path).await?;
     let Some(Response::Join(join)) = receiver.next().await? else { bail!("the first response is not a join") };

@@ -1,0 +1,149 @@
+//! Clients that take and do not give: half-open connections, and subscribers that stop reading. Others notice nothing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use livekit_protocol::{DataPacket, UpdateParticipantMetadata, UserPacket, data_packet, signal_request};
+use ratssaal_e2e::{
+    bot::{Bot, Options},
+    meeting::Meeting,
+    metrics::Before,
+    server::{Server, turn},
+    signal, token,
+    wire::{Kind, Tamper, kind},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+const SLACK: u64 = 12 << 20;
+const LIMIT: Duration = Duration::from_secs(45);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_half_open_websockets() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let base = Before::read(&server).await?;
+    let address = server.http.trim_start_matches("http://").to_owned();
+    let mut open = Vec::new();
+    for number in 0..1000u32 {
+        let mut stream = TcpStream::connect(&address).await?;
+        // Some say nothing, some half a request, the others a whole one up to its last line.
+        let part: &[u8] = match number % 3 {
+            0 => b"",
+            1 => b"GET /rtc?access_tok",
+            _ => b"GET /rtc HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+        };
+        stream.write_all(part).await?;
+        open.push(stream);
+    }
+    meeting.goes_on(&server).await?;
+    let newcomer = Bot::join(&server, Options::new("newcomers", 1, true))
+        .await
+        .context("joining beside 1000 half-open connections")?;
+    newcomer.leave().await?;
+    if Server::is_ours() {
+        for (number, stream) in open.iter_mut().enumerate() {
+            let mut answer = Vec::new();
+            let closed = timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+            ensure!(closed.is_ok(), "half-open connection {number} is still open after 30 s");
+        }
+    }
+    drop(open);
+    meeting.goes_on(&server).await?;
+    base.is_restored(&server, SLACK, LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_stops_reading_its_websocket() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let room = "deaf-websocket";
+    let grants = json!({ "roomJoin": true, "room": room, "canUpdateOwnMetadata": true });
+    let talker_token = token::sign(&token::claims(&server, "bot-1", grants), &server.secret);
+    let talker = Bot::join_with(&server, Options::new(room, 1, true), &talker_token).await?;
+    let hearer = Bot::join(&server, Options::new(room, 2, false)).await?;
+    let base = Before::read(&server).await?;
+    // Joined, and never read from again.
+    let deaf = signal::open(&server, &signal::path_v0(&token::token(&server, room, "deaf"), true)).await?;
+    let count = 600u32;
+    for number in 0..count {
+        let metadata = format!("{number:06}{}", "m".repeat(30_000));
+        talker.request(signal_request::Message::UpdateMetadata(UpdateParticipantMetadata {
+            metadata,
+            ..UpdateParticipantMetadata::default()
+        }))?;
+        let heard = |view: &ratssaal_e2e::bot::View| {
+            let talker = view.others.values().find(|other| other.identity == "bot-1")?;
+            talker.metadata.starts_with(&format!("{number:06}")).then_some(())
+        };
+        hearer.wait("the update reaches who reads", Duration::from_secs(10), heard).await?;
+    }
+    if Server::is_ours() {
+        let gone =
+            |view: &ratssaal_e2e::bot::View| view.others.values().all(|other| other.identity != "deaf").then_some(());
+        hearer.wait("who does not read is let go", Duration::from_secs(60), gone).await?;
+    }
+    meeting.goes_on(&server).await?;
+    base.is_restored(&server, SLACK, LIMIT).await?;
+    drop(deaf);
+    Ok(())
+}
+
+/// Once told, nothing of the data channels arrives any more.
+#[derive(Debug, Default)]
+struct Deaf(AtomicBool);
+
+impl Tamper for Deaf {
+    fn incoming(&self, datagram: &[u8]) -> bool {
+        !self.0.load(Ordering::Relaxed) || kind(datagram) != Kind::Dtls
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_stops_reading_its_data_channel() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let room = "deaf-channel";
+    let talker = Bot::join(&server, Options::new(room, 1, true).v1(true)).await?;
+    let hearer = Bot::join(&server, Options::new(room, 2, true).v1(true)).await?;
+    let deafness = Arc::new(Deaf::default());
+    let deaf = Bot::join(&server, Options::new(room, 3, true).v1(true).tampered(deafness.clone())).await?;
+    let base = Before::read(&server).await?;
+    deafness.0.store(true, Ordering::Relaxed);
+    // 10 MB: far above what may wait for one subscriber.
+    let count = 800usize;
+    for number in 0..count {
+        let payload = [&number.to_be_bytes()[..], &[7; 13_000]].concat();
+        let user = UserPacket { payload, ..UserPacket::default() };
+        talker.send(DataPacket { value: Some(data_packet::Value::User(user)), ..DataPacket::default() }, true)?;
+        if number % 50 == 49 {
+            let heard = |view: &ratssaal_e2e::bot::View| (view.data.len() > number).then_some(());
+            hearer.wait("who reads gets all of it", Duration::from_secs(30), heard).await?;
+        }
+    }
+    hearer.view(|view| {
+        for (number, heard) in view.data.iter().enumerate() {
+            let Some(data_packet::Value::User(user)) = &heard.packet.value else { panic!("a user packet was sent") };
+            assert_eq!(user.payload[..8], number.to_be_bytes(), "in order");
+            assert_eq!(heard.packet.participant_identity, "bot-1");
+        }
+        assert_eq!(view.data.len(), count);
+    });
+    talker.check_alive()?;
+    meeting.goes_on(&server).await?;
+    drop(deaf);
+    base.is_restored(&server, SLACK, LIMIT).await
+}

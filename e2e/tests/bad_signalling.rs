@@ -1,0 +1,294 @@
+//! Bad WebSockets, protobufs, SDP and tokens: a clear refusal each, and the meeting beside goes on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use livekit_protocol::{
+    JoinRequest, Ping, SessionDescription, SignalRequest, WrappedJoinRequest, signal_request, signal_response,
+};
+use prost::Message as _;
+use ratssaal_e2e::{
+    meeting::Meeting,
+    metrics::{Before, Metrics},
+    raw,
+    server::{Server, turn},
+    signal::{self, Receiver, Sender},
+    token,
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+/// What the attacks may leave in memory.
+const SLACK: u64 = 12 << 20;
+const LIMIT: Duration = Duration::from_secs(45);
+
+async fn joined(server: &Server, identity: &str) -> Result<(Sender, Receiver)> {
+    let path = signal::path_v0(&token::token(server, "signalling", identity), true);
+    let (sender, mut receiver) = signal::open(server, &path).await?;
+    let first = timeout(Duration::from_secs(5), receiver.next()).await.context("no join response")??;
+    ensure!(matches!(first, Some(signal_response::Message::Join(_))), "the first response is {first:?}");
+    Ok((sender, receiver))
+}
+
+/// Whether the server ends the session within 5 s, by `leave` or by closing the WebSocket.
+async fn is_ended(receiver: &mut Receiver) -> bool {
+    let ended = async {
+        loop {
+            match receiver.next().await {
+                Ok(Some(signal_response::Message::Leave(_)) | None) | Err(_) => return,
+                Ok(Some(_)) => {}
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), ended).await.is_ok()
+}
+
+/// Whether the session still answers a ping within 5 s.
+async fn is_alive(sender: &mut Sender, receiver: &mut Receiver) -> bool {
+    let answered = async {
+        sender.send(signal_request::Message::PingReq(Ping { timestamp: 77, rtt: 0 })).await.ok()?;
+        loop {
+            match receiver.next().await {
+                Ok(Some(signal_response::Message::PongResp(pong))) if pong.last_ping_timestamp == 77 => return Some(()),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    };
+    matches!(timeout(Duration::from_secs(5), answered).await, Ok(Some(())))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_are_no_requests() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let base = Before::read(&server).await?;
+    // A field of 2^60 bytes, a group that never ends, a varint of eleven bytes, plain noise.
+    let lies = [
+        vec![0x0A, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10],
+        vec![0x0B; 4000],
+        vec![0xFF; 11],
+        (0..997u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect(),
+    ];
+    let mut bad: Vec<(&str, Message)> =
+        lies.into_iter().map(|bytes| ("a malformed protobuf", Message::Binary(bytes.into()))).collect();
+    bad.push(("text that is no JSON", Message::Text("{\"offer\": [".into())));
+    bad.push(("a frame of a megabyte", Message::Binary(vec![0; 1 << 20].into())));
+    bad.push(("a text of a megabyte", Message::Text(" ".repeat(1 << 20).into())));
+    for (what, message) in bad {
+        let (mut sender, mut receiver) = joined(&server, "bad-frame").await?;
+        // The server may close while a long frame is still being written.
+        let _ = sender.raw(message).await;
+        let refused = is_ended(&mut receiver).await;
+        ensure!(refused || !Server::is_ours(), "the session goes on after {what}");
+    }
+    meeting.goes_on(&server).await?;
+    base.is_restored(&server, SLACK, LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_of_requests() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let (mut sender, mut receiver) = joined(&server, "flood").await?;
+    let request = SignalRequest { message: Some(signal_request::Message::PingReq(Ping { timestamp: 1, rtt: 0 })) };
+    let bytes = request.encode_to_vec();
+    let reading = tokio::spawn(async move { is_ended(&mut receiver).await });
+    for _ in 0..20_000 {
+        if sender.raw(Message::Binary(bytes.clone().into())).await.is_err() {
+            break;
+        }
+    }
+    let refused = reading.await?;
+    ensure!(refused || !Server::is_ours(), "twenty thousand requests at once are served");
+    meeting.goes_on(&server).await
+}
+
+/// Offers that no client makes.
+fn bad_offers() -> Vec<(&'static str, String)> {
+    let good = raw::offer();
+    let section = |n: u32| {
+        format!(
+            "m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:{n}\r\na=recvonly\r\na=rtpmap:96 VP8/90000\r\n"
+        )
+    };
+    vec![
+        ("nothing", String::new()),
+        ("noise", "\u{1F980}".repeat(3000)),
+        ("no version", good.replace("v=0\r\n", "")),
+        ("no credentials", good.replace("a=ice-ufrag:rawu\r\n", "")),
+        ("a short password", good.replace("rawpasswordrawpasswordra", "short")),
+        (
+            "no fingerprint",
+            good.lines().filter(|line| !line.starts_with("a=fingerprint")).map(|line| format!("{line}\r\n")).collect(),
+        ),
+        ("a fingerprint that is none", good.replace("AB:AB:AB", "XY:AB")),
+        ("an endless line", format!("{good}a={}\r\n", "x".repeat(100_000))),
+        ("a thousand sections", format!("{good}{}", (1..=1000).map(section).collect::<String>())),
+        ("lines without an end", good.replace("\r\n", "\r")),
+        ("numbers that do not fit", good.replace("m=application 9", "m=application 99999999999999999999")),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sdp_that_no_client_sends() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let base = Before::read(&server).await?;
+    for (what, sdp) in bad_offers() {
+        let (mut sender, mut receiver) = joined(&server, "bad-sdp").await?;
+        let offer = SessionDescription { r#type: "offer".to_owned(), sdp, id: 1, ..SessionDescription::default() };
+        sender.send(signal_request::Message::Offer(offer)).await?;
+        // Refused: the session ends. Or understood in spite of all: then it must go on.
+        let fine = is_alive(&mut sender, &mut receiver).await || is_ended(&mut receiver).await;
+        ensure!(fine, "an offer with {what} leaves the session hanging");
+    }
+    for (what, message) in [
+        (
+            "an answer to nothing",
+            signal_request::Message::Answer(SessionDescription { sdp: raw::offer(), ..SessionDescription::default() }),
+        ),
+        (
+            "a candidate that is none",
+            signal_request::Message::Trickle(livekit_protocol::TrickleRequest {
+                candidate_init: "{\"candidate\":17}".to_owned(),
+                ..livekit_protocol::TrickleRequest::default()
+            }),
+        ),
+        (
+            "a mute of a track that is not there",
+            signal_request::Message::Mute(livekit_protocol::MuteTrackRequest {
+                sid: "TR_nothing".to_owned(),
+                muted: true,
+            }),
+        ),
+    ] {
+        let (mut sender, mut receiver) = joined(&server, "bad-request").await?;
+        sender.send(message).await?;
+        let fine = is_alive(&mut sender, &mut receiver).await || is_ended(&mut receiver).await;
+        ensure!(fine, "{what} leaves the session hanging");
+    }
+    meeting.goes_on(&server).await?;
+    base.is_restored(&server, SLACK, LIMIT).await
+}
+
+/// `GET` with status and text.
+async fn get(server: &Server, path: &str) -> Result<(u16, String, bool)> {
+    let response =
+        reqwest::Client::new().get(format!("{}{path}", server.http)).timeout(Duration::from_secs(10)).send().await?;
+    let cors = response.headers().contains_key("access-control-allow-origin");
+    Ok((response.status().as_u16(), response.text().await?, cors))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_do_not_hold() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let before = Metrics::read(&server).await?;
+    let claims = |changes: Value| {
+        let mut claims = token::claims(&server, "somebody", token::grants("tokens"));
+        for (key, value) in changes.as_object().cloned().unwrap_or_default() {
+            claims[key] = value;
+        }
+        claims
+    };
+    let good = token::sign(&claims(json!({})), &server.secret);
+    let (status, text, _) = get(&server, &format!("/rtc/validate?access_token={good}")).await?;
+    ensure!(status == 200, "a good token gets {status} {text}");
+    let mut changed = good.clone();
+    changed.replace_range(
+        good.len() / 2..good.len() / 2 + 1,
+        if &good[good.len() / 2..=good.len() / 2] == "A" { "B" } else { "A" },
+    );
+    let bad = [
+        ("expired", token::sign(&claims(json!({ "exp": token::now() - 3600 })), &server.secret)),
+        ("not yet valid", token::sign(&claims(json!({ "nbf": token::now() + 3600 })), &server.secret)),
+        ("without an expiry", {
+            let mut claims = claims(json!({}));
+            claims.as_object_mut().map(|claims| claims.remove("exp"));
+            token::sign(&claims, &server.secret)
+        }),
+        ("signed with another secret", token::sign(&claims(json!({})), "another-secret-another-secret-another")),
+        ("of an unknown key", token::sign(&claims(json!({ "iss": "nobody" })), &server.secret)),
+        ("unsigned (alg none)", token::unsigned(&claims(json!({})))),
+        ("changed", changed),
+        ("without an identity", token::sign(&claims(json!({ "sub": "" })), &server.secret)),
+        ("without roomJoin", token::sign(&claims(json!({ "video": { "room": "tokens" } })), &server.secret)),
+        ("without a room", token::sign(&claims(json!({ "video": { "roomJoin": true } })), &server.secret)),
+        ("garbage", "a.b.c".to_owned()),
+        ("empty", String::new()),
+    ];
+    let mut refused = 0.0;
+    for (what, token) in &bad {
+        // A token without an expiry is LiveKit's matter; we require one.
+        if *what == "without an expiry" && !Server::is_ours() {
+            continue;
+        }
+        for path in ["/rtc/validate", "/rtc/v1/validate"] {
+            let (status, text, cors) = get(&server, &format!("{path}?access_token={token}")).await?;
+            // LiveKit answers 400 where the claims are incomplete, and v1 asks for a join request first.
+            ensure!(matches!(status, 400 | 401 | 403), "{path} with a token {what} answers {status} {text}");
+            ensure!(cors, "{path} refuses a token {what} without CORS: browsers would call it unreachable");
+            ensure!(!Server::is_ours() || !text.is_empty(), "{path} refuses a token {what} without a reason");
+        }
+        let opened = signal::open(&server, &signal::path_v0(token, true)).await;
+        ensure!(opened.is_err(), "a WebSocket with a token {what} is open");
+        refused += 1.0;
+    }
+    before.grows(&server, "signal_refused", &[], refused).await?;
+
+    // A moderator of one room is nobody in another.
+    let grants = json!({ "roomJoin": true, "room": "tokens", "roomAdmin": true });
+    let moderator = token::sign(&token::claims(&server, "moderator", grants), &server.secret);
+    let url = format!("{}/twirp/livekit.RoomService/ListParticipants", server.http);
+    let call = reqwest::Client::new().post(url).bearer_auth(moderator).json(&json!({ "room": "beside" }));
+    let status = call.timeout(Duration::from_secs(10)).send().await?.status().as_u16();
+    ensure!(matches!(status, 401 | 403), "the wrong room's moderator gets {status}");
+    meeting.goes_on(&server).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn join_requests_that_are_none() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let token = token::token(&server, "join-requests", "somebody");
+    let encode = |wrapped: WrappedJoinRequest| {
+        use base64::{Engine, prelude::BASE64_URL_SAFE};
+        BASE64_URL_SAFE.encode(wrapped.encode_to_vec())
+    };
+    let offer = SessionDescription {
+        r#type: "offer".to_owned(),
+        sdp: "v=0".repeat(50),
+        id: 1,
+        ..SessionDescription::default()
+    };
+    let bad_offer = JoinRequest { publisher_offer: Some(offer), ..JoinRequest::default() }.encode_to_vec();
+    let requests = [
+        ("no base64", "%%%%".to_owned()),
+        ("no protobuf", encode(WrappedJoinRequest { compression: 0, join_request: vec![0xFF; 40] })),
+        ("no gzip", encode(WrappedJoinRequest { compression: 1, join_request: vec![0x1F, 0x8B, 8, 0, 1, 2, 3] })),
+        ("an unknown compression", encode(WrappedJoinRequest { compression: 9, join_request: vec![] })),
+        ("a bad offer", encode(WrappedJoinRequest { compression: 0, join_request: bad_offer })),
+    ];
+    for (what, request) in requests {
+        // LiveKit takes what it cannot unpack for unpacked, and lets a bad offer wait for a good one.
+        if matches!(what, "an unknown compression" | "a bad offer") && !Server::is_ours() {
+            continue;
+        }
+        let path = format!("/rtc/v1?access_token={token}&join_request={request}");
+        match signal::open(&server, &path).await {
+            Err(_) => {}
+            Ok((_, mut receiver)) => {
+                ensure!(is_ended(&mut receiver).await, "a join request with {what} is accepted")
+            }
+        }
+    }
+    // The server is as before.
+    joined(&server, "after").await?;
+    Ok(())
+}
