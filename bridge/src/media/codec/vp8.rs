@@ -1,0 +1,157 @@
+//! VP8's payload descriptor (RFC 7741 §4.2): key frames, and rewriting of picture id and TL0PICIDX so that a decoder sees
+//! one continuous stream over layer switches and pauses.
+
+use super::Frame;
+
+/// The counters of one packet and where they stand in its payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Counters {
+    /// Picture id (7 or 15 bits) and its offset; bit 15 of `wide` tells which.
+    picture_id: Option<(u8, bool, u16)>,
+    /// TL0PICIDX and its offset.
+    tl0: Option<(u8, u8)>,
+}
+
+pub(super) fn read(payload: &[u8]) -> Frame {
+    read_descriptor(payload).unwrap_or_default()
+}
+
+fn read_descriptor(payload: &[u8]) -> Option<Frame> {
+    let first = *payload.first()?;
+    let mut at = 1;
+    let mut counters = None;
+    if first & 0x80 != 0 {
+        let flags = *payload.get(at)?;
+        at += 1;
+        let mut found = Counters { picture_id: None, tl0: None };
+        if flags & 0x80 != 0 {
+            let high = *payload.get(at)?;
+            let wide = high & 0x80 != 0;
+            let offset = u8::try_from(at).ok()?;
+            let id = if wide {
+                u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?])
+            } else {
+                u16::from(high)
+            };
+            found.picture_id = Some((offset, wide, id));
+            at += 1 + usize::from(wide);
+        }
+        if flags & 0x40 != 0 {
+            found.tl0 = Some((u8::try_from(at).ok()?, *payload.get(at)?));
+            at += 1;
+        }
+        at += usize::from(flags & 0x30 != 0);
+        counters = Some(found);
+    }
+    // S set and partition 0: the frame begins here; P in the frame tag is clear on key frames (RFC 7741 §4.3).
+    let start = first & 0x10 != 0 && first & 0x07 == 0;
+    let key_start = start && payload.get(at).is_some_and(|tag| tag & 1 == 0);
+    Some(Frame { key_start, vp8: counters })
+}
+
+/// What is added to one source's counters for one subscriber.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Offsets {
+    picture_id: u16,
+    tl0: u8,
+}
+
+impl Offsets {
+    /// The offsets that make `first` (the first packet forwarded of a source) follow on the `last` packet sent.
+    pub(crate) fn after(last: Option<(u16, u8)>, first: &Counters) -> Self {
+        let Some((picture_id, tl0)) = last else { return Self::default() };
+        Self {
+            picture_id: first.picture_id.map_or(0, |(_, _, id)| picture_id.wrapping_add(1).wrapping_sub(id)),
+            tl0: first.tl0.map_or(0, |(_, id)| tl0.wrapping_add(1).wrapping_sub(id)),
+        }
+    }
+
+    /// The counters as the subscriber sees them.
+    pub(crate) fn map(self, counters: &Counters) -> (u16, u8) {
+        (
+            counters.picture_id.map_or(0, |(_, _, id)| id.wrapping_add(self.picture_id) & 0x7fff),
+            counters.tl0.map_or(0, |(_, id)| id.wrapping_add(self.tl0)),
+        )
+    }
+
+    /// Writes them into a copy of the payload.
+    pub(crate) fn rewrite(self, counters: &Counters, payload: &mut [u8]) {
+        let (picture_id, tl0) = self.map(counters);
+        if let Some((at, wide, _)) = counters.picture_id {
+            let at = usize::from(at);
+            let [high, low] = picture_id.to_be_bytes();
+            if wide {
+                payload[at] = 0x80 | high;
+                payload[at + 1] = low;
+            } else {
+                payload[at] = low & 0x7f;
+            }
+        }
+        if let Some((at, _)) = counters.tl0 {
+            payload[usize::from(at)] = tl0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// X, S; I L T K; 15-bit picture id; TL0PICIDX; TID; frame tag.
+    fn payload(picture_id: u16, tl0: u8, key: bool) -> Vec<u8> {
+        let [high, low] = picture_id.to_be_bytes();
+        vec![0x90, 0xe0, 0x80 | high, low, tl0, 0x20, u8::from(!key), 0xaa]
+    }
+
+    #[test]
+    fn a_key_frame_begins_in_partition_0() {
+        assert!(read(&payload(5, 1, true)).key_start);
+        assert!(!read(&payload(5, 1, false)).key_start);
+        assert!(read(&[0x10, 0x00]).key_start, "no extension");
+        assert!(!read(&[0x00, 0x00]).key_start, "not the start");
+        assert!(!read(&[0x11, 0x00]).key_start, "partition 1");
+        assert_eq!(read(&[0x90, 0x80, 0x80]), Frame::default(), "cut off");
+    }
+
+    #[test]
+    fn counters_go_on_after_a_switch() {
+        let first = payload(100, 7, true);
+        let counters = read(&first).vp8.unwrap();
+        let offsets = Offsets::after(Some((0x7fff, 255)), &counters);
+        let mut copy = first.clone();
+        offsets.rewrite(&counters, &mut copy);
+        assert_eq!(copy, payload(0, 0, true));
+        let next = payload(101, 8, false);
+        let counters = read(&next).vp8.unwrap();
+        let mut copy = next.clone();
+        offsets.rewrite(&counters, &mut copy);
+        assert_eq!(copy, payload(1, 1, false));
+    }
+
+    #[test]
+    fn a_narrow_picture_id_stays_narrow() {
+        let narrow = [0x90, 0x80, 0x7f, 0x00];
+        let counters = read(&narrow).vp8.unwrap();
+        let mut copy = narrow;
+        Offsets::after(Some((0x7fff, 0)), &counters).rewrite(&counters, &mut copy);
+        assert_eq!(copy, [0x90, 0x80, 0x00, 0x00]);
+    }
+
+    proptest! {
+        #[test]
+        fn rewriting_any_payload_keeps_its_size_and_shape(bytes in proptest::collection::vec(any::<u8>(), 0..20), id: u16, tl0: u8) {
+            let frame = read(&bytes);
+            if let Some(counters) = frame.vp8 {
+                let offsets = Offsets::after(Some((id & 0x7fff, tl0)), &counters);
+                let mut copy = bytes.clone();
+                offsets.rewrite(&counters, &mut copy);
+                let again = read(&copy);
+                prop_assert_eq!(again.key_start, frame.key_start);
+                if counters.tl0.is_some() {
+                    prop_assert_eq!(again.vp8.unwrap().tl0.unwrap().1, tl0.wrapping_add(1));
+                }
+            }
+        }
+    }
+}
