@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 
 use tokio::sync::mpsc;
 
 use super::control::{Command, Event, RoomId, TransportId};
+use super::stats::{SocketStats, Stats};
 
 /// Events that may wait for a session before it counts as dead and loses them.
 const EVENT_QUEUE: usize = 1024;
@@ -32,6 +33,9 @@ pub(crate) struct WorkerHandle {
     pub(crate) waker: mio::Waker,
     pub(crate) candidates: Vec<SocketAddr>,
     pub(crate) rooms: AtomicUsize,
+    pub(crate) stats: Stats,
+    pub(crate) socket_stats: SocketStats,
+    pub(crate) alive: AtomicBool,
 }
 
 impl WorkerHandle {

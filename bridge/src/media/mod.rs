@@ -1,6 +1,30 @@
 //! The hot path: what happens to a packet between the socket it comes from and the sockets' batches it leaves in.
+//!
+//! A packet's way, in the order of the files: `worker.rs` (the thread) → `udp.rs` (received) → `engine/mod.rs` (whose is
+//! it) → `srtp/` (opened) → `engine/incoming.rs` (which track and layer) → `receiver.rs` (order, loss) → `history.rs`
+//! (kept for repairs) → `leg.rs` (for each subscriber: selected, rewritten, sealed) → `outbox.rs` (batched) → `udp.rs`
+//! (sent).
 
+mod codec;
+mod config;
 pub mod control;
+mod engine;
 mod handle;
+mod history;
+mod leg;
+mod outbox;
+mod receiver;
+mod rtcp;
+mod rtp;
+mod sequence;
+mod speakers;
+mod srtp;
+mod stats;
+mod track;
+mod twcc;
+mod udp;
+mod worker;
 
+pub use config::{MediaConfig, PortRange, PortRangeError};
 pub use handle::{Media, MediaRoom};
+pub use worker::MediaError;

@@ -1,0 +1,169 @@
+//! Configuration of the media workers, and the addresses they announce.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Host candidates announced at the most.
+const MAX_CANDIDATES: usize = 8;
+
+/// `[media]`: the UDP ports and addresses of the media workers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MediaConfig {
+    /// UDP ports, one per worker, e.g. `7882-7897` or `7882`; workers take the first ones that are free.
+    pub ports: PortRange,
+    /// Media worker threads; 0 is one per processor core, at most as many as there are ports.
+    pub workers: u16,
+    /// The address the sockets bind to. `::` is every IPv6 and IPv4 address of the machine.
+    pub bind: IpAddr,
+    /// IP addresses announced to clients as host candidates, instead of those found on the machine's interfaces: for
+    /// machines behind a one-to-one NAT.
+    pub advertise: Vec<IpAddr>,
+    /// Send and receive buffer of each socket, bytes; the kernel's limit (`net.core.rmem_max`) may cut it.
+    pub socket_buffer: u32,
+}
+
+impl Default for MediaConfig {
+    fn default() -> Self {
+        Self {
+            ports: PortRange { first: 7882, last: 7897 },
+            workers: 0,
+            bind: Ipv6Addr::UNSPECIFIED.into(),
+            advertise: Vec::new(),
+            socket_buffer: 4 << 20,
+        }
+    }
+}
+
+impl MediaConfig {
+    /// How many workers to start.
+    pub(crate) fn worker_count(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let wanted = if self.workers == 0 { cores } else { usize::from(self.workers) };
+        wanted.clamp(1, self.ports.range().count())
+    }
+
+    /// The addresses to announce, best first: as configured, else the bound one, else those of the interfaces (IPv4
+    /// first; loopback only where there is nothing else, since browsers do not take it from a page of another host).
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        if !self.advertise.is_empty() {
+            return self.advertise.clone();
+        }
+        if !self.bind.is_unspecified() {
+            return vec![self.bind];
+        }
+        let found = if_addrs::get_if_addrs().unwrap_or_default();
+        let mut found: Vec<IpAddr> = found.iter().map(if_addrs::Interface::ip).filter(reachable).collect();
+        found.sort_by_key(IpAddr::is_ipv6); // stable: the interfaces' order stays
+        found.dedup();
+        found.truncate(MAX_CANDIDATES);
+        if found.is_empty() {
+            found.push(Ipv4Addr::LOCALHOST.into());
+        }
+        found
+    }
+}
+
+/// Not loopback, not link-local, no multicast.
+fn reachable(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    }
+}
+
+/// A range of UDP ports, written `7882-7897` or `7882`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Ports", into = "String")]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// The ports.
+    #[must_use]
+    pub fn range(self) -> RangeInclusive<u16> {
+        self.first..=self.last
+    }
+}
+
+/// A port range that cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("`{0}` is not a range of UDP ports: write it as 7882-7897, or as one port, from 1 to 65535")]
+pub struct PortRangeError(String);
+
+impl FromStr for PortRange {
+    type Err = PortRangeError;
+
+    fn from_str(text: &str) -> Result<Self, PortRangeError> {
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port != 0);
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (port(first), port(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
+            _ => Err(PortRangeError(text.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for PortRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> Self {
+        range.to_string()
+    }
+}
+
+/// One port may stand in a file as a number.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Ports {
+    Number(u16),
+    Text(String),
+}
+
+impl TryFrom<Ports> for PortRange {
+    type Error = PortRangeError;
+
+    fn try_from(ports: Ports) -> Result<Self, PortRangeError> {
+        match ports {
+            Ports::Number(port) => port.to_string().parse(),
+            Ports::Text(text) => text.parse(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_and_written() {
+        for (text, expected) in [("7882-7897", Some((7882, 7897))), ("7882", Some((7882, 7882))), (" 1 - 2 ", Some((1, 2)))] {
+            assert_eq!(text.parse::<PortRange>().ok().map(|r| (r.first, r.last)), expected, "{text}");
+        }
+        for text in ["", "0", "7897-7882", "1-70000", "a", "1-2-3"] {
+            let error = text.parse::<PortRange>().unwrap_err().to_string();
+            assert!(error.contains("7882-7897"), "{error}");
+        }
+        assert_eq!(MediaConfig::default().ports.to_string(), "7882-7897");
+    }
+
+    #[test]
+    fn the_advertised_address_may_differ_from_the_bound_one() {
+        let advertise: Vec<IpAddr> = vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        let config = MediaConfig { advertise: advertise.clone(), ..MediaConfig::default() };
+        assert_eq!(config.addresses(), advertise);
+        let bound = MediaConfig { bind: "192.0.2.9".parse().unwrap(), ..MediaConfig::default() };
+        assert_eq!(bound.addresses(), [bound.bind]);
+        assert!(!MediaConfig::default().addresses().is_empty());
+    }
+}

@@ -1,0 +1,228 @@
+//! What signalling orders: rooms, transports, tracks and legs come and go.
+
+use std::time::Instant;
+
+use super::super::control::{CloseReason, Command, Event, ReceiveSection, SendSection, TrackId};
+use super::super::leg::Leg;
+use super::super::rtp::ExtensionMap;
+use super::super::track::Track;
+use super::peer::{LegRef, Peer};
+use super::{Engine, Room};
+
+impl Engine {
+    /// Carries out a command. One for something that is gone already does nothing.
+    pub(crate) fn command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::OpenRoom { room } => {
+                self.rooms.insert(room, Room::default());
+            }
+            Command::CloseRoom { room } => {
+                let peers = self.rooms.get(&room).map(|room| room.peers.clone()).unwrap_or_default();
+                peers.into_iter().for_each(|key| self.close(key, CloseReason::Room));
+                self.rooms.remove(&room);
+            }
+            Command::OpenTransport { transport, room, ice, dtls, open_channels } => {
+                let Some(entry) = self.rooms.get_mut(&room) else { return };
+                let peer = Peer::new(now, &self.identity, (transport, room), &ice, &dtls, open_channels);
+                let key = self.peers.insert(peer);
+                entry.peers.push(key);
+                self.by_transport.insert(transport, key);
+                self.by_ufrag.insert(ice.local_ufrag, key);
+                self.next_tick.get_or_insert(now + super::TICK);
+            }
+            Command::RestartIce { transport, ice } => {
+                let Some(&key) = self.by_transport.get(&transport) else { return };
+                if let Some(unused) = self.peers[key].ice.restart(&ice) {
+                    self.by_ufrag.remove(&unused);
+                }
+                self.by_ufrag.insert(ice.local_ufrag, key);
+            }
+            Command::CloseTransport { transport } => {
+                if let Some(&key) = self.by_transport.get(&transport) {
+                    self.close(key, CloseReason::Requested);
+                }
+            }
+            Command::Negotiated { transport, extensions, receive, send } => {
+                let Some(&key) = self.by_transport.get(&transport) else { return };
+                let peer = &mut self.peers[key];
+                peer.ids = extensions;
+                peer.map = ExtensionMap::new(&extensions);
+                self.negotiate_tracks(now, key, receive);
+                self.negotiate_legs(now, key, send);
+            }
+            Command::Want { transport, leg, wanted } => {
+                let Some(&key) = self.by_transport.get(&transport) else { return };
+                let peer = &mut self.peers[key];
+                if let Some(orphan) = peer.orphans.iter_mut().find(|orphan| orphan.leg == leg) {
+                    orphan.wanted = wanted;
+                }
+                let Some(at) = peer.legs.iter().find(|known| known.leg == leg).map(|known| known.track) else { return };
+                let track = &mut self.tracks[at];
+                if let Some(index) = track.legs.iter().position(|known| known.id == leg) {
+                    track.legs[index].wanted = wanted;
+                    track.retarget(index);
+                }
+                self.request_key_frames(now, at);
+            }
+            Command::MuteTrack { track, muted } => {
+                let Some(&at) = self.by_track.get(&track) else { return };
+                let track = &mut self.tracks[at];
+                track.muted = muted;
+                if !muted {
+                    // What was sent meanwhile is missing to everybody.
+                    track.legs.iter_mut().for_each(Leg::pause);
+                    track.retarget_all();
+                    self.request_key_frames(now, at);
+                }
+            }
+            Command::SendData { transport, channel, payload } => {
+                let Some(&key) = self.by_transport.get(&transport) else { return };
+                let end = self.peers[key].send_data(now, channel, payload, &mut self.events);
+                self.after_dtls(now, key, end);
+            }
+        }
+    }
+
+    fn negotiate_tracks(&mut self, now: Instant, key: usize, sections: Vec<ReceiveSection>) {
+        let old = self.peers[key].tracks.clone();
+        for at in old {
+            if !sections.iter().any(|section| section.track == self.tracks[at].id) {
+                self.remove_track(at);
+            }
+        }
+        let (transport, room) = (self.peers[key].id, self.peers[key].room);
+        for section in &sections {
+            match self.by_track.get(&section.track) {
+                Some(&at) if self.tracks[at].peer == key => self.tracks[at].renegotiate(section),
+                Some(_) => {} // somebody else's: signalling does not do that
+                None => {
+                    let at = self.tracks.insert(Track::new(section, room, transport, key));
+                    self.by_track.insert(section.track, at);
+                    self.peers[key].tracks.push(at);
+                    if let Some(room) = self.rooms.get_mut(&room) {
+                        room.tracks.push(at);
+                    }
+                    self.adopt(now, section.track, at);
+                }
+            }
+        }
+        self.peers[key].sections = sections;
+    }
+
+    /// Legs that were there before their track.
+    fn adopt(&mut self, now: Instant, track: TrackId, at: usize) {
+        let room = self.tracks[at].room;
+        let peers = self.rooms.get(&room).map(|room| room.peers.clone()).unwrap_or_default();
+        for key in peers {
+            let (found, rest) =
+                std::mem::take(&mut self.peers[key].orphans).into_iter().partition(|orphan| orphan.track == track);
+            self.peers[key].orphans = rest;
+            let found: Vec<SendSection> = found;
+            found.into_iter().for_each(|section| self.add_leg(now, key, at, section));
+        }
+    }
+
+    fn negotiate_legs(&mut self, now: Instant, key: usize, sections: Vec<SendSection>) {
+        let peer = &mut self.peers[key];
+        peer.orphans.clear();
+        let gone: Vec<LegRef> =
+            peer.legs.iter().copied().filter(|known| !sections.iter().any(|s| s.leg == known.leg)).collect();
+        gone.into_iter().for_each(|leg| self.remove_leg(key, leg));
+        for section in sections {
+            let known = self.peers[key].legs.iter().find(|known| known.leg == section.leg).map(|known| known.track);
+            match (known, self.by_track.get(&section.track)) {
+                (Some(at), _) => {
+                    let Track { legs, payload_types, .. } = &mut self.tracks[at];
+                    if let Some(leg) = legs.iter_mut().find(|leg| leg.id == section.leg) {
+                        leg.renegotiate(section);
+                        leg.translate(payload_types);
+                    }
+                }
+                (None, Some(&at)) => self.add_leg(now, key, at, section),
+                (None, None) => self.peers[key].orphans.push(section),
+            }
+        }
+    }
+
+    fn add_leg(&mut self, now: Instant, key: usize, at: usize, section: SendSection) {
+        let (peer, track) = (&mut self.peers[key], &mut self.tracks[at]);
+        peer.legs.push(LegRef { leg: section.leg, track: at, ssrc: section.ssrc });
+        let mut leg = Leg::new(section, peer.id, key, track.kind, rand::random());
+        leg.translate(&track.payload_types);
+        if let Some(outbound) = &mut peer.outbound {
+            leg.open(outbound);
+        }
+        track.legs.push(leg);
+        track.retarget(track.legs.len() - 1);
+        self.request_key_frames(now, at);
+    }
+
+    /// SRTP of a peer is up: its legs can start, and ask for key frames only now.
+    pub(super) fn open_legs(&mut self, now: Instant, key: usize) {
+        let peer = &mut self.peers[key];
+        let Some(outbound) = &mut peer.outbound else { return };
+        let mut tracks: Vec<usize> = peer.legs.iter().map(|leg| leg.track).collect();
+        tracks.sort_unstable();
+        tracks.dedup();
+        for &at in &tracks {
+            let track = &mut self.tracks[at];
+            for index in 0..track.legs.len() {
+                if track.legs[index].peer == key {
+                    track.legs[index].open(outbound);
+                    track.retarget(index);
+                }
+            }
+        }
+        tracks.into_iter().for_each(|at| self.request_key_frames(now, at));
+    }
+
+    fn remove_leg(&mut self, key: usize, leg: LegRef) {
+        let peer = &mut self.peers[key];
+        peer.legs.retain(|known| known.leg != leg.leg);
+        let Some(track) = self.tracks.get_mut(leg.track) else { return };
+        if let Some(index) = track.legs.iter().position(|known| known.id == leg.leg) {
+            let mut leg = track.legs.swap_remove(index);
+            if let Some(outbound) = &mut peer.outbound {
+                leg.close(outbound);
+            }
+        }
+    }
+
+    fn remove_track(&mut self, at: usize) {
+        let mut track = self.tracks.remove(at);
+        self.by_track.remove(&track.id);
+        if let Some(room) = self.rooms.get_mut(&track.room) {
+            room.tracks.retain(|&key| key != at);
+        }
+        if let Some(publisher) = self.peers.get_mut(track.peer) {
+            publisher.unbind(at);
+        }
+        for leg in &mut track.legs {
+            let Some(peer) = self.peers.get_mut(leg.peer) else { continue };
+            peer.legs.retain(|known| known.leg != leg.id);
+            if let Some(outbound) = &mut peer.outbound {
+                leg.close(outbound);
+            }
+        }
+    }
+
+    /// Ends a transport with all it has.
+    pub(super) fn close(&mut self, key: usize, reason: CloseReason) {
+        let Some(mut peer) = self.peers.try_remove(key) else { return };
+        peer.close(&mut self.outbox);
+        self.last = None;
+        self.by_transport.remove(&peer.id);
+        self.by_ufrag.retain(|_, &mut holder| holder != key);
+        self.by_address.retain(|_, &mut holder| holder != key);
+        if let Some(room) = self.rooms.get_mut(&peer.room) {
+            room.peers.retain(|&other| other != key);
+        }
+        for leg in std::mem::take(&mut peer.legs) {
+            if let Some(track) = self.tracks.get_mut(leg.track) {
+                track.legs.retain(|known| known.id != leg.leg);
+            }
+        }
+        std::mem::take(&mut peer.tracks).into_iter().for_each(|at| self.remove_track(at));
+        self.events.push(Event::Closed { transport: peer.id, reason });
+    }
+}

@@ -1,0 +1,270 @@
+//! RTCP both ways, and what happens with time: reports, repairs, key-frame requests, speakers, quality, consent.
+
+use std::time::{Duration, Instant};
+
+use rtc::rtcp::reception_report::ReceptionReport;
+
+use super::super::codec::Frame;
+use super::super::control::{CloseReason, Event, Kind, TrackId};
+use super::super::leg::{Packet, SenderClock};
+use super::super::receiver::Report;
+use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
+use super::super::rtp::{self, Header, Values};
+use super::peer::Peer;
+use super::{Engine, TICK};
+
+/// Sequence numbers answered of one NACK message; more is not repair but a flood.
+const MAX_REPAIRS: usize = 200;
+/// How often a peer hears of its connection's quality.
+const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Ticks between two turns of something that is done every `interval`.
+const fn every(interval: Duration) -> u64 {
+    (interval.as_millis() / TICK.as_millis()) as u64
+}
+
+const TWCC_TURN: u64 = every(super::super::twcc::INTERVAL);
+const RETARGET_TURN: u64 = every(Duration::from_millis(100));
+const SPEAKERS_TURN: u64 = every(Duration::from_millis(300));
+const REPORT_TURN: u64 = every(Duration::from_secs(1));
+
+impl Engine {
+    /// An SRTCP packet from a peer's checked address.
+    pub(super) fn rtcp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+        let peer = &mut self.peers[key];
+        let Some(len) = peer.inbound.as_mut().and_then(|inbound| inbound.open_rtcp(datagram)) else {
+            self.counters.unauthentic += 1;
+            return;
+        };
+        peer.ice.heard(now);
+        for feedback in rtcp::read(&datagram[..len]) {
+            match feedback {
+                Feedback::Sender(report) => {
+                    self.sender_report(now, key, report.ssrc, report.ntp_time, report.rtp_time);
+                    self.reception(now, key, &report.reports);
+                }
+                Feedback::Receiver(report) => self.reception(now, key, &report.reports),
+                Feedback::Nack(nack) => {
+                    let sequences = nack.nacks.into_iter().flatten().take(MAX_REPAIRS);
+                    self.repair(now, key, nack.media_ssrc, sequences);
+                }
+                Feedback::KeyFrame(ssrc) => self.key_frame_wanted(now, key, ssrc),
+            }
+        }
+    }
+
+    fn sender_report(&mut self, now: Instant, key: usize, ssrc: u32, ntp: u64, rtp: u32) {
+        let Some(stream) = self.peers[key].stream(ssrc).filter(|stream| !stream.rtx) else { return };
+        let Some(track) = self.tracks.get_mut(stream.track) else { return };
+        let layer = &mut track.layers[stream.layer];
+        layer.clock = Some(SenderClock { ntp, rtp, at: now });
+        if let Some(receiver) = &mut layer.receiver {
+            receiver.sender_report(now, ntp);
+        }
+    }
+
+    fn reception(&mut self, now: Instant, key: usize, reports: &[ReceptionReport]) {
+        let peer = &mut self.peers[key];
+        for report in reports {
+            peer.answered(now, report.last_sender_report, report.delay);
+            let Some(leg) = peer.legs.iter().find(|leg| leg.ssrc == report.ssrc) else { continue };
+            let track = self.tracks.get_mut(leg.track);
+            if let Some(leg) = track.and_then(|track| track.legs.iter_mut().find(|known| known.id == leg.leg)) {
+                leg.loss = f32::from(report.fraction_lost) / 256.0;
+            }
+        }
+    }
+
+    /// Answers a NACK from the layers' histories.
+    fn repair(&mut self, now: Instant, key: usize, ssrc: u32, sequences: impl Iterator<Item = u16>) {
+        let Some(leg) = self.peers[key].legs.iter().find(|leg| leg.ssrc == ssrc).copied() else { return };
+        let Some(track) = self.tracks.get_mut(leg.track) else { return };
+        let Some(map) = self.peers.get(track.peer).map(|publisher| publisher.map.clone()) else { return };
+        let Some(leg) = track.legs.iter_mut().find(|known| known.id == leg.leg) else { return };
+        for sequence in sequences {
+            self.counters.nacks_received += 1;
+            let Some(repair) = leg.find(now, sequence) else { continue };
+            let layer = &track.layers[usize::from(repair.layer)];
+            let Some(stored) = layer.history.as_ref().and_then(|history| history.get(repair.sequence)) else { continue };
+            let Some(header) = Header::read(stored) else { continue };
+            let Some(payload) = rtp::payload(&header, stored) else { continue };
+            let codec = track.payload_types.iter().find(|p| p.number == header.payload_type).map(|p| p.codec);
+            let packet = Packet {
+                layer: repair.layer,
+                index: u64::from(repair.sequence),
+                header,
+                values: Values::read(&map, &header, stored),
+                payload,
+                frame: codec.map_or_else(Frame::default, |codec| Frame::read(codec, payload)),
+            };
+            let Some(to) = self.peers.get_mut(key).and_then(Peer::destination) else { return };
+            self.counters.retransmitted += u64::from(leg.repair(&repair, &packet, to, &mut self.outbox));
+        }
+    }
+
+    /// A subscriber cannot go on without a key frame.
+    fn key_frame_wanted(&mut self, now: Instant, key: usize, ssrc: u32) {
+        self.counters.key_frames_wanted += 1;
+        let Some(leg) = self.peers[key].legs.iter().find(|leg| leg.ssrc == ssrc).copied() else { return };
+        let Some(track) = self.tracks.get_mut(leg.track).filter(|track| track.kind == Kind::Video) else { return };
+        let known = track.legs.iter().find(|known| known.id == leg.leg);
+        if let Some(layer) = known.and_then(|leg| leg.current().or(leg.target))
+            && let Some(layer) = track.layers.get_mut(usize::from(layer))
+        {
+            layer.key_frame_wanted = true;
+            self.request_key_frames(now, leg.track);
+        }
+    }
+
+    /// Asks a track's publisher for the key frames that are wanted, as often as allowed.
+    pub(super) fn request_key_frames(&mut self, now: Instant, at: usize) {
+        let Some(track) = self.tracks.get_mut(at).filter(|track| track.kind == Kind::Video && !track.muted) else { return };
+        let Some(peer) = self.peers.get_mut(track.peer).filter(|peer| peer.connected()) else { return };
+        self.writer.clear();
+        for layer in &mut track.layers {
+            if let Some(ssrc) = layer.take_key_frame_request(now) {
+                self.writer.picture_loss(ssrc);
+                self.counters.key_frames_asked += 1;
+            }
+        }
+        peer.send_rtcp(&mut self.writer, &mut self.outbox);
+    }
+
+    /// Everything that is done with time, each in its turn so that peers do not all have theirs at once.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let turn = |key: usize, period: u64| (self.ticks + key as u64).is_multiple_of(period);
+        let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
+        let (mut twcc, mut reports) = (Vec::new(), Vec::new());
+        for &key in &keys {
+            if turn(key, TWCC_TURN) {
+                twcc.push(key);
+            }
+            if turn(key, REPORT_TURN) {
+                reports.push(key);
+            }
+        }
+        let retarget: Vec<usize> =
+            self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)).collect();
+        for key in keys {
+            self.peer_tick(now, key);
+        }
+        for key in twcc {
+            self.transport_feedback(key);
+        }
+        for key in reports {
+            self.reports(now, key);
+        }
+        for at in retarget {
+            if let Some(track) = self.tracks.get_mut(at) {
+                track.retarget_all();
+                self.request_key_frames(now, at);
+            }
+        }
+        if self.ticks.is_multiple_of(SPEAKERS_TURN) {
+            self.speakers();
+        }
+    }
+
+    /// Timers, consent and NACKs of one peer.
+    fn peer_tick(&mut self, now: Instant, key: usize) {
+        let end = self.peers[key].timers(now, &mut self.events);
+        self.after_dtls(now, key, end);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.ice.expired(now) {
+            self.close(key, CloseReason::Timeout);
+            return;
+        }
+        self.writer.clear();
+        let rtt = peer.rtt();
+        for &at in &peer.tracks {
+            let track = &mut self.tracks[at];
+            let repairable = track.payload_types.iter().any(|p| p.rtx.is_some());
+            for layer in &mut track.layers {
+                let (Some(ssrc), Some(receiver)) = (layer.ssrc, &mut layer.receiver) else { continue };
+                layer.key_frame_wanted |= receiver.take_overrun();
+                self.nacks.clear();
+                receiver.due_nacks(now, rtt, &mut self.nacks);
+                if !self.nacks.is_empty() && repairable && !track.legs.is_empty() {
+                    self.counters.nacks_sent += self.nacks.len() as u64;
+                    self.writer.nack(ssrc, &self.nacks);
+                }
+            }
+        }
+        peer.send_rtcp(&mut self.writer, &mut self.outbox);
+    }
+
+    fn transport_feedback(&mut self, key: usize) {
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.twcc.is_empty()) else { return };
+        let media = peer.tracks.first().and_then(|&at| self.tracks[at].layers[0].ssrc).unwrap_or(0);
+        self.writer.clear();
+        while peer.twcc.write(rtcp::OUR_SSRC, media, self.writer.buffer()) {
+            peer.send_rtcp(&mut self.writer, &mut self.outbox);
+        }
+    }
+
+    /// Receiver reports for what a peer sends, sender reports for what it gets, and the quality of both.
+    fn reports(&mut self, now: Instant, key: usize) {
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.connected()) else { return };
+        self.writer.clear();
+        let mut blocks: Vec<(u32, Report)> = Vec::new();
+        for &at in &peer.tracks {
+            for layer in &mut self.tracks[at].layers {
+                if let (Some(ssrc), Some(receiver)) = (layer.ssrc, &mut layer.receiver) {
+                    let report = receiver.report(now);
+                    peer.upstream.0 += 256;
+                    peer.upstream.1 += u64::from(report.fraction_lost);
+                    blocks.push((ssrc, report));
+                }
+            }
+        }
+        for blocks in blocks.chunks(31) {
+            self.writer.receiver_report(blocks);
+        }
+        let (mut loss, mut legs) = (0.0, 0.0f32);
+        for leg in peer.legs.clone() {
+            let Some(track) = self.tracks.get(leg.track) else { continue };
+            let Some(known) = track.legs.iter().find(|known| known.id == leg.leg) else { continue };
+            let Some(current) = known.current() else { continue };
+            loss += known.loss;
+            legs += 1.0;
+            let clock = track.layers.get(usize::from(current)).and_then(|layer| layer.clock);
+            if let Some(report) = known.sender_report(now, clock) {
+                peer.reported(now, report.0);
+                self.writer.sender_report(known.ssrc, report);
+            }
+            if self.writer.bytes().len() > MAX_COMPOUND {
+                peer.send_rtcp(&mut self.writer, &mut self.outbox);
+            }
+        }
+        peer.send_rtcp(&mut self.writer, &mut self.outbox);
+        if now >= peer.quality_due {
+            peer.quality_due = now + QUALITY_INTERVAL;
+            let (all, lost) = std::mem::take(&mut peer.upstream);
+            self.events.push(Event::Quality {
+                transport: peer.id,
+                loss_up: if all == 0 { 0.0 } else { lost as f32 / all as f32 },
+                loss_down: if legs == 0.0 { 0.0 } else { loss / legs },
+                rtt_ms: peer.rtt.map_or(0.0, |rtt| rtt.as_secs_f32() * 1000.0),
+            });
+        }
+    }
+
+    fn speakers(&mut self) {
+        for (&id, room) in &mut self.rooms {
+            let mut speakers: Vec<(TrackId, f32)> = Vec::new();
+            for &at in &room.tracks {
+                let track = &mut self.tracks[at];
+                let level = if track.kind == Kind::Audio { track.loudness.take() } else { 0.0 };
+                if level > 0.0 {
+                    speakers.push((track.id, level));
+                }
+            }
+            // Equal levels keep the order of entry, so that the list is calm.
+            speakers.sort_by(|a, b| b.1.total_cmp(&a.1));
+            if speakers != room.speakers {
+                room.speakers.clone_from(&speakers);
+                self.events.push(Event::Speakers { room: id, speakers });
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! An RTP packet's way: opened, recognised, measured, remembered, and copied to every subscriber.
+
+use std::time::Instant;
+
+use super::super::codec::Frame;
+use super::super::control::{Event, Kind};
+use super::super::leg::{Packet, clock_rate};
+use super::super::receiver::Receiver;
+use super::super::rtp::{self, Header, Values};
+use super::peer::{Peer, Stream};
+use super::{Engine, Track};
+
+impl Engine {
+    /// An SRTP packet from a peer's checked address; decrypted in place.
+    pub(super) fn rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let (Some(header), Some(inbound)) = (Header::read(datagram), &mut peer.inbound) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let Some(opened) = inbound.open_rtp(datagram, header.len, header.ssrc, header.sequence) else {
+            self.counters.unauthentic += 1;
+            return;
+        };
+        let datagram = &mut datagram[..opened.len];
+        self.counters.received += 1;
+        self.counters.received_bytes += datagram.len() as u64;
+        peer.ice.heard(now);
+        let values = Values::read(&peer.map, &header, datagram);
+        if let Some(sequence) = values.twcc {
+            peer.twcc.record(now, sequence);
+        }
+        let Some(stream) = peer.stream(header.ssrc).or_else(|| learn(peer, &mut self.tracks, &header, &values)) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        if stream.rtx {
+            self.retransmission(now, stream, &header, datagram);
+        } else {
+            self.media(now, stream, opened.index, &header, datagram, false);
+        }
+    }
+
+    /// RFC 4588: the payload of an RTX packet is the original sequence number and payload. The packet is made into the
+    /// original in place and goes its way, if it was missing.
+    fn retransmission(&mut self, now: Instant, stream: Stream, header: &Header, datagram: &mut [u8]) {
+        let Some(track) = self.tracks.get(stream.track) else { return };
+        let layer = &track.layers[stream.layer];
+        let (Some(original), Some(ssrc), Some(receiver)) =
+            (track.repaired_by(header.payload_type), layer.ssrc, &layer.receiver)
+        else {
+            return; // padding before the first media packet, mostly
+        };
+        let Some(sequence) = datagram.get(header.len..).and_then(<[u8]>::first_chunk::<2>).copied() else { return };
+        let Some(index) = receiver.missing_index(u16::from_be_bytes(sequence)) else {
+            return; // padding, or it came by itself meanwhile
+        };
+        datagram.copy_within(..header.len, 2);
+        let packet = &mut datagram[2..];
+        packet[1] = packet[1] & 0x80 | original.number;
+        packet[2..4].copy_from_slice(&sequence);
+        packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        let Some(header) = Header::read(packet) else { return };
+        self.counters.repaired += 1;
+        let media = Stream { ssrc, rtx: false, ..stream };
+        self.media(now, media, index, &header, packet, true);
+    }
+
+    /// A plain media packet with its 48-bit index.
+    fn media(&mut self, now: Instant, stream: Stream, index: u64, header: &Header, packet: &[u8], repaired: bool) {
+        let (Some(track), Some(payload)) = (self.tracks.get_mut(stream.track), rtp::payload(header, packet)) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let Some(payload_type) = track.media(header.payload_type) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        // The publisher's extensions, before anything borrows the peers.
+        let Some(map) = self.peers.get(track.peer).map(|peer| &peer.map) else { return };
+        let values = Values::read(map, header, packet);
+
+        let kind = track.kind;
+        let layer = &mut track.layers[stream.layer];
+        let first = layer.last_packet.is_none();
+        layer.last_packet = Some(now);
+        let receiver = layer.receiver.get_or_insert_with(|| Receiver::new(now, clock_rate(kind), index));
+        receiver.receive(now, index, header.timestamp, payload.len(), kind == Kind::Video);
+        if repaired {
+            receiver.repaired();
+        }
+        let clock = layer.clock;
+        if !payload.is_empty() && track.codec != Some(payload_type.codec) {
+            track.codec = Some(payload_type.codec);
+            self.events.push(Event::TrackStarted {
+                transport: track.transport,
+                track: track.id,
+                codec: payload_type.codec,
+            });
+        }
+        if track.muted {
+            return;
+        }
+        if let Some(&[level, ..]) = values.audio_level {
+            track.loudness.observe(level);
+        }
+        if track.legs.is_empty() {
+            return;
+        }
+        if !payload.is_empty()
+            && let Some(history) = track.history(stream.layer)
+        {
+            history.push(header.sequence, &packet[..header.len + payload.len()]);
+        }
+        if first {
+            track.retarget_all(); // a layer more to choose from
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_LAYERS")]
+        let packet = Packet {
+            layer: stream.layer as u8,
+            index,
+            header: *header,
+            values,
+            payload,
+            frame: Frame::read(payload_type.codec, payload),
+        };
+        if packet.frame.key_start {
+            track.layers[stream.layer].key_frame_wanted = false; // here it is
+        }
+        for leg in &mut track.legs {
+            if leg.target.is_none() {
+                continue;
+            }
+            let Some(to) = self.peers.get_mut(leg.peer).and_then(Peer::destination) else { continue };
+            if leg.forward(now, &packet, clock, to, &mut self.outbox) {
+                self.counters.forwarded += 1;
+                self.counters.forwarded_bytes += payload.len() as u64;
+                if !leg.active {
+                    leg.active = true;
+                    self.events.push(Event::LegActive { transport: leg.transport, leg: leg.id, active: true });
+                }
+            }
+        }
+        if first {
+            self.request_key_frames(now, stream.track);
+        }
+    }
+}
+
+/// Finds out which track and layer a new SSRC belongs to: by mid and rid, by the SDP's `a=ssrc`, or because only one
+/// section can be meant. RTX often comes first.
+fn learn(peer: &mut Peer, tracks: &mut slab::Slab<Track>, header: &Header, values: &Values<'_>) -> Option<Stream> {
+    let section = match values.mid {
+        Some(mid) => peer.sections.iter().find(|section| section.mid.as_bytes() == mid),
+        None => peer.sections.iter().find(|s| s.ssrcs.iter().any(|(m, r)| *m == header.ssrc || *r == Some(header.ssrc))),
+    }?;
+    let track = peer.tracks.iter().copied().find(|&key| tracks.get(key).is_some_and(|t| t.id == section.track))?;
+    let entry = tracks.get_mut(track)?;
+    let by_rid = |rid: &[u8]| section.rids.iter().position(|known| known.as_bytes() == rid);
+    let declared = section.ssrcs.iter().enumerate().find_map(|(layer, (media, rtx))| {
+        (*media == header.ssrc).then_some((layer, false)).or((*rtx == Some(header.ssrc)).then_some((layer, true)))
+    });
+    let (layer, rtx) = match (values.rid, values.repaired_rid, declared) {
+        (_, Some(rid), _) => (by_rid(rid)?, true),
+        (Some(rid), None, _) if !section.rids.is_empty() => {
+            (by_rid(rid)?, entry.repaired_by(header.payload_type).is_some())
+        }
+        (_, None, Some(declared)) => declared,
+        _ if section.rids.is_empty() => (0, entry.repaired_by(header.payload_type).is_some()),
+        _ => return None,
+    };
+    let slot = entry.layers.get_mut(layer)?;
+    if rtx {
+        slot.rtx_ssrc = Some(header.ssrc);
+    } else {
+        slot.bind(header.ssrc);
+    }
+    let stream = Stream { ssrc: header.ssrc, track, layer, rtx };
+    peer.bind(stream);
+    Some(stream)
+}
+

@@ -1,0 +1,267 @@
+//! One worker's logic, without I/O: `(now, datagrams, commands) → (datagrams, events, next timeout)`.
+//!
+//! - `mod.rs`: the state, the way of a datagram to its peer, time;
+//! - `commands.rs`: what signalling orders;
+//! - `incoming.rs`: the way of an RTP packet;
+//! - `feedback.rs`: RTCP, both ways;
+//! - `peer.rs`: one PeerConnection.
+
+mod commands;
+mod feedback;
+mod incoming;
+mod peer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::control::{CloseReason, Event, RoomId, TrackId, TransportId};
+use super::outbox::{Outbox, Slot};
+use super::rtcp;
+use super::track::Track;
+use crate::transport::dtls::{DtlsEnd, Identity};
+use crate::transport::ice::stun_username;
+use peer::Peer;
+
+/// The engine's clock tick while there are peers: the finest grain of its timers (a NACK waits 8 ms at least).
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// An address is not taken from a peer that has been heard from within this.
+const ADDRESS_HOLD: Duration = Duration::from_secs(5);
+
+/// What the engine has counted since it began.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Counters {
+    /// RTP packets received and their bytes.
+    pub(crate) received: u64,
+    pub(crate) received_bytes: u64,
+    /// Copies sent to subscribers and their payload bytes.
+    pub(crate) forwarded: u64,
+    pub(crate) forwarded_bytes: u64,
+    /// Packets repaired by the publisher's RTX, and by ours for subscribers.
+    pub(crate) repaired: u64,
+    pub(crate) retransmitted: u64,
+    /// NACKed sequence numbers, both ways.
+    pub(crate) nacks_sent: u64,
+    pub(crate) nacks_received: u64,
+    /// Key-frame requests, both ways.
+    pub(crate) key_frames_asked: u64,
+    pub(crate) key_frames_wanted: u64,
+    /// Dropped: neither STUN, DTLS nor RTP, or contradictory.
+    pub(crate) malformed: u64,
+    /// Dropped: the wrong key, a damaged packet or a replay.
+    pub(crate) unauthentic: u64,
+    /// Dropped: from an address that has passed no connectivity check.
+    pub(crate) stray: u64,
+    /// Dropped: connectivity checks without the right credentials.
+    pub(crate) stun_refused: u64,
+    /// Dropped: an SSRC or payload type that the SDP does not explain.
+    pub(crate) unknown: u64,
+    /// DTLS handshakes that succeeded and failed.
+    pub(crate) handshakes: u64,
+    pub(crate) handshakes_failed: u64,
+}
+
+/// A room on this worker.
+#[derive(Default)]
+struct Room {
+    peers: Vec<usize>,
+    tracks: Vec<usize>,
+    speakers: Vec<(TrackId, f32)>,
+}
+
+/// One worker's state.
+pub(crate) struct Engine {
+    identity: Identity,
+    peers: Slab<Peer>,
+    tracks: Slab<Track>,
+    rooms: HashMap<RoomId, Room>,
+    by_transport: HashMap<TransportId, usize>,
+    by_track: HashMap<TrackId, usize>,
+    by_ufrag: HashMap<String, usize>,
+    by_address: HashMap<SocketAddr, usize>,
+    /// The last datagram's source: packets come in runs.
+    last: Option<(SocketAddr, usize)>,
+    outbox: Outbox,
+    events: Vec<Event>,
+    counters: Counters,
+    next_tick: Option<Instant>,
+    ticks: u64,
+    reply: Vec<u8>,
+    writer: rtcp::Writer,
+    nacks: Vec<u16>,
+}
+
+impl Engine {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            peers: Slab::new(),
+            tracks: Slab::new(),
+            rooms: HashMap::new(),
+            by_transport: HashMap::new(),
+            by_track: HashMap::new(),
+            by_ufrag: HashMap::new(),
+            by_address: HashMap::new(),
+            last: None,
+            outbox: Outbox::new(),
+            events: Vec::new(),
+            counters: Counters::default(),
+            next_tick: None,
+            ticks: 0,
+            reply: Vec::new(),
+            writer: rtcp::Writer::default(),
+            nacks: Vec::new(),
+        }
+    }
+
+    /// A datagram from `from`; it is decrypted in place.
+    pub(crate) fn datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        // RFC 7983: the first byte tells the protocol.
+        match datagram.first() {
+            Some(0..=3) => self.stun(now, from, datagram),
+            Some(20..=63) => {
+                let Some(key) = self.peer_at(from) else { return };
+                let end = self.peers[key].dtls(now, datagram, &mut self.events);
+                self.after_dtls(now, key, end);
+            }
+            Some(128..=191) => {
+                let Some(key) = self.peer_at(from) else { return };
+                // RFC 5761 §4: these payload types can only be RTCP's.
+                if datagram.get(1).is_some_and(|kind| (192..=223).contains(kind)) {
+                    self.rtcp(now, key, datagram);
+                } else {
+                    self.rtp(now, key, datagram);
+                }
+            }
+            _ => self.counters.malformed += 1,
+        }
+    }
+
+    /// The peer whose checks came from this address; anything from elsewhere is dropped.
+    fn peer_at(&mut self, from: SocketAddr) -> Option<usize> {
+        if let Some((address, key)) = self.last
+            && address == from
+        {
+            return Some(key);
+        }
+        let found = self.by_address.get(&from).copied();
+        self.last = found.map(|key| (from, key));
+        self.counters.stray += u64::from(found.is_none());
+        found
+    }
+
+    fn stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let ours = stun_username(datagram).and_then(|name| name.split_once(':')).map(|(ours, _)| ours);
+        let Some(&key) = ours.and_then(|ufrag| self.by_ufrag.get(ufrag)) else {
+            self.counters.stun_refused += 1;
+            return;
+        };
+        // Someone else's live address is not given away: its packets would be lost to a spoofed check.
+        let holder = self.by_address.get(&from).copied().filter(|&holder| holder != key);
+        if let Some(other) = holder.and_then(|holder| self.peers.get(holder))
+            && now + crate::transport::ice::CONSENT_TIMEOUT < other.ice.expires_at() + ADDRESS_HOLD
+        {
+            self.counters.stun_refused += 1;
+            return;
+        }
+        let peer = &mut self.peers[key];
+        let outcome = peer.ice.handle(now, datagram, from, &mut self.reply);
+        if !self.reply.is_empty() {
+            self.outbox.push(from, &mut Slot::STALE.clone(), &self.reply);
+        }
+        let Ok(outcome) = outcome else {
+            self.counters.stun_refused += 1;
+            return;
+        };
+        if outcome.new_address || holder.is_some() {
+            self.by_address.insert(from, key);
+            self.last = None;
+        }
+        if let Some(address) = outcome.forgotten {
+            self.by_address.remove(&address);
+            self.last = None;
+        }
+        if let Some(ufrag) = outcome.retired_ufrag {
+            self.by_ufrag.remove(&ufrag);
+        }
+        if self.peers[key].ice.selected().is_some() {
+            let end = self.peers[key].start_dtls(now, &mut self.events);
+            self.after_dtls(now, key, end);
+        }
+    }
+
+    /// Sends what DTLS has, notices that it is up or has ended.
+    fn after_dtls(&mut self, now: Instant, key: usize, end: Option<DtlsEnd>) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.transmit(&mut self.outbox);
+        if let Some(end) = end {
+            self.counters.handshakes_failed += u64::from(!peer.connected());
+            let reason = if end == DtlsEnd::Peer { CloseReason::Peer } else { CloseReason::Dtls };
+            tracing::debug!(transport = peer.id.0, %end, "DTLS ended");
+            self.close(key, reason);
+            return;
+        }
+        if peer.connected() && !peer.opened {
+            peer.opened = true;
+            self.counters.handshakes += 1;
+            self.open_legs(now, key);
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`]; `None` while there is nobody.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.next_tick.filter(|_| !self.peers.is_empty())
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.peers.is_empty() {
+            self.next_tick = None;
+            return;
+        }
+        let due = *self.next_tick.get_or_insert(now);
+        if now < due {
+            return;
+        }
+        // Late ticks are not made up for.
+        self.next_tick = Some((due + TICK).max(now));
+        self.ticks += 1;
+        self.tick(now);
+    }
+
+    /// Closes everything, with goodbyes.
+    pub(crate) fn shut_down(&mut self) {
+        let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.close(key, CloseReason::Requested));
+    }
+
+    /// What waits to be sent.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// It has been sent.
+    pub(crate) fn sent(&mut self) {
+        self.outbox.clear();
+    }
+
+    /// What has happened since the last call.
+    pub(crate) fn events(&mut self) -> std::vec::Drain<'_, Event> {
+        self.events.drain(..)
+    }
+
+    /// Counts since the beginning.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// (rooms, transports, tracks, legs) at present.
+    pub(crate) fn sizes(&self) -> (usize, usize, usize, usize) {
+        let legs = self.tracks.iter().map(|(_, track)| track.legs.len()).sum();
+        (self.rooms.len(), self.peers.len(), self.tracks.len(), legs)
+    }
+}

@@ -1,0 +1,361 @@
+//! A client for the engine's tests: real STUN, DTLS and SRTP on a passed-in clock, no sockets.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use dimpl::SrtpProfile;
+use rtc::crypto::providers::RingCrypto;
+use rtc::stun::attributes::{ATTR_USE_CANDIDATE, ATTR_USERNAME};
+use rtc::stun::fingerprint::FINGERPRINT;
+use rtc::stun::integrity::MessageIntegrity;
+use rtc::stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
+use rtc::stun::textattrs::TextAttribute;
+
+use super::super::super::control::*;
+use super::super::super::rtp::{ExtensionMap, Header, Outgoing, OutgoingExtensions, Values, payload};
+use super::super::super::srtp::{Inbound, OutStream, Outbound, contexts};
+use super::super::Engine;
+use crate::transport::dtls::{DEFAULT_RTO, Dtls, DtlsEvent, Identity};
+
+pub(super) const MS: Duration = Duration::from_millis(1);
+
+pub(super) const IDS: ExtensionIds = ExtensionIds {
+    mid: 4,
+    rid: 10,
+    repaired_rid: 11,
+    audio_level: 1,
+    twcc: 3,
+    abs_send_time: 0,
+    dependency_descriptor: 12,
+    abs_capture_time: 0,
+    playout_delay: 0,
+    video_orientation: 0,
+};
+
+pub(super) fn vp8(number: u8) -> PayloadType {
+    PayloadType { number, codec: Codec::Vp8, rtx: Some(number + 1), profile: 0 }
+}
+
+pub(super) fn opus(number: u8) -> PayloadType {
+    PayloadType { number, codec: Codec::Opus, rtx: None, profile: 0 }
+}
+
+/// The engine with a clock.
+pub(super) struct World {
+    pub(super) now: Instant,
+    pub(super) engine: Engine,
+    pub(super) room: RoomId,
+    pub(super) events: Vec<Event>,
+    server: [u8; 32],
+    /// What the engine has sent and nobody has taken.
+    wire: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+fn hash(identity: &Identity) -> [u8; 32] {
+    let mut hash = [0; 32];
+    for (byte, text) in hash.iter_mut().zip(identity.fingerprint().split(':')) {
+        *byte = u8::from_str_radix(text, 16).unwrap();
+    }
+    hash
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let identity = Identity::generate(DEFAULT_RTO).unwrap();
+        let (server, now, room) = (hash(&identity), Instant::now(), RoomId::next());
+        let mut engine = Engine::new(identity);
+        engine.command(now, Command::OpenRoom { room });
+        Self { now, engine, room, events: Vec::new(), server, wire: Vec::new() }
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.engine.command(self.now, command);
+        self.collect();
+    }
+
+    /// One datagram into the engine.
+    pub(super) fn send(&mut self, from: SocketAddr, mut datagram: Vec<u8>) {
+        self.engine.datagram(self.now, from, &mut datagram);
+        self.collect();
+    }
+
+    /// Lets time pass, tick by tick.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= until) {
+            self.now = at.max(self.now);
+            self.engine.handle_timeout(self.now);
+            self.collect();
+        }
+        self.now = until;
+    }
+
+    fn collect(&mut self) {
+        for (to, datagrams) in self.engine.outbox().queues() {
+            self.wire.extend(datagrams.map(|datagram| (to, datagram.to_vec())));
+        }
+        self.engine.sent();
+        self.events.extend(self.engine.events());
+    }
+
+    /// What was sent to an address.
+    pub(super) fn take(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
+        let (mine, rest) = std::mem::take(&mut self.wire).into_iter().partition(|(address, _)| *address == to);
+        self.wire = rest;
+        let mine: Vec<(SocketAddr, Vec<u8>)> = mine;
+        mine.into_iter().map(|(_, datagram)| datagram).collect()
+    }
+}
+
+/// A received RTP packet, opened.
+#[derive(Clone, Debug)]
+pub(super) struct Got {
+    pub(super) header: Header,
+    pub(super) mid: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+/// A client.
+pub(super) struct Client {
+    pub(super) transport: TransportId,
+    pub(super) address: SocketAddr,
+    ice: IceParameters,
+    dtls: Dtls,
+    inbound: Option<Inbound>,
+    outbound: Option<Outbound>,
+    streams: Vec<OutStream>,
+}
+
+impl Client {
+    /// Opens a transport and connects it.
+    pub(super) fn connect(world: &mut World, address: &str) -> Self {
+        let mut client = Self::open(world, address);
+        client.check(world, true);
+        client.handshake(world);
+        assert!(client.outbound.is_some(), "connected");
+        client
+    }
+
+    /// Opens a transport and sends nothing yet.
+    pub(super) fn open(world: &mut World, address: &str) -> Self {
+        let (identity, transport) = (Identity::generate(DEFAULT_RTO).unwrap(), TransportId::next());
+        let ice = IceParameters {
+            local_ufrag: format!("ufrag{}", transport.0),
+            local_pwd: "a password of the server, long".into(),
+            remote_ufrag: "theirs".into(),
+            remote_pwd: "a password of the client, long".into(),
+        };
+        let dtls = DtlsParameters { remote_fingerprint: hash(&identity), active: false };
+        let room = world.room;
+        world.command(Command::OpenTransport { transport, room, ice: ice.clone(), dtls, open_channels: false });
+        let dtls = Dtls::new(world.now, &identity, true, world.server);
+        let address = address.parse().unwrap();
+        Self { transport, address, ice, dtls, inbound: None, outbound: None, streams: Vec::new() }
+    }
+
+    /// A connectivity check; true if it was answered.
+    pub(super) fn check(&mut self, world: &mut World, nominate: bool) -> bool {
+        self.check_with(world, nominate, &self.ice.local_pwd.clone())
+    }
+
+    pub(super) fn check_with(&mut self, world: &mut World, nominate: bool, pwd: &str) -> bool {
+        struct UseCandidate;
+        impl Setter for UseCandidate {
+            fn add_to(&self, message: &mut Message) -> rtc::shared::error::Result<()> {
+                message.add(ATTR_USE_CANDIDATE, &[]);
+                Ok(())
+            }
+        }
+        let username = format!("{}:{}", self.ice.local_ufrag, self.ice.remote_ufrag);
+        let mut setters: Vec<Box<dyn Setter>> = vec![
+            Box::new(TransactionId::new()),
+            Box::new(BINDING_REQUEST),
+            Box::new(TextAttribute::new(ATTR_USERNAME, username)),
+        ];
+        if nominate {
+            setters.push(Box::new(UseCandidate));
+        }
+        setters.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(pwd.to_owned(), &RingCrypto)));
+        setters.push(Box::new(FINGERPRINT));
+        let mut request = Message::new();
+        request.build(&setters).unwrap();
+        world.send(self.address, request.raw);
+        let answers = world.take(self.address);
+        let answered = answers.iter().any(|datagram| datagram[0] < 4);
+        for datagram in answers {
+            if datagram[0] >= 20 {
+                self.dtls.handle(world.now, &datagram);
+            }
+        }
+        answered
+    }
+
+    fn handshake(&mut self, world: &mut World) {
+        self.dtls.start(world.now);
+        for _ in 0..20 {
+            while let Some(datagram) = self.dtls.poll_transmit() {
+                world.send(self.address, datagram);
+            }
+            for datagram in world.take(self.address) {
+                self.dtls.handle(world.now, &datagram);
+            }
+            while let Some(event) = self.dtls.poll_event() {
+                if let DtlsEvent::Connected(keys) = event {
+                    assert_eq!(keys.profile(), SrtpProfile::AEAD_AES_256_GCM);
+                    let (inbound, outbound) = contexts(keys.profile(), keys.remote(), keys.local()).unwrap();
+                    (self.inbound, self.outbound) = (Some(inbound), Some(outbound));
+                }
+            }
+            if self.outbound.is_some() && world.events.iter().any(|e| matches!(e, Event::Connected { transport, .. } if *transport == self.transport)) {
+                return;
+            }
+        }
+    }
+
+    /// Negotiates what this client sends and gets.
+    pub(super) fn negotiate(&self, world: &mut World, receive: Vec<ReceiveSection>, send: Vec<SendSection>) {
+        world.command(Command::Negotiated { transport: self.transport, extensions: IDS, receive, send });
+    }
+
+    /// The encrypted packet.
+    pub(super) fn seal(&mut self, header: &Outgoing, index: u64, values: &[(u8, &[u8])], body: &[u8]) -> Vec<u8> {
+        let at = self.streams.iter().position(|stream| stream.ssrc() == header.ssrc);
+        let outbound = self.outbound.as_mut().unwrap();
+        let at = at.unwrap_or_else(|| {
+            self.streams.push(outbound.stream(header.ssrc).unwrap());
+            self.streams.len() - 1
+        });
+        let mut packet = Vec::new();
+        OutgoingExtensions::of(values).write(header, &mut packet);
+        let len = packet.len();
+        packet.extend_from_slice(body);
+        assert!(outbound.seal_rtp(&mut self.streams[at], index, &mut packet, 0, len));
+        packet
+    }
+
+    /// Sends an RTCP packet.
+    pub(super) fn rtcp(&mut self, world: &mut World, plain: &[u8]) {
+        let mut packet = plain.to_vec();
+        assert!(self.outbound.as_mut().unwrap().seal_rtcp(&mut packet, 0));
+        world.send(self.address, packet);
+    }
+
+    /// What arrived: RTP packets, and the RTCP compounds in plain.
+    pub(super) fn receive(&mut self, world: &mut World) -> (Vec<Got>, Vec<Vec<u8>>) {
+        let (mut packets, mut reports) = (Vec::new(), Vec::new());
+        for mut datagram in world.take(self.address) {
+            let inbound = self.inbound.as_mut().unwrap();
+            match (datagram[0], datagram[1]) {
+                (128..=191, 192..=223) => {
+                    let len = inbound.open_rtcp(&mut datagram).expect("authentic");
+                    reports.push(datagram[..len].to_vec());
+                }
+                (128..=191, _) => {
+                    let header = Header::read(&datagram).unwrap();
+                    let opened =
+                        inbound.open_rtp(&mut datagram, header.len, header.ssrc, header.sequence).expect("authentic");
+                    let packet = &datagram[..opened.len];
+                    let values = Values::read(&ExtensionMap::new(&IDS), &header, packet);
+                    packets.push(Got {
+                        header,
+                        mid: values.mid.unwrap_or_default().to_vec(),
+                        payload: payload(&header, packet).unwrap().to_vec(),
+                    });
+                }
+                (20..=63, _) => self.dtls.handle(world.now, &datagram),
+                _ => {}
+            }
+        }
+        (packets, reports)
+    }
+}
+
+/// A camera with simulcast, as Chromium sends it.
+pub(super) struct Camera {
+    pub(super) track: TrackId,
+    rids: Vec<&'static str>,
+    /// Next sequence number and picture id of each layer.
+    next: Vec<(u64, u16)>,
+}
+
+impl Camera {
+    pub(super) fn new(rids: &[&'static str]) -> Self {
+        let next = (0..rids.len().max(1) as u64).map(|layer| (65_500 + 10 * layer, 100 * layer as u16)).collect();
+        Self { track: TrackId::next(), rids: rids.to_vec(), next }
+    }
+
+    pub(super) fn section(&self, mid: &str) -> ReceiveSection {
+        ReceiveSection {
+            mid: mid.to_owned(),
+            track: self.track,
+            kind: Kind::Video,
+            payload_types: vec![vp8(96)],
+            rids: self.rids.iter().map(|rid| (*rid).to_owned()).collect(),
+            ssrcs: Vec::new(),
+        }
+    }
+
+    pub(super) fn ssrc(layer: usize) -> u32 {
+        1000 + layer as u32
+    }
+
+    pub(super) fn rtx_ssrc(layer: usize) -> u32 {
+        2000 + layer as u32
+    }
+
+    /// Leaves out a sequence number.
+    pub(super) fn skip(&mut self, layer: usize) {
+        self.next[layer].0 += 1;
+    }
+
+    /// The encrypted packets of one frame of a layer at a time in milliseconds.
+    pub(super) fn frame(&mut self, client: &mut Client, mid: &str, layer: usize, ms: u32, key: bool, packets: usize) -> Vec<Vec<u8>> {
+        let (next, picture) = &mut self.next[layer];
+        let mut all = Vec::new();
+        for i in 0..packets {
+            let header = Outgoing {
+                marker: i + 1 == packets,
+                payload_type: 96,
+                sequence: *next as u16,
+                timestamp: (ms * 90).wrapping_add(7_777 * layer as u32),
+                ssrc: Self::ssrc(layer),
+            };
+            let body = vp8_payload(*picture, *picture as u8, key, i == 0, layer as u8);
+            let mut values: Vec<(u8, &[u8])> = vec![(IDS.mid, mid.as_bytes())];
+            if let Some(rid) = self.rids.get(layer) {
+                values.push((IDS.rid, rid.as_bytes()));
+            }
+            all.push(client.seal(&header, *next, &values, &body));
+            *next += 1;
+        }
+        *picture += 1;
+        all
+    }
+}
+
+/// A VP8 payload whose last byte names the layer.
+pub(super) fn vp8_payload(picture: u16, tl0: u8, key: bool, start: bool, layer: u8) -> Vec<u8> {
+    let [high, low] = picture.to_be_bytes();
+    let mut body = vec![if start { 0x90 } else { 0x80 }, 0xe0, 0x80 | high, low, tl0, 0x20, u8::from(!key)];
+    body.extend_from_slice(&[0xaa; 90]);
+    body.push(layer);
+    body
+}
+
+/// (picture id, TL0PICIDX, layer) of a payload made by [`vp8_payload`].
+pub(super) fn read_payload(body: &[u8]) -> (u16, u8, u8) {
+    (u16::from_be_bytes([body[2] & 0x7f, body[3]]), body[4], *body.last().unwrap())
+}
+
+pub(super) fn leg(track: TrackId, kind: Kind, mid: &str) -> SendSection {
+    let leg = LegId::next();
+    SendSection {
+        leg,
+        track,
+        mid: mid.to_owned(),
+        payload_types: vec![if kind == Kind::Video { vp8(120) } else { opus(109) }],
+        ssrc: 0x5000_0000 + leg.0 as u32,
+        rtx_ssrc: 0x6000_0000 + leg.0 as u32,
+        wanted: Wanted::BEST,
+    }
+}

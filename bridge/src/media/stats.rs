@@ -1,0 +1,119 @@
+//! The workers' counters as metrics: each worker publishes its own, readers add them up. No lock, no contention.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::engine::Counters;
+use super::handle::WorkerHandle;
+use super::udp::Sent;
+
+macro_rules! stats {
+    ($($name:ident: $metric:literal $help:literal),* $(,)?) => {
+        /// One worker's figures, written by the worker alone.
+        #[derive(Default, Debug)]
+        pub(crate) struct Stats {
+            $(pub(crate) $name: AtomicU64,)*
+            pub(crate) rooms: AtomicU64,
+            pub(crate) transports: AtomicU64,
+            pub(crate) tracks: AtomicU64,
+            pub(crate) legs: AtomicU64,
+        }
+
+        impl Stats {
+            /// Publishes the engine's counts.
+            pub(crate) fn publish(&self, counters: &Counters) {
+                let Counters { $($name),* } = counters;
+                $(self.$name.store(*$name, Ordering::Relaxed);)*
+            }
+        }
+
+        const ENGINE: &[(&str, &str, fn(&Stats) -> &AtomicU64)] = &[$(($metric, $help, |stats| &stats.$name)),*];
+    };
+}
+
+stats! {
+    received: "ratssaal_media_received_packets" "RTP packets received from publishers",
+    received_bytes: "ratssaal_media_received_bytes" "Bytes of RTP received from publishers",
+    forwarded: "ratssaal_media_forwarded_packets" "Copies of RTP packets sent to subscribers",
+    forwarded_bytes: "ratssaal_media_forwarded_bytes" "Payload bytes sent to subscribers",
+    repaired: "ratssaal_media_repaired_packets" "Lost packets that publishers sent again",
+    retransmitted: "ratssaal_media_retransmitted_packets" "Packets sent again to subscribers",
+    nacks_sent: "ratssaal_media_nacks_sent" "Lost packets asked for at publishers",
+    nacks_received: "ratssaal_media_nacks_received" "Lost packets that subscribers asked for",
+    key_frames_asked: "ratssaal_media_key_frames_asked" "Key frames asked for at publishers",
+    key_frames_wanted: "ratssaal_media_key_frames_wanted" "Key-frame requests from subscribers",
+    malformed: "ratssaal_media_dropped_malformed" "Datagrams dropped: no STUN, DTLS or RTP, or contradictory",
+    unauthentic: "ratssaal_media_dropped_unauthentic" "Datagrams dropped: wrong key, damaged or replayed",
+    stray: "ratssaal_media_dropped_stray" "Datagrams dropped: from an unchecked address",
+    stun_refused: "ratssaal_media_dropped_stun" "Connectivity checks refused",
+    unknown: "ratssaal_media_dropped_unknown" "RTP packets dropped: SSRC or payload type not negotiated",
+    handshakes: "ratssaal_media_handshakes" "DTLS handshakes completed",
+    handshakes_failed: "ratssaal_media_handshakes_failed" "DTLS handshakes failed",
+}
+
+/// What the socket says.
+#[derive(Default, Debug)]
+pub(crate) struct SocketStats {
+    pub(crate) datagrams: AtomicU64,
+    pub(crate) runs: AtomicU64,
+    pub(crate) calls: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) lost_events: AtomicU64,
+}
+
+impl SocketStats {
+    pub(crate) fn add(&self, sent: &Sent) {
+        let add = |counter: &AtomicU64, by| counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+        add(&self.datagrams, sent.datagrams);
+        add(&self.runs, sent.runs);
+        add(&self.calls, sent.calls);
+        add(&self.refused, sent.refused);
+    }
+}
+
+type Read<S> = fn(&S) -> &AtomicU64;
+
+const SOCKET: &[(&str, &str, Read<SocketStats>)] = &[
+    ("ratssaal_media_sent_datagrams", "Datagrams given to the kernel", |s| &s.datagrams),
+    ("ratssaal_media_sent_runs", "Messages given to the kernel; with GSO one holds many datagrams", |s| &s.runs),
+    ("ratssaal_media_send_calls", "System calls that sent them", |s| &s.calls),
+    ("ratssaal_media_refused_datagrams", "Datagrams the kernel did not take", |s| &s.refused),
+    ("ratssaal_media_lost_events", "Events dropped because a session did not read them", |s| &s.lost_events),
+];
+
+const GAUGES: &[(&str, &str, Read<Stats>)] = &[
+    ("ratssaal_media_rooms", "Rooms on the media workers", |s| &s.rooms),
+    ("ratssaal_media_transports", "PeerConnections on the media workers", |s| &s.transports),
+    ("ratssaal_media_tracks", "Published tracks", |s| &s.tracks),
+    ("ratssaal_media_legs", "Subscriptions: copies of tracks on their way to subscribers", |s| &s.legs),
+];
+
+/// All workers' figures, added up when they are asked for.
+#[derive(Debug)]
+pub(crate) struct MediaCollector(pub(crate) Arc<[Arc<WorkerHandle>]>);
+
+impl Collector for MediaCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let sum = |read: &dyn Fn(&WorkerHandle) -> u64| self.0.iter().map(|worker| read(worker)).sum::<u64>();
+        for (name, help, read) in ENGINE {
+            let value = ConstCounter::new(sum(&|worker| read(&worker.stats).load(Ordering::Relaxed)));
+            value.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        for (name, help, read) in SOCKET {
+            let value = ConstCounter::new(sum(&|worker| read(&worker.socket_stats).load(Ordering::Relaxed)));
+            value.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        for (name, help, read) in GAUGES {
+            let value = sum(&|worker| read(&worker.stats).load(Ordering::Relaxed));
+            let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            value.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}

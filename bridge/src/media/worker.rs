@@ -1,0 +1,344 @@
+//! A media worker: one thread with one UDP socket and one [`Engine`]. It waits for datagrams, commands and time, and
+//! sends what comes of them batch by batch.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use prometheus_client::registry::Registry;
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use super::config::{MediaConfig, PortRange};
+use super::control::{Command, Event, RoomId, TransportId};
+use super::engine::Engine;
+use super::handle::{Input, Media, WorkerHandle};
+use super::stats::{MediaCollector, SocketStats, Stats};
+use super::udp::{ReceiveBatch, SendBatch, Socket};
+use crate::transport::dtls::{DEFAULT_RTO, DtlsError, Identity};
+
+const SOCKET: Token = Token(0);
+const WAKER: Token = Token(1);
+
+/// A batch is sent at the latest when it holds this much: what the second-level cache holds.
+const FLUSH_BYTES: usize = 512 << 10;
+/// Receive calls before other work gets a turn.
+const RECEIVE_ROUNDS: usize = 8;
+/// How often abandoned transports are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Why the media workers cannot start.
+#[derive(Debug, Error)]
+pub enum MediaError {
+    /// No port is left.
+    #[error("no free UDP port among {ports} on {bind}: {source}; end what uses them or set media.ports to others")]
+    Ports {
+        /// The configured ports.
+        ports: PortRange,
+        /// The configured address.
+        bind: IpAddr,
+        /// The last port's error.
+        source: io::Error,
+    },
+    /// The operating system refused something else.
+    #[error("cannot start a media worker: {0}")]
+    Io(#[from] io::Error),
+    /// No certificate.
+    #[error("cannot make the DTLS certificate: {0}")]
+    Dtls(#[from] DtlsError),
+}
+
+impl Media {
+    /// Starts the workers; each binds a UDP port of its own. Metrics go into `registry`.
+    ///
+    /// # Errors
+    /// When the ports are taken or a thread cannot be made; the text says what to do.
+    pub fn start(config: &MediaConfig, registry: &mut Registry) -> Result<Self, MediaError> {
+        let identity = Identity::generate(DEFAULT_RTO)?;
+        let addresses = config.addresses();
+        let mut ports = config.ports.range();
+        let mut workers = Vec::new();
+        for number in 0..config.worker_count() {
+            let socket = match bind(config, &mut ports) {
+                Ok(socket) => socket,
+                Err(error) if workers.is_empty() => {
+                    return Err(MediaError::Ports { ports: config.ports, bind: config.bind, source: error });
+                }
+                Err(error) => {
+                    tracing::warn!(workers = workers.len(), %error, "fewer media workers than wanted: no more free ports");
+                    break;
+                }
+            };
+            workers.push(spawn(number, socket, &addresses, identity.clone())?);
+        }
+        let workers: Arc<[Arc<WorkerHandle>]> = workers.into();
+        registry.register_collector(Box::new(MediaCollector(Arc::clone(&workers))));
+        Ok(Self { workers, fingerprint: identity.fingerprint().into() })
+    }
+
+    /// Whether all worker threads are alive.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.workers.iter().all(|worker| worker.alive.load(Ordering::Relaxed))
+    }
+
+    /// The workers' UDP ports.
+    #[must_use]
+    pub fn ports(&self) -> Vec<u16> {
+        self.workers.iter().filter_map(|worker| worker.candidates.first().map(SocketAddr::port)).collect()
+    }
+
+    /// Says goodbye to everyone and ends the threads.
+    pub fn stop(&self) {
+        self.workers.iter().for_each(|worker| worker.send(Input::Stop));
+    }
+}
+
+/// The next free port of the range.
+fn bind(config: &MediaConfig, ports: &mut impl Iterator<Item = u16>) -> io::Result<UdpSocket> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in ports {
+        let socket = bind_port(config.bind, port).or_else(|error| match error.raw_os_error() {
+            // No IPv6 in this kernel or container.
+            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) if config.bind.is_ipv6() && config.bind.is_unspecified() => {
+                bind_port(Ipv4Addr::UNSPECIFIED.into(), port)
+            }
+            _ => Err(error),
+        });
+        match socket {
+            Ok(socket) => {
+                let size = config.socket_buffer as usize;
+                for (what, result) in
+                    [("send", socket.set_send_buffer_size(size)), ("receive", socket.set_recv_buffer_size(size))]
+                {
+                    if let Err(error) = result {
+                        tracing::warn!(%error, size, "the {what} buffer keeps its size");
+                    }
+                }
+                return Ok(socket.into());
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_port(ip: IpAddr, port: u16) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(if ip.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 }, Type::DGRAM, Some(Protocol::UDP))?;
+    if ip.is_ipv6() {
+        socket.set_only_v6(!ip.is_unspecified())?;
+    }
+    socket.bind(&SocketAddr::new(ip, port).into())?;
+    Ok(socket)
+}
+
+fn spawn(number: usize, socket: UdpSocket, addresses: &[IpAddr], identity: Identity) -> Result<Arc<WorkerHandle>, MediaError> {
+    let local = socket.local_addr()?;
+    let v6 = local.is_ipv6();
+    let socket = Socket::new(socket)?;
+    let poll = Poll::new()?;
+    poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
+    let (inputs, queue) = channel();
+    let handle = Arc::new(WorkerHandle {
+        inputs,
+        waker: Waker::new(poll.registry(), WAKER)?,
+        candidates: addresses
+            .iter()
+            .filter(|ip| v6 || ip.is_ipv4())
+            .map(|ip| SocketAddr::new(*ip, local.port()))
+            .collect(),
+        rooms: AtomicUsize::new(0),
+        stats: Stats::default(),
+        socket_stats: SocketStats::default(),
+        alive: AtomicBool::new(true),
+    });
+    tracing::info!(
+        worker = number,
+        %local,
+        gso = socket.gso(),
+        gro = socket.gro(),
+        candidates = ?handle.candidates,
+        "media worker"
+    );
+    let own = Arc::clone(&handle);
+    let run = move || {
+        let worker = Worker {
+            poll,
+            socket,
+            queue,
+            handle: own,
+            engine: Engine::new(identity),
+            receive: ReceiveBatch::new(),
+            send: SendBatch::new(),
+            transports: HashMap::new(),
+            rooms: HashMap::new(),
+            swept: Instant::now(),
+        };
+        worker.run();
+    };
+    std::thread::Builder::new().name(format!("media-{number}")).spawn(run)?;
+    Ok(handle)
+}
+
+struct Worker {
+    poll: Poll,
+    socket: Socket,
+    queue: Receiver<Input>,
+    handle: Arc<WorkerHandle>,
+    engine: Engine,
+    receive: ReceiveBatch,
+    send: SendBatch,
+    transports: HashMap<TransportId, mpsc::Sender<Event>>,
+    rooms: HashMap<RoomId, mpsc::Sender<Event>>,
+    swept: Instant,
+}
+
+/// Tells the handle that the thread is gone, by whatever way.
+struct Alive(Arc<WorkerHandle>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.alive.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        let _alive = Alive(Arc::clone(&self.handle));
+        let mut ready = Events::with_capacity(4);
+        let mut more = false;
+        loop {
+            let wait = match self.engine.poll_timeout() {
+                _ if more => Duration::ZERO,
+                Some(at) => at.saturating_duration_since(Instant::now()),
+                None => SWEEP,
+            };
+            if let Err(error) = self.poll.poll(&mut ready, Some(wait))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "the media worker cannot wait for datagrams");
+                return;
+            }
+            if !self.commands() {
+                self.engine.shut_down();
+                self.flush();
+                self.dispatch();
+                return;
+            }
+            more = self.datagrams();
+            let now = Instant::now();
+            self.engine.handle_timeout(now);
+            self.flush();
+            self.dispatch();
+            self.sweep(now);
+            self.handle.stats.publish(self.engine.counters());
+        }
+    }
+
+    /// False when it is time to stop.
+    fn commands(&mut self) -> bool {
+        while let Ok(input) = self.queue.try_recv() {
+            match input {
+                Input::Command(command) => {
+                    if let Command::CloseRoom { room } = command {
+                        self.rooms.remove(&room);
+                    }
+                    self.engine.command(Instant::now(), command);
+                }
+                Input::TransportSink(transport, sink) => {
+                    self.transports.insert(transport, sink);
+                }
+                Input::RoomSink(room, sink) => {
+                    self.rooms.insert(room, sink);
+                }
+                Input::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// Receives and forwards; true when there may be more.
+    fn datagrams(&mut self) -> bool {
+        for _ in 0..RECEIVE_ROUNDS {
+            let messages = match self.socket.receive(&mut self.receive) {
+                Ok(messages) => messages,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    tracing::debug!(%error, "receive"); // an ICMP error of an earlier datagram
+                    return true;
+                }
+            };
+            let now = Instant::now();
+            for i in 0..messages {
+                let Some((from, datagrams)) = self.receive.message(i) else { continue };
+                for datagram in datagrams {
+                    self.engine.datagram(now, from, datagram);
+                    if self.engine.outbox().bytes() > FLUSH_BYTES {
+                        let sent = self.socket.send(self.engine.outbox(), &mut self.send);
+                        self.handle.socket_stats.add(&sent);
+                        self.engine.sent();
+                    }
+                }
+            }
+            self.flush();
+        }
+        true
+    }
+
+    fn flush(&mut self) {
+        if !self.engine.outbox().is_empty() {
+            let sent = self.socket.send(self.engine.outbox(), &mut self.send);
+            self.handle.socket_stats.add(&sent);
+            self.engine.sent();
+        }
+    }
+
+    fn dispatch(&mut self) {
+        for event in self.engine.events() {
+            let (sink, last) = match &event {
+                Event::Speakers { room, .. } => (self.rooms.get(room), None),
+                Event::Closed { transport, .. } => (self.transports.get(transport), Some(*transport)),
+                Event::Connected { transport, .. }
+                | Event::ChannelOpen { transport, .. }
+                | Event::Data { transport, .. }
+                | Event::TrackStarted { transport, .. }
+                | Event::LegActive { transport, .. }
+                | Event::Quality { transport, .. } => (self.transports.get(transport), None),
+            };
+            if sink.is_some_and(|sink| sink.try_send(event).is_err()) {
+                self.handle.socket_stats.lost_events.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(transport) = last {
+                self.transports.remove(&transport);
+            }
+        }
+    }
+
+    /// Closes transports whose session is gone without a word, and counts what there is.
+    fn sweep(&mut self, now: Instant) {
+        if now < self.swept + SWEEP {
+            return;
+        }
+        self.swept = now;
+        let abandoned: Vec<TransportId> =
+            self.transports.iter().filter(|(_, sink)| sink.is_closed()).map(|(id, _)| *id).collect();
+        for transport in abandoned {
+            self.transports.remove(&transport);
+            self.engine.command(now, Command::CloseTransport { transport });
+        }
+        let (rooms, transports, tracks, legs) = self.engine.sizes();
+        let stats = &self.handle.stats;
+        for (gauge, value) in
+            [(&stats.rooms, rooms), (&stats.transports, transports), (&stats.tracks, tracks), (&stats.legs, legs)]
+        {
+            gauge.store(value as u64, Ordering::Relaxed);
+        }
+    }
+}
