@@ -189,8 +189,7 @@ fn media(offered: &RemoteSection, kind: Kind, plan: Plan, answer: &mut Answer) -
             // A stable sort: within the preferred codec and the others, the client's order.
             codecs.sort_by_key(|codec| Some(codec.payload.codec) != prefer);
             let mut section = Section::rtp(write::media_name(kind), &codecs);
-            let wanted = extensions::received(kind);
-            accept_extensions(&mut section, offered, |extension| wanted.contains(&extension), &mut answer.extensions);
+            accept_extensions(&mut section, offered, kind, &mut answer.extensions);
             section.flag("recvonly");
             for rid in &offered.rids {
                 section.value("rid", format!("{rid} recv"));
@@ -210,9 +209,7 @@ fn media(offered: &RemoteSection, kind: Kind, plan: Plan, answer: &mut Answer) -
         }
         Plan::Send(plan) if receives => {
             let mut section = Section::rtp(write::media_name(kind), &codecs);
-            let sent = extensions::sent(kind);
-            let ours = |extension| sent.iter().any(|(known, _)| *known == extension);
-            accept_extensions(&mut section, offered, ours, &mut answer.extensions);
+            accept_extensions(&mut section, offered, kind, &mut answer.extensions);
             section.flag("sendonly");
             let rtx = codecs.iter().any(|codec| codec.payload.rtx.is_some()).then_some(plan.rtx_ssrc);
             section.source(&plan.stream_id, &plan.track_id, &plan.cname, plan.ssrc, rtx);
@@ -229,11 +226,7 @@ fn media(offered: &RemoteSection, kind: Kind, plan: Plan, answer: &mut Answer) -
         }
         Plan::Receive { .. } | Plan::Send(_) | Plan::Inactive => {
             let mut section = Section::rtp(write::media_name(kind), &codecs);
-            let known = |extension| {
-                extensions::received(kind).contains(&extension)
-                    || extensions::sent(kind).iter().any(|(e, _)| *e == extension)
-            };
-            accept_extensions(&mut section, offered, known, &mut answer.extensions);
+            accept_extensions(&mut section, offered, kind, &mut answer.extensions);
             section.flag("inactive");
             section
         }
@@ -246,15 +239,11 @@ fn media(offered: &RemoteSection, kind: Kind, plan: Plan, answer: &mut Answer) -
     Some(section)
 }
 
-/// Writes the extensions that both know. Ids are the same in the whole bundle (RFC 8843 §9.2): one that contradicts an
-/// earlier section is left out.
-fn accept_extensions(
-    section: &mut Section,
-    offered: &RemoteSection,
-    wanted: impl Fn(extensions::Extension) -> bool,
-    ids: &mut ExtensionIds,
-) {
-    for extension in offered.extensions.iter().filter(|e| wanted(e.extension)) {
+/// Writes the extensions that both know, whichever way the section goes: Chromium 156 offers to a later section only what
+/// earlier ones of its kind have negotiated, and fails to publish in layers when RID was not among it.
+/// Ids are the same in the whole bundle (RFC 8843 §9.2): one that contradicts an earlier section is left out.
+fn accept_extensions(section: &mut Section, offered: &RemoteSection, kind: Kind, ids: &mut ExtensionIds) {
+    for extension in offered.extensions.iter().filter(|e| extensions::accepted(kind).contains(&e.extension)) {
         let slot = extension.extension.slot(ids);
         if *slot == 0 || *slot == extension.id {
             *slot = extension.id;
@@ -268,7 +257,8 @@ fn accept_extensions(
 fn opus_wanted(offered: &str, options: OpusOptions) -> String {
     let mut wanted = vec!["minptime=10".to_owned(), "useinbandfec=1".to_owned()];
     let on = |key| parameter(offered, key) == Some("1");
-    if options.stereo || on("stereo") || on("sprop-stereo") {
+    // Not `stereo=1`: that is what the client can play, and Firefox always writes it.
+    if options.stereo || on("sprop-stereo") {
         wanted.push("stereo=1".to_owned());
     }
     if options.dtx || on("usedtx") {
@@ -291,3 +281,7 @@ fn lowest_first(rids: &[String]) -> Vec<String> {
     }
     sorted
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

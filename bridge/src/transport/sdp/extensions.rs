@@ -73,16 +73,16 @@ impl Extension {
     }
 }
 
-/// What we want in a section on which the client sends. Not the video orientation: without it, senders rotate the picture
-/// themselves and every receiver sees it upright.
-pub(super) fn received(kind: Kind) -> &'static [Extension] {
+/// What we accept in a client's section. Not the video orientation: without it, senders rotate the picture themselves and
+/// every receiver sees it upright.
+pub(super) fn accepted(kind: Kind) -> &'static [Extension] {
     match kind {
         Kind::Audio => &[Mid, AudioLevel, Twcc, AbsCaptureTime],
         Kind::Video => &[Mid, Rid, RepairedRid, Twcc, DependencyDescriptor, AbsCaptureTime],
     }
 }
 
-/// What we send, with the id in our own offers (1–14, so that one-byte headers do).
+/// What we offer to send, with the id in our own offers (1–14, so that one-byte headers do).
 pub(super) fn sent(kind: Kind) -> &'static [(Extension, u8)] {
     match kind {
         Kind::Audio => &[(AudioLevel, 1), (Twcc, 3), (Mid, 4), (AbsCaptureTime, 5)],

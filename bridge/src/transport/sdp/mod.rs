@@ -13,12 +13,16 @@ mod answer;
 mod codecs;
 mod error;
 mod extensions;
+#[cfg(test)]
+mod fixtures;
 mod offer;
 mod remote;
 mod write;
 
 pub use answer::{Answer, Answerer, OpusOptions, Plan, SendPlan};
+pub use codecs::{Feedback, SectionCodec};
 pub use error::SdpError;
+pub use extensions::{Extension, SectionExtension};
 pub use offer::{Accepted, OfferedTrack, SubscriberOffer};
 pub use remote::{
     Direction, MAX_SDP, MAX_SECTIONS, RemoteDescription, RemoteSection, RemoteTransport, SectionKind, Setup,

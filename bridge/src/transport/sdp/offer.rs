@@ -3,7 +3,7 @@
 use super::codecs;
 use super::error::SdpError;
 use super::extensions;
-use super::remote::{RemoteDescription, RemoteTransport};
+use super::remote::{RemoteDescription, RemoteTransport, Setup};
 use super::write::{self, LocalTransport, Section};
 use crate::media::control::{Codec, ExtensionIds, Kind, LegId, SendSection, TrackId, Wanted};
 
@@ -171,6 +171,9 @@ impl SubscriberOffer {
                 return Err(SdpError::Reordered { index, was: was.to_owned(), is: is.to_owned() });
             }
         }
+        if answer.transport.setup == Setup::ActPass {
+            return Err(SdpError::attribute("setup", "0"));
+        }
         let mut accepted =
             Accepted { transport: answer.transport.clone(), extensions: ExtensionIds::default(), send: Vec::new() };
         for slot in &mut self.slots[..self.offered] {
@@ -213,3 +216,7 @@ impl SubscriberOffer {
         Ok(accepted)
     }
 }
+
+#[cfg(test)]
+#[path = "offer_tests.rs"]
+mod tests;

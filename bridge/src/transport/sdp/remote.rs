@@ -366,3 +366,7 @@ fn ssrcs(media: &MediaDescription) -> Vec<(u32, Option<u32>)> {
         .unwrap_or_else(|| pairs.first().map(|(media, _)| *media).or_else(first).into_iter().collect());
     sources.into_iter().map(|ssrc| (ssrc, rtx(ssrc))).collect()
 }
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;
