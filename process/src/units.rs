@@ -17,12 +17,13 @@ pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
         .ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration; write 500ms, 20s, 5m, 2h or 1d")))
 }
 
-/// Reads a size in bytes: a whole number followed by `B`, `KiB`, `MiB` or `GiB` (powers of 1024).
+/// Reads a size in bytes into an unsigned integer: a whole number followed by `B`, `KiB`, `MiB` or `GiB` (powers of 1024).
 ///
 /// Use as `#[serde(deserialize_with = "ratssaal_process::units::bytes")]`.
-pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub fn bytes<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_bytes(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a size; write 512KiB, 4MiB or 1GiB")))
+    let size = parse_bytes(&text).and_then(|size| T::try_from(size).ok());
+    size.ok_or_else(|| D::Error::custom(format!("{text:?} is not a size here; write 512KiB, 4MiB or 1GiB")))
 }
 
 /// Reads a list given either as a list (files) or as one string with commas (environment and flags).

@@ -5,7 +5,7 @@ import {
   type LucideIcon,
 } from 'lucide-react'
 import { useTranslation } from 'react-i18next'
-import { togglePanel, useCall, useMe, useMeeting, useScreen, type OpenDialog } from './context'
+import { togglePanel, useCall, useMe, useScreen, type OpenDialog } from './context'
 import css from './Toolbar.module.css'
 
 interface ToolProps {
@@ -58,7 +58,6 @@ export function Toolbar() {
   const panel = useScreen((state) => state.panel)
   const unread = useScreen((state) => state.unread)
   const view = useScreen((state) => state.view)
-  const count = useMeeting((state) => state.people.length)
   const open = (dialog: OpenDialog) => screen.setState({ dialog })
 
   const microphone = me?.microphone === 'on'
@@ -99,8 +98,7 @@ export function Toolbar() {
         <Tool
           wide
           icon={Users}
-          label={`${t('toolbar.people')} ${count}`}
-          name={t('toolbar.people')}
+          label={t('toolbar.people')}
           pressed={panel === 'people'}
           opens="people"
           onClick={() => togglePanel(screen, 'people')}
@@ -119,14 +117,13 @@ export function Toolbar() {
         <Tool
           wide
           icon={Presentation}
-          label={t('toolbar.viewShort')}
-          name={t('toolbar.view')}
+          label={t('toolbar.view')}
           pressed={view === 'speaker'}
           onClick={() => screen.setState({ view: view === 'speaker' ? 'grid' : 'speaker' })}
           testid="tool-view"
         />
         <Tool wide icon={UserPlus} label={t('toolbar.invite')} opens="invite" onClick={() => open('invite')} testid="tool-invite" />
-        <Tool wide icon={Settings} label={t('toolbar.settingsShort')} name={t('toolbar.settings')} opens="settings" onClick={() => open('settings')} testid="tool-settings" />
+        <Tool wide icon={Settings} label={t('toolbar.settings')} opens="settings" onClick={() => open('settings')} testid="tool-settings" />
       </div>
       <div className={css.group}>
         <div className={css.narrow}>

@@ -1,0 +1,60 @@
+# Ratssaal's front door. `make` lists what there is.
+
+target := $(or $(CARGO_TARGET_DIR),target)
+web_sources := $(shell find web -name node_modules -prune -o -path web/dist -prune -o -type f -print 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run build web test lint e2e audit bench doc
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build what is missing and run the product on this machine: http://localhost:7880 (ARGS='--bind ...')
+	@exec $(target)/release/ratssaal serve --dev $(ARGS)
+
+build: web ## Build the web client and the release binary
+	@scripts/need rust
+	@echo '==> Building the server (the first time takes some minutes, later seconds)'
+	@cargo build --release --locked -p ratssaal
+
+web: web/dist/index.html ## Build the web client
+
+test: ## Everything: format, lints, unit, integration, documentation, web client, browsers
+	@scripts/test
+
+lint: web/node_modules/.package-lock.json ## Format and lints only
+	@scripts/need rust_checks
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	npm --prefix web run --silent lint
+	npm --prefix web run --silent typecheck
+
+e2e: web e2e/browser/node_modules/.package-lock.json ## Browser tests only (Chromium and Firefox)
+	@scripts/need rust browsers network
+	cargo build --locked -p ratssaal
+	RATSSAAL_BIN=$(abspath $(target))/debug/ratssaal npm --prefix e2e/browser run --silent test
+
+audit: ## Licences, sources, bans and known vulnerabilities of all dependencies
+	@scripts/audit
+
+bench: build e2e/browser/node_modules/.package-lock.json ## Benchmarks; docs/benchmarks.md says how to read them
+	@scripts/need browsers network
+	cargo bench --workspace --locked
+	RATSSAAL_BIN=$(abspath $(target))/release/ratssaal npm --prefix e2e/browser run --silent bench
+
+doc: ## Documentation of the code, in target/doc
+	@scripts/need rust
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+web/dist/index.html: web/node_modules/.package-lock.json $(web_sources)
+	@echo '==> Building the web client'
+	@npm --prefix web run --silent build
+	@touch $@
+
+# npm writes this file last: it is there when the packages are, and older than the lock file when they are outdated.
+%/node_modules/.package-lock.json: %/package-lock.json
+	@scripts/need node
+	@echo '==> Fetching the packages of $*'
+	@npm --prefix $* ci --no-audit --no-fund --loglevel=error
+	@touch $@
