@@ -12,6 +12,8 @@ export default defineConfig({
     target: 'es2022',
     assetsInlineLimit: 0,
     manifest: 'manifest.json',
+    // What the bundled libraries' licences ask to be passed on.
+    license: { fileName: 'licenses.txt' },
     modulePreload: { polyfill: false },
     // The call's bundle is one on purpose; `npm run budget` limits what counts, its compressed size.
     chunkSizeWarningLimit: 900,

@@ -26,6 +26,8 @@ export function Page({ title, children, narrow }: { title: string; children: Rea
     [brand.imprint, t('app.imprint')],
     [brand.privacy, t('app.privacy')],
     [brand.accessibility, t('app.accessibility')],
+    // What we build on; written by the build.
+    ['/licenses.txt', t('app.licenses')],
   ].filter((link): link is [string, string] => link[0] !== null)
 
   return (
@@ -44,19 +46,17 @@ export function Page({ title, children, narrow }: { title: string; children: Rea
         {children}
       </main>
       <footer className={css.footer}>
-        {links.length > 0 && (
-          <nav aria-label={t('app.footer')}>
-            <ul role="list" className={css.links}>
-              {links.map(([href, text]) => (
-                <li key={text}>
-                  <a href={href} target="_blank" rel="noreferrer">
-                    {text} <span className="visually-hidden">{t('app.newTab')}</span>
-                  </a>
-                </li>
-              ))}
-            </ul>
-          </nav>
-        )}
+        <nav aria-label={t('app.footer')}>
+          <ul role="list" className={css.links}>
+            {links.map(([href, text]) => (
+              <li key={text}>
+                <a href={href} target="_blank" rel="noreferrer">
+                  {text} <span className="visually-hidden">{t('app.newTab')}</span>
+                </a>
+              </li>
+            ))}
+          </ul>
+        </nav>
       </footer>
     </div>
   )

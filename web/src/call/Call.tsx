@@ -17,6 +17,7 @@ import { Stage } from './Stage'
 import { Toolbar } from './Toolbar'
 import { useNews } from './use-news'
 import { focusToolbar, useShortcuts } from './use-shortcuts'
+import { useWakeLock } from './use-wake-lock'
 import css from './Call.module.css'
 
 interface Props {
@@ -55,6 +56,7 @@ function Connected() {
   const count = useMeeting((state) => state.people.length)
   usePageTitle(unread > 0 ? t('call.titleUnread', { count: unread, room: meeting.name }) : t('call.title', { room: meeting.name }))
   useNews()
+  useWakeLock()
   useShortcuts()
   const heading = useRef<HTMLHeadingElement>(null)
   useEffect(() => heading.current?.focus(), [])
@@ -65,7 +67,7 @@ function Connected() {
           {t('settings.shortcuts.toolbar')}
         </button>
         <h1 ref={heading} tabIndex={-1} className={css.room}>
-          <span className="visually-hidden">{t('call.title', { room: '' })}</span> {meeting.name}
+          <span className="visually-hidden">{t('call.title', { room: '' }).trim()}</span> {meeting.name}
         </h1>
         {meeting.moderation && (
           <p className={css.fact}>

@@ -52,7 +52,7 @@ export function Stage() {
   const list = (
     <ul role="list" className={large && focus.beside ? css.column : css.grid}>
       {items.map((tile) => (
-        <TileItem key={tile.id} tile={tile} box={small} large={false} compact={small.width < 250} />
+        <TileItem key={tile.id} tile={tile} box={small} held={false} compact={small.width < 250} />
       ))}
     </ul>
   )
@@ -62,7 +62,7 @@ export function Stage() {
         {large ? (
           <div className={focus.beside ? css.beside : css.below}>
             <ul role="list" className={css.main} style={{ ...focus.main }}>
-              <TileItem key={large.id} tile={large} box={large.kind === 'screen' ? focus.main : fit(focus.main, 1)} large compact={false} />
+              <TileItem key={large.id} tile={large} box={large.kind === 'screen' ? focus.main : fit(focus.main, 1)} held={large.kind === 'screen' || large.id === choice.pinned} compact={false} />
             </ul>
             {rest.length > 0 && list}
           </div>
@@ -88,7 +88,7 @@ export function Stage() {
   )
 }
 
-function TileItem({ box, ...rest }: { tile: Tile; box: Box; large: boolean; compact: boolean }) {
+function TileItem({ box, ...rest }: { tile: Tile; box: Box; held: boolean; compact: boolean }) {
   return (
     <li className={css.item} style={{ width: box.width, height: box.height }}>
       <TileView {...rest} />

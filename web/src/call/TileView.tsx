@@ -10,13 +10,14 @@ import css from './TileView.module.css'
 
 interface Props {
   tile: Tile
-  large: boolean
+  /** Large because this person or somebody's shared screen asked for it: can be undone. */
+  held: boolean
   /** In the strip: less text, smaller letters. */
   compact: boolean
 }
 
 export const TileView = memo(
-  function TileView({ tile, large, compact }: Props) {
+  function TileView({ tile, held, compact }: Props) {
     const { t } = useTranslation()
     const { screen } = useCall()
     const { person, kind } = tile
@@ -52,11 +53,11 @@ export const TileView = memo(
         <button
           type="button"
           className={css.pin}
-          aria-label={t(large ? 'tile.unpin' : 'tile.pin', { name: title })}
-          onClick={() => togglePin(screen, tile.id, large)}
+          aria-label={t(held ? 'tile.unpin' : 'tile.pin', { name: title })}
+          onClick={() => togglePin(screen, tile.id, held)}
           data-testid="tile-pin"
         >
-          {large ? <Minimize2 size={20} aria-hidden="true" /> : <Maximize2 size={20} aria-hidden="true" />}
+          {held ? <Minimize2 size={20} aria-hidden="true" /> : <Maximize2 size={20} aria-hidden="true" />}
         </button>
       </article>
     )
@@ -64,7 +65,7 @@ export const TileView = memo(
   (before, after) =>
     before.tile.person === after.tile.person &&
     before.tile.kind === after.tile.kind &&
-    before.large === after.large &&
+    before.held === after.held &&
     before.compact === after.compact,
 )
 

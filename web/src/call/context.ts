@@ -54,12 +54,12 @@ export function togglePanel(screen: StoreApi<Screen>, panel: Panel): void {
   }))
 }
 
-/** Makes a tile large, or no longer. */
-export function togglePin(screen: StoreApi<Screen>, id: string, large: boolean): void {
+/** Makes a tile large, or no longer if it is `held` so. */
+export function togglePin(screen: StoreApi<Screen>, id: string, held: boolean): void {
   screen.setState((before) => {
     const dismissed = new Set(before.dismissed)
-    if (large) dismissed.add(id)
+    if (held) dismissed.add(id)
     else dismissed.delete(id)
-    return { pinned: large ? undefined : id, dismissed }
+    return { pinned: held ? undefined : id, dismissed }
   })
 }
