@@ -284,7 +284,7 @@ async fn join_requests_that_are_none() -> Result<()> {
         match signal::open(&server, &path).await {
             Err(_) => {}
             Ok((_, mut receiver)) => {
-                ensure!(is_ended(&mut receiver).await, "a join request with {what} is accepted")
+                ensure!(is_ended(&mut receiver).await, "a join request with {what} is accepted");
             }
         }
     }
