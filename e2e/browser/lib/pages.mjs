@@ -7,10 +7,15 @@ import { build } from 'esbuild';
 const page = join(dirname(fileURLToPath(import.meta.url)), '../page');
 const HTML = '<!doctype html><html lang="en"><meta charset="utf-8"><title>e2e</title><body><script src="/participant.js"></script></body></html>';
 
+/** A script of page/ with everything it needs, as text. */
+export async function bundle(name) {
+  const { outputFiles } = await build({ entryPoints: [join(page, name)], bundle: true, format: 'iife', write: false, minify: true, logLevel: 'error' });
+  return outputFiles[0].text;
+}
+
 /** `{ url, stop() }` of the page server. */
 export async function servePages() {
-  const { outputFiles } = await build({ entryPoints: [join(page, 'participant.mjs')], bundle: true, format: 'iife', write: false, minify: true, logLevel: 'error' });
-  const script = outputFiles[0].contents;
+  const script = await bundle('participant.mjs');
   const server = http.createServer((request, response) => {
     const isScript = request.url === '/participant.js';
     response.writeHead(200, { 'content-type': isScript ? 'text/javascript' : 'text/html', 'cache-control': 'no-store' });

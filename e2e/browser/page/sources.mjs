@@ -36,12 +36,15 @@ export function audio() {
   return context;
 }
 
-/** An audio track with a sine of `hertz`. Without an audio context it is the browser's fake device, which was given that frequency. */
-export async function microphone({ hertz }) {
+/**
+ * An audio track with a sine of `hertz`. Without an audio context it is the browser's fake device, which was given that
+ * frequency; `own` is the browser's `getUserMedia` where a page's was replaced.
+ */
+export async function microphone({ hertz, own = (constraints) => navigator.mediaDevices.getUserMedia(constraints) }) {
   const live = await audio();
   if (!live) {
     const raw = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-    return (await navigator.mediaDevices.getUserMedia({ audio: raw })).getAudioTracks()[0];
+    return (await own({ audio: raw })).getAudioTracks()[0];
   }
   const oscillator = new OscillatorNode(live, { frequency: hertz });
   const gain = new GainNode(live, { gain: 0.5 });

@@ -1,0 +1,80 @@
+// Runs before the web client's own code: gives the page a camera and a microphone that can be told apart, and watches what
+// the page does (its connections, foreign requests, violations of its content security policy). Nothing of the client's is
+// replaced but the devices.
+import { camera, ear, hueOf, microphone } from './sources.mjs';
+
+const { hue, hertz, share } = window.e2eDevices;
+const own = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+
+navigator.mediaDevices.getUserMedia = async (constraints) => {
+  const tracks = [];
+  if (constraints.audio) tracks.push(await microphone({ hertz, own }));
+  if (constraints.video) tracks.push(camera({ hue, width: 1280, height: 720 }));
+  return new MediaStream(tracks);
+};
+navigator.mediaDevices.getDisplayMedia = async () =>
+  new MediaStream([camera({ hue: share.hue, width: 1920, height: 1080, fps: 5 }), await microphone({ hertz: share.hertz, own })]);
+
+const connections = [];
+window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...args) {
+    super(...args);
+    connections.push(this);
+  }
+};
+
+const sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(url, protocols) {
+    super(url, protocols);
+    sockets.push(new URL(url, location.href).host);
+  }
+};
+
+const violations = [];
+document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI, sourceFile }) =>
+  violations.push(`${violatedDirective}: ${blockedURI} (${sourceFile})`));
+
+const ears = new Map();
+const listen = (track) => {
+  if (!ears.has(track.id)) ears.set(track.id, ear(track));
+  return ears.get(track.id);
+};
+
+const tile = (name, kind) => [...document.querySelectorAll(`[data-testid=tile][data-kind=${kind}]`)].find((element) => element.textContent.includes(name));
+
+window.e2e = {
+  violations: () => violations,
+  sockets: () => sockets,
+
+  /** What a tile shows: `{ hue, width, microphone }`; null without the tile. */
+  look(name, kind = 'camera') {
+    const found = tile(name, kind);
+    if (!found) return null;
+    const video = found.querySelector('video');
+    return {
+      picture: found.dataset.picture,
+      microphone: found.querySelector('[data-testid=tile-microphone]')?.textContent ?? null,
+      hue: video ? hueOf(video) : null,
+      width: video?.videoWidth ?? 0,
+      time: video?.currentTime ?? 0,
+    };
+  },
+
+  /** The strongest frequency of every remote sound that is played. */
+  async hear() {
+    const tracks = [...document.querySelectorAll('audio')].flatMap((element) => element.srcObject?.getAudioTracks() ?? []);
+    return Promise.all(tracks.filter(({ readyState }) => readyState === 'live').map(async (track) => (await listen(track)).hertz()));
+  },
+
+  /** The widths of the video layers that are being sent, widest first. */
+  async layers() {
+    const widths = [];
+    for (const connection of connections) {
+      for (const report of (await connection.getStats()).values()) {
+        if (report.type === 'outbound-rtp' && report.kind === 'video' && report.framesSent > 0) widths.push(report.frameWidth);
+      }
+    }
+    return widths.sort((a, b) => b - a);
+  },
+};
