@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use ratssaal_process::units;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -11,7 +12,7 @@ use thiserror::Error;
 const MAX_CANDIDATES: usize = 8;
 
 /// `[media]`: the UDP ports and addresses of the media workers.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MediaConfig {
     /// UDP ports, one per worker, e.g. `7882-7897` or `7882`; workers take the first ones that are free.
@@ -22,8 +23,10 @@ pub struct MediaConfig {
     pub bind: IpAddr,
     /// IP addresses announced to clients as host candidates, instead of those found on the machine's interfaces: for
     /// machines behind a one-to-one NAT.
+    #[serde(deserialize_with = "units::list")]
     pub advertise: Vec<IpAddr>,
     /// Send and receive buffer of each socket, bytes; the kernel's limit (`net.core.rmem_max`) may cut it.
+    #[serde(deserialize_with = "units::bytes")]
     pub socket_buffer: u32,
 }
 
