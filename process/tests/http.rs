@@ -11,7 +11,7 @@ use axum::{
 use futures_util::{SinkExt, StreamExt};
 use ratssaal_process::{
     health::Health,
-    http::{HttpConfig, HttpError, Peer, Server, ops_router},
+    http::{HttpConfig, Peer, Server, ops_router},
     metrics::Metrics,
 };
 use tokio::{
@@ -27,7 +27,7 @@ struct Running {
     metrics: Metrics,
     health: Health,
     shutdown: CancellationToken,
-    task: JoinHandle<Result<(), HttpError>>,
+    task: JoinHandle<()>,
 }
 
 fn config() -> HttpConfig {
@@ -108,7 +108,7 @@ async fn websockets_count_as_connections_and_hold_the_shutdown_until_they_close(
     assert!(!server.task.is_finished());
     socket.close(None).await.unwrap();
     while socket.next().await.is_some() {}
-    server.task.await.unwrap().unwrap();
+    server.task.await.unwrap();
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn a_request_in_progress_is_answered_after_shutdown_began() {
     }
     release.send(()).unwrap();
     assert_eq!(request.await.unwrap().unwrap().text().await.unwrap(), "done");
-    server.task.await.unwrap().unwrap();
+    server.task.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn what_stays_open_is_cut_when_the_grace_time_is_over() {
     let (_socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/echo")).await.unwrap();
     shutdown.cancel();
     let began = tokio::time::Instant::now();
-    task.await.unwrap().unwrap();
+    task.await.unwrap();
     assert!(began.elapsed() >= ratssaal_process::http::GRACE);
 }
 

@@ -1,2 +1,43 @@
-//! The Ratssaal binary.
-fn main() {}
+//! The Ratssaal binary: reads the command line, runs one subcommand, turns an error into one sentence and an exit status.
+#![forbid(unsafe_code)]
+
+mod assets;
+mod cli;
+mod config;
+mod keys;
+mod serve;
+mod settings;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, error::ErrorKind};
+use ratssaal_process::exit;
+
+fn main() -> ExitCode {
+    let matches = match cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // Nothing is left to be done when even this cannot be written.
+            let _ = error.print();
+            return if help { ExitCode::SUCCESS } else { exit::USAGE.into() };
+        }
+    };
+    match run(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ratssaal: {error:#}");
+            exit::status(&error).into()
+        }
+    }
+}
+
+fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve::run(config::load(matches)?),
+        Some(("token", matches)) => token::run(matches),
+        Some(("keys", _)) => keys::run(),
+        _ => unreachable!("clap demands one of the subcommands"),
+    }
+}

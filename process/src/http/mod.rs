@@ -5,7 +5,7 @@
 mod connection;
 mod ops;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
@@ -113,11 +113,10 @@ pub enum HttpError {
 }
 
 /// A bound listener, ready to serve.
-#[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    certificate: Option<Certificate>,
+    tls: Option<(Certificate, TlsAcceptor)>,
     max_connections: usize,
     grace: Duration,
     counters: Counters,
@@ -137,10 +136,12 @@ impl Server {
     /// When the settings contradict each other, the address is taken or not ours, or the certificate is unusable.
     pub async fn bind(config: &HttpConfig, metrics: &Metrics) -> Result<Self, HttpError> {
         config.check().map_err(HttpError::Config)?;
-        let certificate = match (&config.certificate, &config.key) {
+        let tls = match (&config.certificate, &config.key) {
             (Some(certificate), Some(key)) => {
                 let files = tls::Files { certificate: certificate.clone(), key: key.clone() };
-                Some(Certificate::load(files, metrics)?)
+                let certificate = Certificate::load(files, metrics)?;
+                let acceptor = TlsAcceptor::from(Arc::new(certificate.server_config()?));
+                Some((certificate, acceptor))
             }
             _ => None,
         };
@@ -164,7 +165,7 @@ impl Server {
                 counters.failed.clone(),
             );
         });
-        Ok(Self { listener, address, certificate, max_connections: config.max_connections, grace: GRACE, counters })
+        Ok(Self { listener, address, tls, max_connections: config.max_connections, grace: GRACE, counters })
     }
 
     /// The address in use; tells the port when `bind` said 0.
@@ -174,7 +175,7 @@ impl Server {
 
     /// Whether this server speaks HTTPS.
     pub fn is_secure(&self) -> bool {
-        self.certificate.is_some()
+        self.tls.is_some()
     }
 
     /// How long open connections may finish after shutdown began, instead of [`GRACE`].
@@ -185,19 +186,12 @@ impl Server {
 
     /// Answers requests with `router` until `shutdown` is cancelled; then stops accepting, lets requests and
     /// WebSockets in progress finish for the grace time and returns. Every request carries a [`Peer`] extension.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
-    pub async fn serve(self, router: Router, shutdown: CancellationToken) -> Result<(), HttpError> {
+    pub async fn serve(self, router: Router, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        let tls = match &self.certificate {
-            Some(certificate) => {
-                let config = certificate.server_config()?;
-                tokio::spawn(certificate.clone().watch(tls::POLL, shutdown.clone()));
-                Some(TlsAcceptor::from(Arc::new(config)))
-            }
-            None => None,
-        };
+        let tls = self.tls.map(|(certificate, acceptor)| {
+            tokio::spawn(certificate.watch(tls::POLL, shutdown.clone()));
+            acceptor
+        });
         // A request body must keep moving: a client that stops in the middle of one is cut off.
         let router = router.layer(RequestBodyTimeoutLayer::new(PATIENCE));
         let permits = Arc::new(Semaphore::new(self.max_connections.min(Semaphore::MAX_PERMITS)));
@@ -224,7 +218,15 @@ impl Server {
         if timeout(self.grace, finished).await.is_err() {
             warn!(open = self.counters.open.get(), "connections still open after the grace time are cut");
         }
-        Ok(())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("secure", &self.is_secure())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,99 @@
+//! The configuration of `ratssaal serve`: its sections, and the three sources they come from.
+
+use std::{collections::BTreeMap, env, path::PathBuf};
+
+use clap::{ArgMatches, parser::ValueSource};
+use ratssaal_bridge::{
+    config::{BrandConfig, RoomConfig, SiteConfig},
+    media::MediaConfig,
+    token::Keys,
+};
+use ratssaal_process::{config::Sources, exit::Usage, http::HttpConfig, logs::LogConfig, telemetry::OtlpConfig};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::settings::SETTINGS;
+
+/// The key pair of `--dev`.
+const DEV: (&str, &str) = ("devkey", "secret-secret-secret-secret-secret");
+
+/// What to do without an API key.
+pub(crate) const NO_KEYS: &str = "no API key is configured; run `ratssaal keys > ratssaal.toml` and give --config ratssaal.toml, or \
+     try it on this machine only with --dev";
+
+/// Everything `serve` is told.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) http: HttpConfig,
+    /// API key → secret.
+    pub(crate) keys: BTreeMap<String, SecretString>,
+    pub(crate) media: MediaConfig,
+    pub(crate) room: RoomConfig,
+    pub(crate) site: SiteConfig,
+    pub(crate) brand: BrandConfig,
+    pub(crate) log: LogConfig,
+    pub(crate) otlp: OtlpConfig,
+    /// Whether `--dev` was given.
+    #[serde(skip)]
+    pub(crate) dev: bool,
+}
+
+/// Reads file, environment and the flags of `serve`, and checks what can be checked before anything starts.
+pub(crate) fn load(matches: &ArgMatches) -> anyhow::Result<Config> {
+    let mut sources = sources(matches);
+    for setting in SETTINGS {
+        if let (Some(value), Some(ValueSource::CommandLine)) =
+            (matches.get_one::<String>(setting.key), matches.value_source(setting.key))
+        {
+            sources = sources.flag(format!("--{}", setting.flag), setting.key, value);
+        }
+    }
+    let mut config: Config = sources.load()?;
+    config.dev = matches.get_flag("dev");
+    if config.dev {
+        if !config.http.bind.ip().to_canonical().is_loopback() {
+            return Err(Usage(format!(
+                "--dev uses a key pair that everybody knows, so it works on loopback only, not on {}; leave --dev out and \
+                 make a key pair with `ratssaal keys`",
+                config.http.bind
+            ))
+            .into());
+        }
+        add_dev(&mut config);
+    }
+    if config.keys.is_empty() {
+        return Err(Usage(NO_KEYS.into()).into());
+    }
+    Keys::new(config.keys.iter().map(|(name, secret)| (name.as_str(), secret)))
+        .map_err(|error| Usage(error.to_string()))?;
+    config.http.check()?;
+    config.log.check()?;
+    config.otlp.check()?;
+    Ok(config)
+}
+
+/// Reads file and environment for subcommands that only need the keys.
+pub(crate) fn load_without_flags(matches: &ArgMatches) -> anyhow::Result<Config> {
+    let mut config: Config = sources(matches).load()?;
+    if matches.get_flag("dev") {
+        config.keys.clear();
+        add_dev(&mut config);
+    }
+    Ok(config)
+}
+
+fn add_dev(config: &mut Config) {
+    config.keys.insert(DEV.0.into(), SecretString::from(DEV.1));
+}
+
+fn sources(matches: &ArgMatches) -> Sources {
+    // Names and values that are not Unicode cannot be settings.
+    let variables =
+        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let sources = Sources::new().secrets("keys").environment(variables);
+    match matches.get_one::<PathBuf>("config") {
+        Some(file) => sources.file(file),
+        None => sources,
+    }
+}

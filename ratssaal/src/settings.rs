@@ -1,0 +1,217 @@
+//! Every setting of `serve`: key, flag and explanation, in one table for help, documentation and tests.
+
+/// A setting with its flag.
+pub(crate) struct Setting {
+    /// Section and key: `bind` under `[http]` is `http.bind`.
+    pub(crate) key: &'static str,
+    /// Long flag without the dashes.
+    pub(crate) flag: &'static str,
+    /// What stands for the value in help.
+    pub(crate) value: &'static str,
+    /// The default as people read it.
+    pub(crate) default: &'static str,
+    /// What it does, with units.
+    pub(crate) help: &'static str,
+    /// Whether the flag may stand alone.
+    pub(crate) kind: Kind,
+}
+
+/// How a flag is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `--flag VALUE`
+    Value,
+    /// `--flag`, `--flag=true` or `--flag=false`
+    Switch,
+}
+
+impl Setting {
+    /// The heading that the flag stands under in help.
+    pub(crate) fn heading(&self) -> &'static str {
+        match self.key.split('.').next() {
+            Some("http") => "HTTP",
+            Some("media") => "Media",
+            Some("room") => "Rooms",
+            Some("site" | "brand") => "This server",
+            _ => "Logs and traces",
+        }
+    }
+}
+
+const fn value(
+    key: &'static str,
+    flag: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { key, flag, value, default, help, kind: Kind::Value }
+}
+
+const fn switch(key: &'static str, flag: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { key, flag, value: "true|false", default, help, kind: Kind::Switch }
+}
+
+/// All settings but the API keys, which have no flag.
+pub(crate) const SETTINGS: &[Setting] = &[
+    value("http.bind", "bind", "ADDRESS:PORT", "127.0.0.1:7880", "Where to listen for browsers"),
+    value(
+        "http.certificate",
+        "certificate",
+        "FILE",
+        "none",
+        "PEM file with the certificate chain; turns HTTPS on, re-read when it changes",
+    ),
+    value("http.key", "key", "FILE", "none", "PEM file with the certificate's private key"),
+    value(
+        "http.public_url",
+        "public-url",
+        "URL",
+        "none",
+        "Where browsers reach this server, if a proxy in front makes it differ, e.g. https://meet.example.de",
+    ),
+    switch(
+        "http.plain",
+        "plain",
+        "false",
+        "Allow plain HTTP on other than loopback addresses, behind a proxy that does HTTPS",
+    ),
+    value(
+        "http.max_connections",
+        "max-connections",
+        "NUMBER",
+        "10000",
+        "HTTP connections and WebSockets open at the same time; more wait",
+    ),
+    value(
+        "media.ports",
+        "media-ports",
+        "FIRST-LAST",
+        "7882-7897",
+        "UDP ports for audio and video; one per worker is used, from the first on",
+    ),
+    value("media.workers", "media-workers", "NUMBER", "0", "Threads that forward media; 0 is one per core"),
+    value(
+        "media.advertise",
+        "advertise",
+        "IP,IP",
+        "found",
+        "Addresses to tell browsers instead of this machine's own, e.g. the public one behind NAT",
+    ),
+    value(
+        "media.bind",
+        "media-bind",
+        "IP",
+        "::",
+        "Address the UDP ports are bound to; :: is every address of this machine, IPv4 and IPv6",
+    ),
+    value("media.socket_buffer", "socket-buffer", "SIZE", "4MiB", "Receive and send buffer of each UDP socket"),
+    value("room.empty_timeout", "empty-timeout", "DURATION", "5m", "A room nobody enters ends after this"),
+    value(
+        "room.departure_timeout",
+        "departure-timeout",
+        "DURATION",
+        "20s",
+        "A room everybody has left ends after this",
+    ),
+    value("room.max_participants", "max-participants", "NUMBER", "0", "Participants per room; 0 is no limit"),
+    value("room.seats", "seats", "NUMBER", "1000", "Participants on this server, all rooms together"),
+    switch(
+        "room.auto_create",
+        "auto-create",
+        "true",
+        "Joining opens a room that is not open; if false, only the server API does",
+    ),
+    value("site.name", "site", "NAME", "none", "Where this server stands, to seat people near each other"),
+    value("brand.name", "name", "TEXT", "Ratssaal", "What the web client calls itself"),
+    value("brand.imprint", "imprint", "URL", "none", "Link to the imprint (Impressum)"),
+    value("brand.privacy", "privacy", "URL", "none", "Link to the privacy notice (Datenschutz)"),
+    value(
+        "brand.accessibility",
+        "accessibility",
+        "URL",
+        "none",
+        "Link to the accessibility statement (Barrierefreiheit)",
+    ),
+    value("brand.accent", "accent", "#RRGGBB", "none", "Accent colour of the web client"),
+    value(
+        "log.level",
+        "log-level",
+        "LEVEL",
+        "info",
+        "error, warn, info, debug, trace, or a list like info,ratssaal_bridge=debug; also RATSSAAL_LOG",
+    ),
+    value("log.format", "log-format", "FORMAT", "auto", "text, json, or auto: text on a terminal, else json"),
+    value(
+        "otlp.endpoint",
+        "otlp-endpoint",
+        "URL",
+        "none",
+        "OpenTelemetry collector for traces (OTLP over gRPC), e.g. http://localhost:4317",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::Config;
+    use ratssaal_process::config::{ConfigError, Sources};
+
+    /// A value each setting takes.
+    fn sample(setting: &Setting) -> &'static str {
+        match (setting.key, setting.kind) {
+            (_, Kind::Switch) => "true",
+            ("http.bind", _) => "127.0.0.1:7880",
+            ("media.ports", _) => "7882-7897",
+            ("media.bind", _) => "127.0.0.1",
+            ("media.advertise", _) => "192.0.2.1,2001:db8::1",
+            ("log.format", _) => "json",
+            _ => match setting.value {
+                "NUMBER" => "7",
+                "SIZE" => "1MiB",
+                "DURATION" => "30s",
+                _ => "text",
+            },
+        }
+    }
+
+    #[test]
+    fn every_setting_in_the_table_exists() {
+        for setting in SETTINGS {
+            let sources = Sources::new().flag(setting.flag, setting.key, sample(setting));
+            sources.load::<Config>().unwrap_or_else(|error| panic!("{}: {error}", setting.key));
+        }
+    }
+
+    /// Asks each section what it knows, by giving it a key it cannot know.
+    #[test]
+    fn every_setting_that_exists_is_in_the_table() {
+        let table: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
+        let known = |key: &str| match Sources::new().flag("--x", key, "x").load::<Config>() {
+            Err(ConfigError::Unknown { remedy, .. }) => {
+                remedy.trim_start_matches("known here are ").split(", ").map(str::to_owned).collect::<Vec<_>>()
+            }
+            other => panic!("{key}: {other:?}"),
+        };
+        let sections = known("qqqqqqqqqqqqqqqq.x");
+        assert!(sections.len() >= 8, "{sections:?}");
+        for section in sections.iter().filter(|section| *section != "keys") {
+            for key in known(&format!("{section}.qqqqqqqqqqqqqqqq")) {
+                assert!(table.contains(format!("{section}.{key}").as_str()), "{section}.{key} is missing in SETTINGS");
+            }
+        }
+    }
+
+    #[test]
+    fn the_operations_page_shows_the_same_table() {
+        let mut expected = String::from("| setting | flag | default | meaning |\n|---|---|---|---|\n");
+        for setting in SETTINGS {
+            expected +=
+                &format!("| `{}` | `--{}` | `{}` | {} |\n", setting.key, setting.flag, setting.default, setting.help);
+        }
+        let page = include_str!("../../docs/operations.md");
+        assert!(page.contains(&expected), "docs/operations.md must hold exactly this table:\n{expected}");
+    }
+}

@@ -1,0 +1,90 @@
+//! The real binary as a child process.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "a module of the tests, each uses a part")]
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio},
+};
+
+/// The binary without any of our variables in its environment.
+pub fn ratssaal(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ratssaal"));
+    command.args(args).env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end; gives status and both outputs.
+pub fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    finish(ratssaal(args).output().unwrap())
+}
+
+pub fn finish(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A running server, killed when dropped.
+pub struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts `serve --dev` on a free port and waits for the line that tells the address.
+    pub fn dev(args: &[&str]) -> Self {
+        let fixed = ["serve", "--dev", "--bind", "127.0.0.1:0", "--media-workers", "1"];
+        Self::start(ratssaal(&[&fixed, args].concat()))
+    }
+
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        let url = loop {
+            let mut line = String::new();
+            if stdout.read_line(&mut line).unwrap() == 0 {
+                let mut log = String::new();
+                stderr.read_to_string(&mut log).unwrap();
+                panic!("the server ended before it was ready: {said}{log}");
+            }
+            said += &line;
+            if let Some(rest) = line.split("Ratssaal is ready. Open ").nth(1) {
+                break rest.split(' ').next().unwrap().to_owned();
+            }
+        };
+        assert!(said.contains("Ratssaal ist bereit. Öffnen Sie http"), "{said}");
+        Self { child, stdout, stderr, url }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the end; gives the status and the log.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap(), log)
+    }
+
+    /// Reads the log up to a line that contains `text`.
+    pub fn wait_for_log(&mut self, text: &str) -> String {
+        let mut read = String::new();
+        while !read.contains(text) {
+            assert_ne!(self.stderr.read_line(&mut read).unwrap(), 0, "no {text:?} in the log: {read}");
+        }
+        read
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,107 @@
+//! The running binary: the ready line, probes, the web client, signals, sources of configuration.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use common::{Server, ratssaal, run};
+
+/// Status line, headers and body of a GET over a connection that the server closes.
+fn get(server: &Server, path: &str) -> String {
+    let address = server.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn when_it_says_ready_it_is() {
+    let server = Server::dev(&[]);
+    for path in ["/readyz", "/livez"] {
+        let answer = get(&server, path);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+    let metrics = get(&server, "/metrics");
+    for name in ["ratssaal_http_connections_total", "ratssaal_rooms"] {
+        assert!(metrics.contains(name), "{name} is missing in {metrics}");
+    }
+}
+
+#[test]
+fn the_start_page_is_there_or_says_how_to_build_it() {
+    let server = Server::dev(&[]);
+    let answer = get(&server, "/");
+    let built = answer.contains("<script");
+    let told = answer.contains("make web");
+    assert!(answer.contains("text/html") && (built || told), "{answer}");
+    assert!(answer.to_lowercase().contains("content-security-policy: "), "{answer}");
+}
+
+#[test]
+fn one_sigterm_ends_it_in_order() {
+    for signal in ["TERM", "INT"] {
+        let server = Server::dev(&["--log-format", "json"]);
+        server.signal(signal);
+        let (status, log) = server.end();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains(&format!("\"signal\":\"SIG{signal}\"")), "{log}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut server = Server::dev(&["--log-format", "text"]);
+    // A request that is not finished keeps the server from ending.
+    let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    stream
+        .write_all(
+            b"POST /api/v1/join HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+        )
+        .unwrap();
+    let answer = get(&server, "/readyz");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "the server has accepted both connections: {answer}");
+    server.signal("TERM");
+    server.wait_for_log("shutting down");
+    server.signal("TERM");
+    let (status, log) = server.end();
+    assert_eq!(status.code(), Some(143), "{log}");
+}
+
+#[test]
+fn the_configuration_comes_from_file_environment_and_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, keys, _) = run(&["keys"]);
+    let path = folder.path().join("ratssaal.toml");
+    std::fs::write(&path, format!("{keys}\n[brand]\nname = \"Aus der Datei\"\n[http]\nbind = \"127.0.0.1:1\"\n"))
+        .unwrap();
+    let mut command = ratssaal(&["serve", "--dev", "--bind", "127.0.0.1:0", "--media-workers", "1"]);
+    command.env("RATSSAAL_CONFIG", &path).env("RATSSAAL_BRAND__IMPRINT", "https://www.example.de/impressum");
+    let server = Server::start(command);
+    let answer = get(&server, "/api/v1/config");
+    assert!(answer.contains("Aus der Datei") && answer.contains("https://www.example.de/impressum"), "{answer}");
+}
+
+#[test]
+fn logs_are_json_when_nobody_sits_at_a_terminal() {
+    let mut server = Server::dev(&[]);
+    let log = server.wait_for_log("listening");
+    for line in log.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(value["level"].is_string() && value["timestamp"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn secrets_are_in_no_log() {
+    let server = Server::dev(&["--log-level", "trace"]);
+    get(&server, "/readyz");
+    server.signal("TERM");
+    let (_, log) = server.end();
+    assert!(log.len() > 1000 && !log.contains("secret-secret"), "{}", log.len());
+}
