@@ -150,7 +150,9 @@ mod tests {
 
     #[test]
     fn ranges_are_read_and_written() {
-        for (text, expected) in [("7882-7897", Some((7882, 7897))), ("7882", Some((7882, 7882))), (" 1 - 2 ", Some((1, 2)))] {
+        for (text, expected) in
+            [("7882-7897", Some((7882, 7897))), ("7882", Some((7882, 7882))), (" 1 - 2 ", Some((1, 2)))]
+        {
             assert_eq!(text.parse::<PortRange>().ok().map(|r| (r.first, r.last)), expected, "{text}");
         }
         for text in ["", "0", "7897-7882", "1-70000", "a", "1-2-3"] {

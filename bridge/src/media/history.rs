@@ -24,11 +24,7 @@ impl History {
     /// `capacity` bytes of packets.
     pub(crate) fn new(capacity: usize) -> Self {
         // Position 0 stays unused, so that a default entry is never valid.
-        Self {
-            bytes: vec![0; capacity].into(),
-            index: vec![Entry::default(); INDEX].into(),
-            position: capacity as u64,
-        }
+        Self { bytes: vec![0; capacity].into(), index: vec![Entry::default(); INDEX].into(), position: capacity as u64 }
     }
 
     /// Remembers a packet; one that does not fit at all is not remembered.

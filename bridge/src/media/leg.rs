@@ -337,7 +337,13 @@ impl Leg {
     }
 
     /// Sends a packet again as RTX (RFC 4588).
-    pub(crate) fn repair(&mut self, repair: &Repair, packet: &Packet<'_>, to: Destination<'_>, outbox: &mut Outbox) -> bool {
+    pub(crate) fn repair(
+        &mut self,
+        repair: &Repair,
+        packet: &Packet<'_>,
+        to: Destination<'_>,
+        outbox: &mut Outbox,
+    ) -> bool {
         let translation = self.translation.iter().find(|t| t.0 == packet.header.payload_type);
         let (Some(&(_, _, Some(payload_type))), Some(stream)) = (translation, &mut self.rtx) else { return false };
         let index = self.rtx_next;
@@ -354,7 +360,11 @@ impl Leg {
         let start = write(&header, to.extensions, &self.mid, packet, Some(original), repair.vp8, outbox);
         let header_len = outbox.arena().len() - start - packet.payload.len() - 2;
         let sealed = to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len);
-        if sealed { outbox.commit(to.to, to.slot, start) } else { outbox.abort(start) }
+        if sealed {
+            outbox.commit(to.to, to.slot, start)
+        } else {
+            outbox.abort(start)
+        }
         sealed
     }
 

@@ -60,11 +60,9 @@ impl Outbox {
 
     /// Queues what was written from `start` on. `slot` remembers the destination's queue within a batch.
     pub(crate) fn commit(&mut self, to: SocketAddr, slot: &mut Slot, start: usize) {
-        let (Ok(begin), Ok(len), Ok(at)) = (
-            u32::try_from(start),
-            u32::try_from(self.arena.len() - start),
-            u32::try_from(self.datagrams.len()),
-        ) else {
+        let (Ok(begin), Ok(len), Ok(at)) =
+            (u32::try_from(start), u32::try_from(self.arena.len() - start), u32::try_from(self.datagrams.len()))
+        else {
             self.abort(start);
             return;
         };

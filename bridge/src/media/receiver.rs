@@ -167,9 +167,9 @@ impl Receiver {
         let (expected, lost) = self.totals();
         let (expected_before, lost_before) = std::mem::replace(&mut self.reported, (expected, lost));
         let (expected_now, lost_now) = (expected - expected_before.min(expected), lost.saturating_sub(lost_before));
-        let (last_sr, delay) = self.sender_report.map_or((0, 0), |(middle, at)| {
-            (middle, (now.duration_since(at).as_secs_f64() * 65_536.0) as u32)
-        });
+        let (last_sr, delay) = self
+            .sender_report
+            .map_or((0, 0), |(middle, at)| (middle, (now.duration_since(at).as_secs_f64() * 65_536.0) as u32));
         Report {
             fraction_lost: u8::try_from((lost_now * 256).checked_div(expected_now).unwrap_or(0)).unwrap_or(255),
             total_lost: u32::try_from(lost).unwrap_or(u32::MAX).min(0x7f_ffff),

@@ -100,7 +100,11 @@ impl Writer {
     }
 
     /// A sender report without blocks.
-    pub(crate) fn sender_report(&mut self, ssrc: u32, (ntp_time, rtp_time, packet_count, octet_count): (u64, u32, u32, u32)) {
+    pub(crate) fn sender_report(
+        &mut self,
+        ssrc: u32,
+        (ntp_time, rtp_time, packet_count, octet_count): (u64, u32, u32, u32),
+    ) {
         self.append(&SenderReport { ssrc, ntp_time, rtp_time, packet_count, octet_count, ..Default::default() });
     }
 

@@ -84,7 +84,10 @@ impl Recorder {
         out.extend_from_slice(&[0x8f, 205, 0, 0]);
         out.extend_from_slice(&sender.to_be_bytes());
         out.extend_from_slice(&media.to_be_bytes());
-        #[expect(clippy::cast_possible_truncation, reason = "fields of the format: modulo 2^16, 2^24, at most MAX_SPAN")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "fields of the format: modulo 2^16, 2^24, at most MAX_SPAN"
+        )]
         {
             out.extend_from_slice(&(base as u16).to_be_bytes());
             out.extend_from_slice(&(span as u16).to_be_bytes());

@@ -117,7 +117,8 @@ impl Socket {
                 let most = if self.gso && size > 0 { MAX_SEGMENTS } else { 1 };
                 // The last one of a run may be shorter.
                 while batch.vectors.len() - start < most
-                    && let Some(next) = datagrams.next_if(|next| !next.is_empty() && next.len() <= size && total + next.len() <= MAX_RUN)
+                    && let Some(next) = datagrams
+                        .next_if(|next| !next.is_empty() && next.len() <= size && total + next.len() <= MAX_RUN)
                 {
                     batch.vector(next);
                     total += next.len();

@@ -131,7 +131,8 @@ fn bind(config: &MediaConfig, ports: &mut impl Iterator<Item = u16>) -> io::Resu
 }
 
 fn bind_port(ip: IpAddr, port: u16) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(if ip.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 }, Type::DGRAM, Some(Protocol::UDP))?;
+    let socket =
+        RawSocket::new(if ip.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 }, Type::DGRAM, Some(Protocol::UDP))?;
     if ip.is_ipv6() {
         socket.set_only_v6(!ip.is_unspecified())?;
     }
@@ -139,7 +140,12 @@ fn bind_port(ip: IpAddr, port: u16) -> io::Result<RawSocket> {
     Ok(socket)
 }
 
-fn spawn(number: usize, socket: UdpSocket, addresses: &[IpAddr], identity: Identity) -> Result<Arc<WorkerHandle>, MediaError> {
+fn spawn(
+    number: usize,
+    socket: UdpSocket,
+    addresses: &[IpAddr],
+    identity: Identity,
+) -> Result<Arc<WorkerHandle>, MediaError> {
     let local = socket.local_addr()?;
     let v6 = local.is_ipv6();
     let socket = Socket::new(socket)?;

@@ -19,9 +19,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// First retransmission; doubles, ±25 %. It is also the pause between answers to a flight that the peer repeats.
 pub const DEFAULT_RTO: Duration = Duration::from_millis(200);
 
-/// Datagrams waiting to be sent. A handshake flight has up to ten; more is only reached by writing without polling, and
+/// Datagrams waiting to be sent. SCTP bursts have some hundreds; more is only reached by writing without polling, and
 /// then the oldest go on and the newest is lost, as on a full link.
-const MAX_OUT: usize = 64;
+const MAX_OUT: usize = 1024;
 /// The largest record of application data: TLS's limit is 2^14 bytes, SCTP packets have about 1200.
 const MAX_WRITE: usize = 2048;
 

@@ -6,6 +6,8 @@
 pub mod data;
 pub mod dtls;
 pub mod ice;
+#[cfg(test)]
+mod peer_tests;
 mod sctp_guard;
 pub mod sdp;
 #[cfg(test)]

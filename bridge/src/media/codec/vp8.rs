@@ -28,11 +28,7 @@ fn read_descriptor(payload: &[u8]) -> Option<Frame> {
             let high = *payload.get(at)?;
             let wide = high & 0x80 != 0;
             let offset = u8::try_from(at).ok()?;
-            let id = if wide {
-                u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?])
-            } else {
-                u16::from(high)
-            };
+            let id = if wide { u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?]) } else { u16::from(high) };
             found.picture_id = Some((offset, wide, id));
             at += 1 + usize::from(wide);
         }

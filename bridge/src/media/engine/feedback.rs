@@ -85,7 +85,9 @@ impl Engine {
             self.counters.nacks_received += 1;
             let Some(repair) = leg.find(now, sequence) else { continue };
             let layer = &track.layers[usize::from(repair.layer)];
-            let Some(stored) = layer.history.as_ref().and_then(|history| history.get(repair.sequence)) else { continue };
+            let Some(stored) = layer.history.as_ref().and_then(|history| history.get(repair.sequence)) else {
+                continue;
+            };
             let Some(header) = Header::read(stored) else { continue };
             let Some(payload) = rtp::payload(&header, stored) else { continue };
             let codec = track.payload_types.iter().find(|p| p.number == header.payload_type).map(|p| p.codec);
@@ -118,7 +120,9 @@ impl Engine {
 
     /// Asks a track's publisher for the key frames that are wanted, as often as allowed.
     pub(super) fn request_key_frames(&mut self, now: Instant, at: usize) {
-        let Some(track) = self.tracks.get_mut(at).filter(|track| track.kind == Kind::Video && !track.muted) else { return };
+        let Some(track) = self.tracks.get_mut(at).filter(|track| track.kind == Kind::Video && !track.muted) else {
+            return;
+        };
         let Some(peer) = self.peers.get_mut(track.peer).filter(|peer| peer.connected()) else { return };
         self.writer.clear();
         for layer in &mut track.layers {
@@ -143,8 +147,7 @@ impl Engine {
                 reports.push(key);
             }
         }
-        let retarget: Vec<usize> =
-            self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)).collect();
+        let retarget: Vec<usize> = self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)).collect();
         for key in keys {
             self.peer_tick(now, key);
         }

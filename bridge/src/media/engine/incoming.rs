@@ -152,7 +152,9 @@ impl Engine {
 fn learn(peer: &mut Peer, tracks: &mut slab::Slab<Track>, header: &Header, values: &Values<'_>) -> Option<Stream> {
     let section = match values.mid {
         Some(mid) => peer.sections.iter().find(|section| section.mid.as_bytes() == mid),
-        None => peer.sections.iter().find(|s| s.ssrcs.iter().any(|(m, r)| *m == header.ssrc || *r == Some(header.ssrc))),
+        None => {
+            peer.sections.iter().find(|s| s.ssrcs.iter().any(|(m, r)| *m == header.ssrc || *r == Some(header.ssrc)))
+        }
     }?;
     let track = peer.tracks.iter().copied().find(|&key| tracks.get(key).is_some_and(|t| t.id == section.track))?;
     let entry = tracks.get_mut(track)?;
@@ -179,4 +181,3 @@ fn learn(peer: &mut Peer, tracks: &mut slab::Slab<Track>, header: &Header, value
     peer.bind(stream);
     Some(stream)
 }
-

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::super::control::{
-    Channel, DtlsParameters, Event, ExtensionIds, IceParameters, LegId, ReceiveSection, RoomId, SendSection, TransportId,
+    Channel, DtlsParameters, Event, ExtensionIds, IceParameters, LegId, ReceiveSection, RoomId, SendSection,
+    TransportId,
 };
 use super::super::leg::Destination;
 use super::super::outbox::{Outbox, Slot};

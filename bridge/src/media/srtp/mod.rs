@@ -31,7 +31,11 @@ enum Cipher {
 
 /// Both directions from the master keys and salts that DTLS exported: the peer's, then ours. `None` when their sizes do
 /// not fit the profile.
-pub(crate) fn contexts(profile: SrtpProfile, remote: (&[u8], &[u8]), local: (&[u8], &[u8])) -> Option<(Inbound, Outbound)> {
+pub(crate) fn contexts(
+    profile: SrtpProfile,
+    remote: (&[u8], &[u8]),
+    local: (&[u8], &[u8]),
+) -> Option<(Inbound, Outbound)> {
     let cipher = |(key, salt): (&[u8], &[u8])| match profile {
         SrtpProfile::AEAD_AES_256_GCM | SrtpProfile::AEAD_AES_128_GCM => {
             Gcm::new(key, salt).map(|gcm| Cipher::Gcm(Box::new(gcm)))

@@ -206,7 +206,12 @@ impl Client {
                     (self.inbound, self.outbound) = (Some(inbound), Some(outbound));
                 }
             }
-            if self.outbound.is_some() && world.events.iter().any(|e| matches!(e, Event::Connected { transport, .. } if *transport == self.transport)) {
+            if self.outbound.is_some()
+                && world
+                    .events
+                    .iter()
+                    .any(|e| matches!(e, Event::Connected { transport, .. } if *transport == self.transport))
+            {
                 return;
             }
         }
@@ -309,7 +314,15 @@ impl Camera {
     }
 
     /// The encrypted packets of one frame of a layer at a time in milliseconds.
-    pub(super) fn frame(&mut self, client: &mut Client, mid: &str, layer: usize, ms: u32, key: bool, packets: usize) -> Vec<Vec<u8>> {
+    pub(super) fn frame(
+        &mut self,
+        client: &mut Client,
+        mid: &str,
+        layer: usize,
+        ms: u32,
+        key: bool,
+        packets: usize,
+    ) -> Vec<Vec<u8>> {
         let (next, picture) = &mut self.next[layer];
         let mut all = Vec::new();
         for i in 0..packets {

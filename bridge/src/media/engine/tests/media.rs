@@ -93,11 +93,8 @@ fn a_subscriber_gets_its_own_numbers() {
         assert_eq!(packet.mid, b"3");
     }
     assert_eq!(packets.iter().map(|p| p.header.marker).collect::<Vec<_>>(), [false, true, false, true]);
-    let started = Event::TrackStarted {
-        transport: pair.publisher.transport,
-        track: pair.camera.track,
-        codec: Codec::Vp8,
-    };
+    let started =
+        Event::TrackStarted { transport: pair.publisher.transport, track: pair.camera.track, codec: Codec::Vp8 };
     assert!(pair.world.events.contains(&started));
     let active = Event::LegActive { transport: pair.subscriber.transport, leg: pair.leg.leg, active: true };
     assert!(pair.world.events.contains(&active));
@@ -174,8 +171,13 @@ fn lost_packets_are_asked_for_and_repaired() {
     // The publisher repeats it as RTX: original sequence number, then the payload.
     let mut body = sequence.to_be_bytes().to_vec();
     body.extend_from_slice(&vp8_payload(201, 201, false, false, 2));
-    let header =
-        Outgoing { marker: false, payload_type: 97, sequence: 9, timestamp: 33 * 90 + 2 * 7_777, ssrc: Camera::rtx_ssrc(2) };
+    let header = Outgoing {
+        marker: false,
+        payload_type: 97,
+        sequence: 9,
+        timestamp: 33 * 90 + 2 * 7_777,
+        ssrc: Camera::rtx_ssrc(2),
+    };
     let values: [(u8, &[u8]); 2] = [(IDS.mid, b"7"), (IDS.repaired_rid, b"f")];
     let rtx = pair.publisher.seal(&header, 9, &values, &body);
     pair.world.send(pair.publisher.address, rtx);
@@ -290,7 +292,8 @@ fn padding_leaves_no_gap() {
     let mut pair = Pair::new();
     pair.frames(0, &[(2, true)]);
     let (next, _) = (65_520 + 2, ());
-    let header = Outgoing { marker: false, payload_type: 96, sequence: next as u16, timestamp: 0, ssrc: Camera::ssrc(2) };
+    let header =
+        Outgoing { marker: false, payload_type: 96, sequence: next as u16, timestamp: 0, ssrc: Camera::ssrc(2) };
     let padding = pair.publisher.seal(&header, next, &[(IDS.mid, b"7"), (IDS.rid, b"f")], &[]);
     pair.world.send(pair.publisher.address, padding);
     pair.camera.skip(2);
@@ -319,13 +322,8 @@ fn audio_flows_and_tells_who_speaks() {
     subscriber.negotiate(&mut world, vec![], vec![leg.clone()]);
     let mut speak = |world: &mut World, numbers: std::ops::Range<u16>, level: u8| {
         for i in numbers {
-            let header = Outgoing {
-                marker: false,
-                payload_type: 111,
-                sequence: i,
-                timestamp: u32::from(i) * 960,
-                ssrc: 77,
-            };
+            let header =
+                Outgoing { marker: false, payload_type: 111, sequence: i, timestamp: u32::from(i) * 960, ssrc: 77 };
             // No mid: the SDP's a=ssrc tells.
             let packet = publisher.seal(&header, u64::from(i), &[(IDS.audio_level, &[level])], b"opus");
             world.send(publisher.address, packet);
@@ -361,13 +359,15 @@ fn reports_go_both_ways_and_measure_the_round_trip() {
     pair.publisher.rtcp(&mut pair.world, writer.bytes());
     pair.drain();
     pair.world.pass(1000 * MS);
-    let blocks: Vec<_> = pair.publisher.receive(&mut pair.world).1.iter().flat_map(|r| rtcp::read(r).collect::<Vec<_>>()).collect();
+    let blocks: Vec<_> =
+        pair.publisher.receive(&mut pair.world).1.iter().flat_map(|r| rtcp::read(r).collect::<Vec<_>>()).collect();
     assert!(
         blocks.iter().any(|f| matches!(f, Feedback::Receiver(r) if r.reports.iter().any(|b| b.ssrc == Camera::ssrc(2)
             && b.fraction_lost == 0 && b.last_sender_report == 0x0001_0000))),
         "{blocks:?}"
     );
-    let reports: Vec<_> = pair.subscriber.receive(&mut pair.world).1.iter().flat_map(|r| rtcp::read(r).collect::<Vec<_>>()).collect();
+    let reports: Vec<_> =
+        pair.subscriber.receive(&mut pair.world).1.iter().flat_map(|r| rtcp::read(r).collect::<Vec<_>>()).collect();
     let Some(Feedback::Sender(report)) = reports.first() else { panic!("{reports:?}") };
     assert_eq!((report.ssrc, report.packet_count), (pair.leg.ssrc, 2));
     // The subscriber held it for 100 ms, the way took another 40.
