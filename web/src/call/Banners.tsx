@@ -2,6 +2,7 @@
 import type { ReactNode } from 'react'
 import { MonitorUp, TriangleAlert, VolumeX, WifiOff, X, type LucideIcon } from 'lucide-react'
 import { useTranslation } from 'react-i18next'
+import { browserHelp } from '../prejoin/browser'
 import { Button } from '../ui/Button'
 import { useCall, useMe, useMeeting } from './context'
 import type { Trouble } from './meeting'
@@ -55,8 +56,13 @@ function TroubleBanner({ trouble }: { trouble: Trouble }) {
         return t('settings.failed')
       case 'muted-by-moderator':
         return t('toolbar.mutedByModerator')
-      default:
-        return t(`media.${trouble.kind}.${trouble.problem}`)
+      default: {
+        const what = t(`media.${trouble.kind}.${trouble.problem}`)
+        if (trouble.problem !== 'denied') return what
+        // The last step is to try again: here with the same button.
+        const steps = t(`help.${browserHelp(navigator.userAgent, navigator.maxTouchPoints)}`, { returnObjects: true })
+        return [what, ...steps.slice(0, -1)].join(' ')
+      }
     }
   }
   return (

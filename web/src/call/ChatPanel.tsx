@@ -73,9 +73,9 @@ function MessageView({ message, time, continues: same }: { message: Message; tim
   return (
     <div className={[css.message, same && css.same].filter(Boolean).join(' ')} data-testid="chat-message">
       <p className={same ? 'visually-hidden' : css.from}>
-        <strong>{message.own ? t('chat.own') : message.name}</strong> <time dateTime={new Date(message.at).toISOString()}>{time}</time>
+        <strong dir="auto">{message.own ? t('chat.own') : message.name}</strong> <time dateTime={new Date(message.at).toISOString()}>{time}</time>
       </p>
-      <p className={css.text}>
+      <p className={css.text} dir="auto">
         {linkify(message.text).map((piece, index) =>
           piece.kind === 'link' ? (
             // oxlint-disable-next-line react/no-array-index-key -- the pieces of a message never change

@@ -54,7 +54,7 @@ function PersonRow({ person, onFailure }: { person: Person; onFailure: (failure:
           {initials(person.name)}
         </span>
         <span className={css.name}>
-          {name}
+          <bdi>{name}</bdi>
           {sharing && (
             <span className={css.sharing}>
               <MonitorUp size={16} aria-hidden="true" /> {t('people.sharing')}

@@ -48,7 +48,7 @@ export const TileView = memo(
         {person.quality !== 'good' && <Quality quality={person.quality} />}
         <p className={css.name}>
           <MicrophoneState person={person} kind={kind} speaking={speaking} />
-          <span className={css.nameText}>{kind === 'screen' ? title : name}</span>
+          <span className={css.nameText} dir="auto">{kind === 'screen' ? title : name}</span>
         </p>
         <button
           type="button"

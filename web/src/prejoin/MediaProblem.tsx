@@ -1,4 +1,5 @@
 // Why camera or microphone do not work and what to do about it, in the words of this browser.
+import { useEffect, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { RotateCcw } from 'lucide-react'
 import { Button } from '../ui/Button'
@@ -24,7 +25,7 @@ export function MediaProblem({ camera, microphone, onRetry }: Props) {
     ['microphone', microphone],
   ] as const
   const found = problems.filter((problem): problem is (typeof problems)[number] & [string, DeviceProblem] => isProblem(problem[1]))
-  if (camera === 'starting' || microphone === 'starting') return <Notice>{t('prejoin.asking')}</Notice>
+  if (camera === 'starting' || microphone === 'starting') return <Asking />
   if (found.length === 0) return null
 
   const same = camera === microphone && (camera === 'denied' || camera === 'missing')
@@ -60,4 +61,17 @@ export function MediaProblem({ camera, microphone, onRetry }: Props) {
       </Button>
     </Notice>
   )
+}
+
+/** Milliseconds after which the browser is probably showing its question; before, it knows the answer. */
+const ASKS_AFTER = 700
+
+function Asking() {
+  const { t } = useTranslation()
+  const [shown, setShown] = useState(false)
+  useEffect(() => {
+    const timer = setTimeout(() => setShown(true), ASKS_AFTER)
+    return () => clearTimeout(timer)
+  }, [])
+  return shown ? <Notice alert>{t('prejoin.asking')}</Notice> : null
 }

@@ -51,7 +51,8 @@ export function PreJoin({ room, moderator, busy, failure, onJoin }: Props) {
     onJoin(clean, media.handOver())
   }
 
-  const without = camera.status !== 'on' && microphone.status !== 'on'
+  const starting = camera.status === 'starting' || microphone.status === 'starting'
+  const without = !starting && camera.status !== 'on' && microphone.status !== 'on'
   return (
     <Page title={t('prejoin.title', { room })}>
       <div className={css.head}>
@@ -99,10 +100,10 @@ export function PreJoin({ room, moderator, busy, failure, onJoin }: Props) {
             </Notice>
           )}
           <Button type="submit" kind="primary" icon={LogIn} busy={busy} className={css.join} data-testid="prejoin-join">
-            {busy ? t('prejoin.joining') : without && camera.status !== 'starting' ? t('prejoin.joinWithout') : t('prejoin.join')}
+            {busy ? t('prejoin.joining') : without ? t('prejoin.joinWithout') : t('prejoin.join')}
           </Button>
           <p className={css.hint}>
-            {without && camera.status !== 'starting' && <>{t('prejoin.noneNotice')} </>}
+            {without && <>{t('prejoin.noneNotice')} </>}
             {t('prejoin.privacyNote')}
           </p>
           <fieldset className={css.devices}>
