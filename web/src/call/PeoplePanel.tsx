@@ -9,6 +9,7 @@ import { Button } from '../ui/Button'
 import { Notice } from '../ui/Notice'
 import { useCall, useMeeting } from './context'
 import type { Person } from './people'
+import { focusPanel } from './panel'
 import { PanelFrame } from './PanelFrame'
 import { RemoveDialog } from './RemoveDialog'
 import css from './PeoplePanel.module.css'
@@ -134,7 +135,11 @@ function Actions({ person, onFailure }: { person: Person; onFailure: (failure: F
           onClose={() => setRemoving(false)}
           onRemove={() => {
             setRemoving(false)
-            act(() => moderation.remove(person.identity), t('people.removeDone', { name: person.name }))
+            act(
+              // The row goes away with the person, and the focus with it: go on at the top of the panel.
+              () => moderation.remove(person.identity).then(focusPanel),
+              t('people.removeDone', { name: person.name }),
+            )
           }}
         />
       )}

@@ -7,11 +7,7 @@ import css from './Dialogs.module.css'
 export function RemoveDialog({ name, onClose, onRemove }: { name: string; onClose: () => void; onRemove: () => void }) {
   const { t } = useTranslation()
   return (
-    <Dialog
-      heading={t('people.removeTitle', { name })}
-      onClose={onClose}
-      returnTo={() => document.querySelector<HTMLElement>('[data-region="panel"] h2')}
-    >
+    <Dialog heading={t('people.removeTitle', { name })} onClose={onClose}>
       <p>{t('people.removeText', { name })}</p>
       <div className={css.buttons}>
         <Button kind="danger" onClick={onRemove} data-testid="remove-confirm">

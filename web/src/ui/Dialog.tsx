@@ -12,19 +12,12 @@ interface Props {
   children: ReactNode
   /** On phones it comes from below and fills the width. */
   sheet?: boolean
-  /** Where the focus goes when the element that opened it is gone by then. */
-  returnTo?: () => HTMLElement | null
 }
 
-export function Dialog({ heading, onClose, children, sheet, returnTo }: Props) {
+export function Dialog({ heading, onClose, children, sheet }: Props) {
   const { t } = useTranslation()
   const ref = useRef<HTMLDialogElement>(null)
   const headingId = useId()
-
-  const returnRef = useRef(returnTo)
-  useEffect(() => {
-    returnRef.current = returnTo
-  }, [returnTo])
 
   useEffect(() => {
     const dialog = ref.current
@@ -33,8 +26,7 @@ export function Dialog({ heading, onClose, children, sheet, returnTo }: Props) {
     if (!dialog.open) dialog.showModal()
     return () => {
       dialog.close()
-      const target = opener instanceof HTMLElement && opener.isConnected ? opener : returnRef.current?.()
-      target?.focus()
+      if (opener instanceof HTMLElement && opener.isConnected) opener.focus()
     }
   }, [])
 
