@@ -3,6 +3,8 @@
 //! Any number of allocators may reap at once: an append expects the head the sweep saw, so one of them wins, and the
 //! others find nothing left to do.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use prost::Message;
 use ratssaal_proto::allocator::v1::{AppendRequest, EndRoomRequest, RoomInfo};
@@ -19,8 +21,34 @@ const ENTRY_VERSION: u32 = 1;
 /// Participants logged as left in one step.
 const BATCH: usize = 64;
 
-/// Deals with everything a sweep finds now. What could not be done (a conflict) is left for the next round.
-pub(crate) async fn reap(store: &impl Store, metrics: &Metrics) {
+/// Whether this allocator may judge who is lost. One that just began, or that was itself held up for long (a paused
+/// process, a starved machine), has missed reports or the time to take them: it first gives every bridge the time to
+/// report again.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    expiry: Duration,
+    last: Instant,
+    silent_until: Instant,
+}
+
+impl Judge {
+    pub(crate) fn new(now: Instant, expiry: Duration) -> Self {
+        Self { expiry, last: now, silent_until: now + expiry }
+    }
+
+    /// To be asked in each round.
+    pub(crate) fn may_judge(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.last) >= self.expiry {
+            self.silent_until = now + self.expiry;
+        }
+        self.last = now;
+        now >= self.silent_until
+    }
+}
+
+/// Looks around, and deals with everything that is found if `judging`. What could not be done (a conflict) is left for
+/// the next round.
+pub(crate) async fn reap(store: &impl Store, metrics: &Metrics, judging: bool) {
     let sweep = match store.sweep().await {
         Ok(sweep) => sweep,
         Err(refusal) => return warn!(%refusal, "cannot look for lost bridges and empty rooms"),
@@ -28,6 +56,9 @@ pub(crate) async fn reap(store: &impl Store, metrics: &Metrics) {
     match store.bridges().await {
         Ok(bridges) => metrics.census(&sweep, &bridges),
         Err(refusal) => warn!(%refusal, "cannot count the bridges"),
+    }
+    if !judging {
+        return;
     }
     for lost in sweep.lost {
         reap_seats(store, metrics, lost).await;
@@ -76,4 +107,30 @@ async fn end_room(store: &impl Store, metrics: &Metrics, room: RoomInfo) {
 
 fn entry(event: Event) -> Bytes {
     Entry { version: ENTRY_VERSION, event: Some(event) }.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_was_away_does_not_judge() {
+        let began = Instant::now();
+        let at = |millis| began + Duration::from_millis(millis);
+        let mut judge = Judge::new(began, Duration::from_secs(3));
+        let rounds = [
+            (0, false),
+            (2_500, false),
+            (3_000, true),
+            (5_500, true),
+            (20_000, false),
+            (22_900, false),
+            (23_000, true),
+            (25_999, true),
+            (28_999, false),
+        ];
+        for (millis, expected) in rounds {
+            assert_eq!(judge.may_judge(at(millis)), expected, "at {millis} ms");
+        }
+    }
 }

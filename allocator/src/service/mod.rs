@@ -6,6 +6,7 @@ mod grpc;
 mod tail;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use prometheus_client::registry::Registry;
 use ratssaal_proto::allocator::v1::allocator_server::AllocatorServer;
@@ -17,7 +18,7 @@ use crate::bounds;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
-use crate::reaper::reap;
+use crate::reaper::{Judge, reap};
 use crate::store::{MemoryStore, Store};
 
 /// The allocator. Cheap to clone: all clones are one.
@@ -76,10 +77,14 @@ impl<S: Store> Service<S> {
     pub async fn run(self, cancelled: CancellationToken) {
         let mut ticks = tokio::time::interval(self.inner.config.sweep_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut judge = Judge::new(Instant::now(), self.inner.config.expiry);
         loop {
             tokio::select! {
                 () = cancelled.cancelled() => return,
-                _ = ticks.tick() => reap(&self.inner.store, &self.inner.metrics).await,
+                _ = ticks.tick() => {
+                    let judging = judge.may_judge(Instant::now());
+                    reap(&self.inner.store, &self.inner.metrics, judging).await;
+                }
             }
         }
     }
