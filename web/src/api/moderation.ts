@@ -16,10 +16,13 @@ export type TokenSource = (fresh: boolean) => Promise<string>
 export class Moderation {
   readonly #room: string
   readonly #token: TokenSource
+  readonly #origin: string
 
-  constructor(room: string, token: TokenSource) {
+  /** `origin` is this page's own unless given. */
+  constructor(room: string, token: TokenSource, origin = '') {
     this.#room = room
     this.#token = token
+    this.#origin = origin
   }
 
   async mute(identity: string, trackSid: string): Promise<void> {
@@ -36,7 +39,7 @@ export class Moderation {
 
   async #call(method: string, body: object): Promise<void> {
     for (const fresh of [false, true]) {
-      const response = await fetch(`/twirp/livekit.RoomService/${method}`, {
+      const response = await fetch(`${this.#origin}/twirp/livekit.RoomService/${method}`, {
         method: 'POST',
         headers: { 'content-type': 'application/json', authorization: `Bearer ${await this.#token(fresh)}` },
         body: JSON.stringify(body),

@@ -16,6 +16,11 @@ export function added(before: readonly Person[], after: readonly Person[]): stri
   return after.filter((person) => !known.has(person.identity)).map((person) => person.name)
 }
 
+/** Characters of a message that are read out unasked; all of it is in the chat. */
+const READ_OUT = 200
+
+const shorten = (text: string) => (text.length > READ_OUT ? `${text.slice(0, READ_OUT)} …` : text)
+
 export function useNews(): void {
   const { t, i18n } = useTranslation()
   const { meeting, screen } = useCall()
@@ -39,7 +44,7 @@ export function useNews(): void {
       const message = now.messages.at(-1)
       if (message && now.messages !== before.messages && !message.own && screen.getState().panel !== 'chat') {
         screen.setState(({ unread }) => ({ unread: unread + 1 }))
-        announce(t('chat.announce', { name: message.name, text: message.text }))
+        announce(t('chat.announce', { name: message.name, text: shorten(message.text) }))
       }
     })
 
