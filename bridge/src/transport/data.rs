@@ -10,24 +10,21 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rtc::datachannel::data_channel::DataChannel;
-use rtc::datachannel::message::Message;
-use rtc::datachannel::message::message_channel_ack::DataChannelAck;
-use rtc::datachannel::message::message_channel_open::{ChannelType, DataChannelOpen};
 use rtc::sctp::{
     Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
     PayloadProtocolIdentifier as Ppi, ServerConfig, StreamEvent, TransportConfig,
 };
 use rtc::shared::TransportProtocol;
-use rtc::shared::marshal::{Marshal, Unmarshal};
 use thiserror::Error;
 
+use super::backlog::Backlog;
+use super::dcep::{self, Dcep};
 use super::sctp_guard::{Guard, Verdict};
 use crate::media::control::{Channel, MAX_MESSAGE};
 
 /// How long the client's INIT is waited for before we send ours.
 pub const INIT_PATIENCE: Duration = Duration::from_secs(1);
-/// What may wait for one slow client on `_reliable`, bytes. Above it the client is to be disconnected: skipping a reliable
+/// What may wait for one slow client on `_reliable`, bytes, each message counting 256 more than it has. Above it the client is to be disconnected: skipping a reliable
 /// message is not an option and neither is memory without end.
 pub const MAX_RELIABLE_BUFFER: usize = 4 << 20;
 /// What may wait on `_lossy`, bytes; newer messages are dropped above it.
@@ -88,13 +85,22 @@ pub enum SendRefusal {
 }
 
 /// How far a channel of the protocol is.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 struct State {
     stream: Option<u16>,
     open: bool,
-    /// Sent before the channel was open.
-    waiting: VecDeque<Bytes>,
-    waiting_bytes: usize,
+    backlog: Backlog,
+}
+
+impl State {
+    fn new(limit: usize) -> Self {
+        Self { stream: None, open: false, backlog: Backlog::new(limit) }
+    }
+
+    fn closed(&mut self) {
+        (self.stream, self.open) = (None, false);
+        self.backlog.clear();
+    }
 }
 
 /// The data channels of one transport.
@@ -135,8 +141,8 @@ impl Data {
             pending: Vec::new(),
             association: None,
             streams: HashMap::new(),
-            reliable: State::default(),
-            lossy: State::default(),
+            reliable: State::new(MAX_RELIABLE_BUFFER),
+            lossy: State::new(MAX_LOSSY_BUFFER),
             guard: Guard::default(),
             initiate_at: (active || opens).then(|| now + INIT_PATIENCE),
             opens,
@@ -206,32 +212,17 @@ impl Data {
         if !self.opens {
             return;
         }
-        let Some((_, association)) = &mut self.association else { return };
         for channel in [Channel::Reliable, Channel::Lossy] {
-            let channel_type = match channel {
-                Channel::Reliable => ChannelType::Reliable,
-                Channel::Lossy => ChannelType::PartialReliableRexmitUnordered,
-            };
-            let open = Message::DataChannelOpen(DataChannelOpen {
-                channel_type,
-                priority: 256, // "normal" (RFC 8831 §6.4)
-                reliability_parameter: 0,
-                label: channel.label().as_bytes().to_vec(),
-                protocol: Vec::new(),
-            });
+            let Some((_, association)) = &mut self.association else { return };
             let taken = association.stream_ids();
             let free =
                 (self.first_stream..).step_by(2).find(|id| !taken.contains(id) && !self.streams.contains_key(id));
-            let (Some(id), Ok(open)) = (free, open.marshal()) else { continue };
+            let (Some(id), Some((open, reliability))) = (free, dcep::open(channel)) else { continue };
             if let Ok(mut stream) = association.open_stream(id, Ppi::Binary) {
-                let (unordered, reliability) = DataChannel::get_reliability_params(channel_type);
-                let _ = stream.set_reliability_params(unordered, reliability, 0);
-                let _ = stream.write_chunk_with_ppi(now, &open.freeze(), Ppi::Dcep);
+                reliability.apply(&mut stream);
+                let _ = stream.write_chunk_with_ppi(now, &open, Ppi::Dcep);
                 self.streams.insert(id, Some(channel));
-                match channel {
-                    Channel::Reliable => self.reliable.stream = Some(id),
-                    Channel::Lossy => self.lossy.stream = Some(id),
-                }
+                self.state(channel).stream = Some(id);
             }
         }
     }
@@ -247,6 +238,13 @@ impl Data {
                         self.guard.read(chunks.len());
                         if let Ok(payload) = chunks.to_payload(MAX_MESSAGE) {
                             self.message(now, &mut association, id, chunks.ppi, payload.freeze());
+                        }
+                    }
+                }
+                Event::Stream(StreamEvent::BufferedAmountReleased { id, n_bytes }) => {
+                    for state in [&mut self.reliable, &mut self.lossy] {
+                        if state.stream == Some(id) {
+                            state.backlog.released(n_bytes);
                         }
                     }
                 }
@@ -279,18 +277,16 @@ impl Data {
     }
 
     fn dcep(&mut self, now: Instant, association: &mut Association, id: u16, payload: &[u8]) {
-        match Message::unmarshal(&mut &*payload) {
-            Ok(Message::DataChannelOpen(open)) => {
-                let known =
-                    [Channel::Reliable, Channel::Lossy].into_iter().find(|c| c.label().as_bytes() == open.label);
+        match dcep::read(payload) {
+            // A second OPEN on a stream is no use to an honest client, and its ACK memory to another one.
+            Some(Dcep::Open(..)) if self.streams.contains_key(&id) => {}
+            Some(Dcep::Open(known, reliability)) => {
                 // On a transport where we open the channels, the client has none to open.
                 let channel = known.filter(|_| !self.opens);
                 let Ok(mut stream) = association.stream(id) else { return };
-                // OPEN says how both directions are to be sent; the library leaves ours reliable.
-                let (unordered, reliability) = DataChannel::get_reliability_params(open.channel_type);
-                let _ = stream.set_reliability_params(unordered, reliability, open.reliability_parameter);
-                if let Ok(ack) = Message::DataChannelAck(DataChannelAck {}).marshal() {
-                    let _ = stream.write_chunk_with_ppi(now, &ack.freeze(), Ppi::Dcep);
+                reliability.apply(&mut stream);
+                if let Some(ack) = dcep::ack() {
+                    let _ = stream.write_chunk_with_ppi(now, &ack, Ppi::Dcep);
                 }
                 self.streams.insert(id, channel);
                 if let Some(channel) = channel {
@@ -298,12 +294,12 @@ impl Data {
                     self.opened(now, association, channel);
                 }
             }
-            Ok(Message::DataChannelAck(_)) => {
+            Some(Dcep::Ack) => {
                 if let Some(Some(channel)) = self.streams.get(&id).copied().filter(|_| self.opens) {
                     self.opened(now, association, channel);
                 }
             }
-            _ => {}
+            None => {}
         }
     }
 
@@ -313,10 +309,9 @@ impl Data {
             return; // a second one with this label takes its place
         }
         state.open = true;
-        state.waiting_bytes = 0;
-        let (waiting, stream) = (std::mem::take(&mut state.waiting), state.stream);
+        let (held, stream) = (state.backlog.take_held(), state.stream);
         self.events.push_back(DataEvent::Open(channel));
-        for payload in waiting {
+        for payload in held {
             write(now, association, stream, payload);
         }
     }
@@ -325,8 +320,7 @@ impl Data {
         self.streams.remove(&id);
         for state in [&mut self.reliable, &mut self.lossy] {
             if state.stream == Some(id) {
-                state.stream = None;
-                state.open = false;
+                state.closed();
             }
         }
     }
@@ -341,8 +335,8 @@ impl Data {
             self.association = None;
             self.pending.clear();
             self.initiate_at = None;
-            self.reliable = State::default();
-            self.lossy = State::default();
+            self.reliable.closed();
+            self.lossy.closed();
             self.events.push_back(DataEvent::Ended(why));
         }
     }
@@ -358,34 +352,20 @@ impl Data {
         if payload.len() > MAX_MESSAGE {
             return Err(SendRefusal::TooLarge(payload.len()));
         }
-        let limit = match channel {
-            Channel::Reliable => MAX_RELIABLE_BUFFER,
-            Channel::Lossy => MAX_LOSSY_BUFFER,
-        };
-        let (stream, open) = {
-            let state = self.state(channel);
-            (state.stream, state.open)
-        };
-        // A message costs its bookkeeping too.
-        let cost = payload.len() + 64;
-        if open && let Some((_, association)) = &mut self.association {
-            let buffered = stream.and_then(|id| association.stream(id).ok()).and_then(|s| s.buffered_amount().ok());
-            if buffered.unwrap_or(0) + cost <= limit {
-                write(now, association, stream, payload);
-                return Ok(());
-            }
-        } else {
-            let state = self.state(channel);
-            if state.waiting_bytes + cost <= limit {
-                state.waiting_bytes += cost;
-                state.waiting.push_back(payload);
-                return Ok(());
-            }
+        let state = self.state(channel);
+        if !state.backlog.admit(payload.len()) {
+            return match channel {
+                Channel::Reliable => Err(SendRefusal::Overflow),
+                Channel::Lossy => Ok(()),
+            };
         }
-        match channel {
-            Channel::Reliable => Err(SendRefusal::Overflow),
-            Channel::Lossy => Ok(()),
+        let stream = state.stream;
+        if !state.open {
+            state.backlog.hold(payload);
+        } else if let Some((_, association)) = &mut self.association {
+            write(now, association, stream, payload);
         }
+        Ok(())
     }
 
     /// The next event.

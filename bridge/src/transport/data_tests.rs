@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
-use rtc::datachannel::data_channel::{DataChannelConfig, DataChannelMessage};
+use rtc::datachannel::data_channel::{DataChannel, DataChannelConfig, DataChannelMessage};
+use rtc::datachannel::message::message_channel_open::ChannelType;
 use rtc::sansio::Protocol;
 
 use super::super::simnet::{End, Network};
@@ -372,11 +373,46 @@ fn waiting_for_a_channel_that_never_opens_is_bounded() {
     let network = Network::new(1, 0);
     let mut ours = Ours::new(&network, false, false);
     let empty = (0..1_000_000).take_while(|_| ours.data.send(network.now, Channel::Reliable, Bytes::new()).is_ok());
-    assert_eq!(empty.count(), MAX_RELIABLE_BUFFER / 64);
+    assert_eq!(empty.count(), MAX_RELIABLE_BUFFER / 257);
     for _ in 0..100_000 {
         assert_eq!(ours.data.send(network.now, Channel::Lossy, Bytes::from_static(b"x")), Ok(()));
     }
-    assert!(ours.data.lossy.waiting.len() <= MAX_LOSSY_BUFFER / 64);
+    assert_eq!(ours.data.send(network.now, Channel::Reliable, Bytes::new()), Err(SendRefusal::Overflow));
+}
+
+#[test]
+fn acknowledged_messages_make_room_for_others() {
+    // 20 MB through a limit of 4.
+    let mut network = Network::new(1, 0);
+    let (mut ours, mut client) = connected(&mut network);
+    for round in 1..=20 {
+        for _ in 0..10 {
+            ours.data.send(network.now, Channel::Reliable, vec![0; 100_000].into()).unwrap();
+        }
+        network.run(&mut ours, &mut client, LIMIT, |_, client| client.messages.len() == round * 10).expect("arrive");
+    }
+}
+
+#[test]
+fn open_again_and_again_is_not_answered_again() {
+    let mut network = Network::new(1, 0);
+    let (mut ours, header, tsn) = tapped(&mut network);
+    let open = |n: u32| {
+        let (kind, flags, mut body) = data_chunk(tsn + n, 0, 2 + n as u16, 3);
+        body.truncate(8);
+        body.extend([0, 0, 0, 50, 3, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0]);
+        body.extend(b"_reliable");
+        packet(&header, &[(kind, flags, body)])
+    };
+    let mut answered = 0;
+    for n in 0..1000 {
+        network.now += Duration::from_micros(100);
+        ours.receive(network.now, open(n));
+        while let Some(packet) = ours.transmit(network.now) {
+            answered += usize::from(packet[12] == 0);
+        }
+    }
+    assert_eq!((answered, ours.ended), (0, None));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 //! Everything is sans-IO: datagrams and the time are passed in, datagrams, events and deadlines come out. No part opens a
 //! socket, reads a clock or knows another part; the media engine connects them, signalling uses [`sdp`].
 
+mod backlog;
 pub mod data;
+mod dcep;
 pub mod dtls;
 pub mod ice;
 #[cfg(test)]
