@@ -1,4 +1,4 @@
-//! What the allocator counts, under the prefix `ratssaal_allocator_`.
+//! What the allocator counts, under the prefix `allocator_` of the registry given.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Metrics {
             bridges: Family::default(),
             load: Gauge::default(),
         };
-        let to = registry.sub_registry_with_prefix("ratssaal_allocator");
+        let to = registry.sub_registry_with_prefix("allocator");
         to.register("calls", "Calls by method and result", metrics.calls.clone());
         let help = "Time the store took to place a participant";
         to.register_with_unit("place", help, Unit::Seconds, metrics.place_seconds.clone());

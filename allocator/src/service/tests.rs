@@ -168,8 +168,8 @@ async fn a_join_from_place_to_tail() {
     assert_eq!(tail.frame().await, None);
     let gone = h.append(&room, 3, &[b"more"]).await.unwrap_err();
     assert_eq!(refusal(&gone).code(), Code::UnknownRoom);
-    assert!(h.metric("ratssaal_allocator_log_entries_total 2"));
-    assert!(h.metric("ratssaal_allocator_calls_total{call=\"append\",result=\"conflict\"} 1"));
+    assert!(h.metric("allocator_log_entries_total 2"));
+    assert!(h.metric("allocator_calls_total{call=\"append\",result=\"conflict\"} 1"));
 }
 
 #[tokio::test]
@@ -369,8 +369,8 @@ async fn a_lost_bridge_is_reaped_and_its_room_ends() {
     assert!(matches!(tail.frame().await, Some(Frame::Closed(_))));
     cancelled.cancel();
     timeout(PATIENCE, running).await.expect("run ends when cancelled").unwrap();
-    assert!(h.metric("ratssaal_allocator_reaped_participants_total 1"));
-    assert!(h.metric("ratssaal_allocator_expired_rooms_total 1"));
+    assert!(h.metric("allocator_reaped_participants_total 1"));
+    assert!(h.metric("allocator_expired_rooms_total 1"));
 }
 
 #[tokio::test]
@@ -380,10 +380,10 @@ async fn dropped_tails_are_forgotten() {
     let room = h.place("rat", "anna").await;
     let mut tail = h.tail(&room, 0, true).await;
     assert!(matches!(tail.frame().await, Some(Frame::Opened(_))));
-    assert!(h.metric("ratssaal_allocator_tails 1"));
+    assert!(h.metric("allocator_tails 1"));
     drop(tail);
     let forgotten = async {
-        while !h.metric("ratssaal_allocator_tails 0") {
+        while !h.metric("allocator_tails 0") {
             tokio::task::yield_now().await;
         }
     };

@@ -38,23 +38,23 @@ macro_rules! stats {
 }
 
 stats! {
-    received: "ratssaal_media_received_packets" "RTP packets received from publishers",
-    received_bytes: "ratssaal_media_received_bytes" "Bytes of RTP received from publishers",
-    forwarded: "ratssaal_media_forwarded_packets" "Copies of RTP packets sent to subscribers",
-    forwarded_bytes: "ratssaal_media_forwarded_bytes" "Payload bytes sent to subscribers",
-    repaired: "ratssaal_media_repaired_packets" "Lost packets that publishers sent again",
-    retransmitted: "ratssaal_media_retransmitted_packets" "Packets sent again to subscribers",
-    nacks_sent: "ratssaal_media_nacks_sent" "Lost packets asked for at publishers",
-    nacks_received: "ratssaal_media_nacks_received" "Lost packets that subscribers asked for",
-    key_frames_asked: "ratssaal_media_key_frames_asked" "Key frames asked for at publishers",
-    key_frames_wanted: "ratssaal_media_key_frames_wanted" "Key-frame requests from subscribers",
-    malformed: "ratssaal_media_dropped_malformed" "Datagrams dropped: no STUN, DTLS or RTP, or contradictory",
-    unauthentic: "ratssaal_media_dropped_unauthentic" "Datagrams dropped: wrong key, damaged or replayed",
-    stray: "ratssaal_media_dropped_stray" "Datagrams dropped: from an unchecked address",
-    stun_refused: "ratssaal_media_dropped_stun" "Connectivity checks refused",
-    unknown: "ratssaal_media_dropped_unknown" "RTP packets dropped: SSRC or payload type not negotiated",
-    handshakes: "ratssaal_media_handshakes" "DTLS handshakes completed",
-    handshakes_failed: "ratssaal_media_handshakes_failed" "DTLS handshakes failed",
+    received: "media_received_packets" "RTP packets received from publishers",
+    received_bytes: "media_received_bytes" "Bytes of RTP received from publishers",
+    forwarded: "media_forwarded_packets" "Copies of RTP packets sent to subscribers",
+    forwarded_bytes: "media_forwarded_bytes" "Payload bytes sent to subscribers",
+    repaired: "media_repaired_packets" "Lost packets that publishers sent again",
+    retransmitted: "media_retransmitted_packets" "Packets sent again to subscribers",
+    nacks_sent: "media_nacks_sent" "Lost packets asked for at publishers",
+    nacks_received: "media_nacks_received" "Lost packets that subscribers asked for",
+    key_frames_asked: "media_key_frames_asked" "Key frames asked for at publishers",
+    key_frames_wanted: "media_key_frames_wanted" "Key-frame requests from subscribers",
+    malformed: "media_dropped_malformed" "Datagrams dropped: no STUN, DTLS or RTP, or contradictory",
+    unauthentic: "media_dropped_unauthentic" "Datagrams dropped: wrong key, damaged or replayed",
+    stray: "media_dropped_stray" "Datagrams dropped: from an unchecked address",
+    stun_refused: "media_dropped_stun" "Connectivity checks refused",
+    unknown: "media_dropped_unknown" "RTP packets dropped: SSRC or payload type not negotiated",
+    handshakes: "media_handshakes" "DTLS handshakes completed",
+    handshakes_failed: "media_handshakes_failed" "DTLS handshakes failed",
 }
 
 /// What the socket says.
@@ -80,18 +80,18 @@ impl SocketStats {
 type Read<S> = fn(&S) -> &AtomicU64;
 
 const SOCKET: &[(&str, &str, Read<SocketStats>)] = &[
-    ("ratssaal_media_sent_datagrams", "Datagrams given to the kernel", |s| &s.datagrams),
-    ("ratssaal_media_sent_runs", "Messages given to the kernel; with GSO one holds many datagrams", |s| &s.runs),
-    ("ratssaal_media_send_calls", "System calls that sent them", |s| &s.calls),
-    ("ratssaal_media_refused_datagrams", "Datagrams the kernel did not take", |s| &s.refused),
-    ("ratssaal_media_lost_events", "Events dropped because a session did not read them", |s| &s.lost_events),
+    ("media_sent_datagrams", "Datagrams given to the kernel", |s| &s.datagrams),
+    ("media_sent_runs", "Messages given to the kernel; with GSO one holds many datagrams", |s| &s.runs),
+    ("media_send_calls", "System calls that sent them", |s| &s.calls),
+    ("media_refused_datagrams", "Datagrams the kernel did not take", |s| &s.refused),
+    ("media_lost_events", "Events dropped because a session did not read them", |s| &s.lost_events),
 ];
 
 const GAUGES: &[(&str, &str, Read<Stats>)] = &[
-    ("ratssaal_media_rooms", "Rooms on the media workers", |s| &s.rooms),
-    ("ratssaal_media_transports", "PeerConnections on the media workers", |s| &s.transports),
-    ("ratssaal_media_tracks", "Published tracks", |s| &s.tracks),
-    ("ratssaal_media_legs", "Subscriptions: copies of tracks on their way to subscribers", |s| &s.legs),
+    ("media_rooms", "Rooms on the media workers", |s| &s.rooms),
+    ("media_transports", "PeerConnections on the media workers", |s| &s.transports),
+    ("media_tracks", "Published tracks", |s| &s.tracks),
+    ("media_legs", "Subscriptions: copies of tracks on their way to subscribers", |s| &s.legs),
 ];
 
 /// All workers' figures, added up when they are asked for.
