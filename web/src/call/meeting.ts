@@ -16,7 +16,7 @@ import type { Admission } from '../api/client'
 import { Moderation } from '../api/moderation'
 import type { EndReason } from '../end/reason'
 import { setPreferences, usePreferences } from '../lib/preferences'
-import { problemOf, type DeviceProblem, type Handover, type Kind } from '../prejoin/local-media'
+import { problemOf, stopHandover, type DeviceProblem, type Handover, type Kind } from '../prejoin/local-media'
 import { append, receiveChat, sendChat, type Message } from './chat'
 import { endReason } from './end-reason'
 import { nextSpeaker } from './focus'
@@ -212,15 +212,23 @@ export class Meeting {
 
   /** Publishes the tracks of the preview as they run, so that the browser asks for nothing again. */
   async #publishHandover(): Promise<void> {
-    const { camera, microphone } = this.#media
-    const { localParticipant } = this.room
-    this.#wantsMicrophone = microphone !== undefined
-    const publish = (kind: Kind, source: Track.Source, track: LocalTrack) =>
-      this.#attempt(kind, () => localParticipant.publishTrack(track, { source }))
+    const { camera, microphone } = await this.#media
+    if (this.room.state === ConnectionState.Disconnected) return
+    if (microphone) this.#wantsMicrophone = true
     await Promise.all([
-      microphone && publish('microphone', Track.Source.Microphone, new LocalAudioTrack(microphone, microphone.getConstraints(), false)),
-      camera && publish('camera', Track.Source.Camera, new LocalVideoTrack(camera, camera.getConstraints(), false)),
+      microphone && this.#publish('microphone', Track.Source.Microphone, new LocalAudioTrack(microphone, microphone.getConstraints(), false)),
+      camera && this.#publish('camera', Track.Source.Camera, new LocalVideoTrack(camera, camera.getConstraints(), false)),
     ])
+  }
+
+  async #publish(kind: Kind, source: Track.Source, track: LocalTrack): Promise<void> {
+    const { localParticipant } = this.room
+    if (localParticipant.getTrackPublication(source)) {
+      // Switched on in the meeting while the browser still asked for the preview.
+      track.stop()
+      return
+    }
+    await this.#attempt(kind, () => localParticipant.publishTrack(track, { source }))
   }
 
   async #attempt(kind: Kind, action: () => Promise<unknown>): Promise<void> {
@@ -292,7 +300,6 @@ export class Meeting {
     clearTimeout(this.#refreshing)
     this.#sink.remove()
     // Tracks that were handed over but never published would keep the camera's light on.
-    this.#media.camera?.stop()
-    this.#media.microphone?.stop()
+    void stopHandover(this.#media)
   }
 }

@@ -21,10 +21,20 @@ export interface LocalMediaState {
 }
 
 /** Tracks that the meeting publishes. */
-export interface Handover {
+export interface Tracks {
   camera?: MediaStreamTrack | undefined
   microphone?: MediaStreamTrack | undefined
 }
+
+/** Comes once the browser's question is answered: who joins before that is in the meeting meanwhile. */
+export type Handover = Promise<Tracks>
+
+/** Stops what was handed over, as soon as it is there. */
+export const stopHandover = (handover: Handover) =>
+  handover.then(({ camera, microphone }) => {
+    camera?.stop()
+    microphone?.stop()
+  })
 
 const KINDS = ['camera', 'microphone'] as const
 
@@ -58,6 +68,9 @@ export class LocalMedia {
   }))
   /** Counts starts and stops: what an older start asked for is given back when it arrives. */
   #run = 0
+  /** Until every request to the browser is answered. */
+  #answered: Promise<unknown> = Promise.resolve()
+  #handedOver = false
 
   /** Starts what the person had on last time; one question of the browser for both. */
   async start(): Promise<void> {
@@ -92,39 +105,45 @@ export class LocalMedia {
     await this.#request([kind])
   }
 
-  /** Gives the running tracks away; from now on their new owner stops them. */
-  handOver(): Handover {
+  /** Gives the tracks away, those to come included; from now on their new owner stops them. */
+  async handOver(): Handover {
+    this.#handedOver = true
+    await this.#answered
     const { camera, microphone } = this.store.getState()
-    const tracks = {
+    return {
       camera: camera.status === 'on' ? camera.track : undefined,
       microphone: microphone.status === 'on' ? microphone.track : undefined,
     }
-    this.store.setState({ camera: { status: 'off' }, microphone: { status: 'off' } })
-    this.stop()
-    return tracks
   }
 
   stop(): void {
-    this.#run += 1
     navigator.mediaDevices.removeEventListener('devicechange', this.#listDevices)
+    if (this.#handedOver) return
+    this.#run += 1
     for (const kind of KINDS) this.#stopTrack(kind)
   }
 
   async #request(kinds: readonly Kind[]): Promise<void> {
     if (kinds.length > 0) {
-      this.store.setState(Object.fromEntries(kinds.map((kind) => [kind, { status: 'starting' }])))
-      const run = this.#run
-      const result = await this.#capture(kinds)
-      if (run !== this.#run) {
-        for (const kind of KINDS) {
-          const state = result[kind]
-          if (state?.status === 'on') state.track.stop()
-        }
-        return
-      }
-      this.store.setState(result)
+      const acquired = this.#acquire(kinds)
+      this.#answered = Promise.all([this.#answered, acquired])
+      await acquired
     }
     await this.#listDevices()
+  }
+
+  async #acquire(kinds: readonly Kind[]): Promise<void> {
+    this.store.setState(Object.fromEntries(kinds.map((kind) => [kind, { status: 'starting' }])))
+    const run = this.#run
+    const result = await this.#capture(kinds)
+    if (run === this.#run) {
+      this.store.setState(result)
+      return
+    }
+    for (const kind of KINDS) {
+      const state = result[kind]
+      if (state?.status === 'on') state.track.stop()
+    }
   }
 
   /** One request for all kinds; when that fails, one for each, so that one missing device costs not both. */

@@ -9,7 +9,7 @@ import { EndPage } from '../end/EndPage'
 import type { EndReason } from '../end/reason'
 import { dropIdentity, dropModeratorKey, identityIn, keepIdentity, moderatorKey, takeKeyFromAddress } from '../lib/seat'
 import { ability } from '../prejoin/browser'
-import type { Handover } from '../prejoin/local-media'
+import { stopHandover, type Handover } from '../prejoin/local-media'
 import { PreJoin } from '../prejoin/PreJoin'
 import { rememberRoom } from '../start/recent'
 import { Connecting } from './Connecting'
@@ -40,11 +40,6 @@ async function takeSeat(room: string, name: string): Promise<Admission> {
   }
 }
 
-const stopTracks = ({ camera, microphone }: Handover) => {
-  camera?.stop()
-  microphone?.stop()
-}
-
 export function RoomScreen({ room }: { room: string }) {
   const { t } = useTranslation()
   const [phase, setPhase] = useState<Phase>({ at: 'before' })
@@ -72,7 +67,7 @@ export function RoomScreen({ room }: { room: string }) {
       rememberRoom(room)
       setPhase({ at: 'during', admission, media, name })
     } catch (error) {
-      stopTracks(media)
+      void stopHandover(media)
       setPhase({ at: 'before', failure: codeOf(error) })
     }
   }
