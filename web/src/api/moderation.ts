@@ -29,8 +29,9 @@ export class Moderation {
     await this.#call('MutePublishedTrack', { room: this.#room, identity, track_sid: trackSid, muted: true })
   }
 
+  /** Removes somebody and refuses the seat they had; milliseconds, as a string since it is an int64. */
   async remove(identity: string): Promise<void> {
-    await this.#call('RemoveParticipant', { room: this.#room, identity })
+    await this.#call('RemoveParticipant', { room: this.#room, identity, revoke_token_ts: String(Date.now()) })
   }
 
   async endForAll(): Promise<void> {
