@@ -16,6 +16,8 @@ pub mod media;
 pub mod room;
 mod service;
 pub mod signal;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod transport;
 

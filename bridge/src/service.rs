@@ -83,7 +83,6 @@ impl Service {
     }
 
     /// Everything this bridge answers over HTTP.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }

@@ -32,6 +32,7 @@ impl From<Refusal> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", refusal.to_string())
                     .retry_after(retry_after_ms.div_ceil(1000))
             }
+            Refusal::TooManyRooms => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_capacity", refusal.to_string()),
             _ => Self::new(StatusCode::BAD_REQUEST, "bad_request", refusal.to_string()),
         }
     }

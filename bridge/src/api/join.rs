@@ -93,19 +93,17 @@ async fn try_join(api: &Api, peer: Peer, body: Result<Json<JoinBody>, JsonReject
     Ok(JoinAnswer { token, room, identity: handle.as_str().to_owned(), moderator })
 }
 
-/// Whether this guest may come into the room as it is now.
+/// Whether this guest may come into the room as it is now. The room itself asks again when it joins.
 async fn check_room(api: &Api, room: &str, identity: &str, moderator: bool) -> Result<(), ApiError> {
-    match api.rooms.find(room).await? {
-        Some(open) if open.state().is_revoked(identity) => {
-            let message = "a moderator has removed you from this meeting";
-            Err(ApiError::new(StatusCode::FORBIDDEN, "banned", message))
-        }
-        None if !api.open_rooms && !moderator => {
-            let message = "this meeting is not open; check the link or wait until it begins";
-            Err(ApiError::new(StatusCode::NOT_FOUND, "no_such_room", message))
-        }
-        _ => Ok(()),
+    if api.rooms.get(room).is_some_and(|room| room.state().is_revoked(identity)) {
+        let message = "a moderator has removed you from this meeting";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "banned", message));
     }
+    if !api.open_rooms && !moderator && !api.rooms.is_open(room).await? {
+        let message = "this meeting is not open; check the link or wait until it begins";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "no_such_room", message));
+    }
+    Ok(())
 }
 
 fn bad_request(code: &'static str, message: &str) -> ApiError {

@@ -20,6 +20,7 @@ pub(super) enum Code {
     PermissionDenied,
     Unauthenticated,
     FailedPrecondition,
+    ResourceExhausted,
     Unimplemented,
     Internal,
     Unavailable,
@@ -35,6 +36,7 @@ impl Code {
             Self::PermissionDenied => "permission_denied",
             Self::Unauthenticated => "unauthenticated",
             Self::FailedPrecondition => "failed_precondition",
+            Self::ResourceExhausted => "resource_exhausted",
             Self::Unimplemented => "unimplemented",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
@@ -48,6 +50,7 @@ impl Code {
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
+            Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -75,6 +78,7 @@ impl From<Refusal> for TwirpError {
             Refusal::NoSuchParticipant | Refusal::NoSuchTrack | Refusal::Ended => Code::NotFound,
             Refusal::TooLarge { .. } | Refusal::Invalid { .. } => Code::InvalidArgument,
             Refusal::RemoteUnmute => Code::FailedPrecondition,
+            Refusal::TooManyRooms => Code::ResourceExhausted,
             Refusal::Unavailable { .. } => Code::Unavailable,
         };
         Self::new(code, refusal.to_string())

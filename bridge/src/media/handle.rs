@@ -72,6 +72,25 @@ impl Media {
     }
 }
 
+#[cfg(test)]
+impl Media {
+    /// A pool whose one worker is the caller: it reads what rooms and sessions send.
+    pub(crate) fn watched() -> (Self, std_mpsc::Receiver<Input>) {
+        let (inputs, queue) = std_mpsc::channel();
+        let poll = mio::Poll::new().unwrap();
+        let worker = WorkerHandle {
+            inputs,
+            waker: mio::Waker::new(poll.registry(), mio::Token(0)).unwrap(),
+            candidates: Vec::new(),
+            rooms: AtomicUsize::new(0),
+            stats: Stats::default(),
+            socket_stats: SocketStats::default(),
+            alive: AtomicBool::new(true),
+        };
+        (Self { workers: [Arc::new(worker)].into(), fingerprint: "00".into() }, queue)
+    }
+}
+
 /// A room on its worker. Cheap to clone; the last clone's drop closes the room.
 #[derive(Clone, Debug)]
 pub struct MediaRoom {

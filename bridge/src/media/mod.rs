@@ -26,5 +26,7 @@ mod udp;
 mod worker;
 
 pub use config::{MediaConfig, PortRange, PortRangeError};
+#[cfg(test)]
+pub(crate) use handle::Input;
 pub use handle::{Media, MediaRoom};
 pub use worker::MediaError;

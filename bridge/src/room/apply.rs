@@ -66,7 +66,7 @@ pub fn apply(state: &mut State, entry: &Logged) {
         Event::SubscriptionsPermitted(permitted) => {
             let Ok(permission) = SubscriptionPermission::decode(&*permitted.permission) else { return };
             change(state, &permitted.participant_sid, |participant| {
-                participant.subscribers = Some(Arc::new(permission))
+                participant.subscribers = Some(Arc::new(permission));
             });
         }
         Event::Ended(ended) => {

@@ -170,6 +170,9 @@ pub enum Refusal {
     /// The token was revoked by an administrator.
     #[error("this token was revoked for this room; ask for a new one")]
     Revoked,
+    /// There are as many open rooms as there may be.
+    #[error("as many rooms are open as may be; try again when one has ended")]
+    TooManyRooms,
     /// The room is over.
     #[error("the room has ended; join again to open it anew")]
     Ended,

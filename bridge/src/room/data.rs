@@ -36,7 +36,7 @@ pub(super) fn route(shared: &Shared, from: Option<&ParticipantSid>, packet: Data
 }
 
 /// The packet as receivers get it, and who they are; `None` when it is not to be passed on. Pure.
-fn address(
+pub(super) fn address(
     state: &State,
     sender: Option<&Participant>,
     mut packet: DataPacket,

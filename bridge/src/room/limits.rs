@@ -6,8 +6,10 @@ pub const NAME: usize = 256;
 pub const IDENTITY: usize = 256;
 /// A participant's or a room's metadata.
 pub const METADATA: usize = 32 * 1024;
-/// The keys and values of a participant's attributes together.
+/// The keys and values of a participant's attributes together, each pair counted with [`ATTRIBUTE_FRAMING`] more.
 pub const ATTRIBUTES: usize = 24 * 1024;
+/// What an encoded attribute has around key and value at most.
+pub const ATTRIBUTE_FRAMING: usize = 10;
 /// Tracks one participant may publish at a time.
 pub const TRACKS: usize = 32;
 /// A track's description, encoded.

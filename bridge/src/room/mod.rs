@@ -27,6 +27,9 @@ pub mod speakers;
 pub mod state;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{Actor, Command, Newcomer, Refusal};
 pub use handle::{LocalTrack, RoomHandle};
 pub use ids::{Identity, ParticipantSid, RoomName, RoomSid, TrackSid};

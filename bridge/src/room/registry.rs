@@ -109,6 +109,14 @@ impl Rooms {
         }
     }
 
+    /// Whether a room of that name is open anywhere in the cluster.
+    ///
+    /// # Errors
+    /// The allocator is away.
+    pub async fn is_open(&self, name: &str) -> Result<bool, Refusal> {
+        Ok(self.get(name).is_some() || !self.list_open(vec![name.to_owned()]).await?.is_empty())
+    }
+
     /// The open rooms of the cluster as the protocol shows them, in the order of their names; those of `names`, or all.
     ///
     /// # Errors
@@ -162,6 +170,7 @@ impl Rooms {
             Err(status) if status.code() == tonic::Code::InvalidArgument => {
                 return Err(Refusal::Invalid { what: "the room's name is empty or too long; use at most 256 bytes" });
             }
+            Err(status) if status.code() == tonic::Code::ResourceExhausted => return Err(Refusal::TooManyRooms),
             Err(_) => return Err(Refusal::unavailable()),
         };
         let info = opened.room.ok_or_else(Refusal::unavailable)?;
@@ -211,7 +220,11 @@ impl Rooms {
                 Ok(room)
             }
             Err(refusal) => {
-                self.slots().remove(info.sid.as_str());
+                let mut slots = self.slots();
+                // Nobody else is trying to open it: this map's and ours are the only ones.
+                if Arc::strong_count(&slot) == 2 {
+                    slots.remove(info.sid.as_str());
+                }
                 Err(refusal)
             }
         }

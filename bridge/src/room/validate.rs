@@ -281,8 +281,9 @@ pub(super) fn merge_attributes<'a>(
     }
 }
 
+/// As they count against the limit: with what a log entry needs around each.
 fn attributes_len(attributes: &BTreeMap<String, String>) -> usize {
-    attributes.iter().map(|(key, value)| key.len() + value.len()).sum()
+    attributes.iter().map(|(key, value)| key.len() + value.len() + limits::ATTRIBUTE_FRAMING).sum()
 }
 
 fn within(actual: usize, limit: usize, what: &'static str) -> Result<(), Refusal> {

@@ -81,7 +81,7 @@ pub(crate) fn reason(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::NotAllowed { .. } | Refusal::RemoteUnmute | Refusal::Revoked => Reason::NotAllowed,
         Refusal::NoSuchParticipant | Refusal::NoSuchTrack => Reason::NotFound,
-        Refusal::TooLarge { .. } => Reason::LimitExceeded,
+        Refusal::TooLarge { .. } | Refusal::TooManyRooms => Reason::LimitExceeded,
         Refusal::Invalid { .. } => Reason::InvalidRequest,
         Refusal::Ended | Refusal::Unavailable { .. } => Reason::UnclassifiedError,
     }

@@ -1,0 +1,114 @@
+//! What tests of this crate stand on: a bridge on the real embedded allocator, served over real HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ratssaal_process::health::Health;
+use ratssaal_process::http::{HttpConfig, Server};
+use ratssaal_process::metrics::Metrics;
+use secrecy::SecretString;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::media::{Media, MediaConfig};
+use crate::room::Rooms;
+use crate::token::{Claims, Keys, VideoGrants};
+use crate::{Asset, Assets, Config, Deps, Service};
+
+/// The key pair of every test bridge.
+pub(crate) const KEY: &str = "testkey";
+pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
+/// Longer than anything in a test takes unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for something that must come.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it did not happen in time")
+}
+
+/// A web client of three files.
+struct TestAssets;
+
+impl Assets for TestAssets {
+    fn get(&self, path: &str) -> Option<Asset> {
+        let (bytes, mime) = match path {
+            "index.html" => ("<!doctype html><title>Ratssaal</title>", "text/html"),
+            "assets/main-0123.js" => ("export {}", "text/javascript"),
+            "assets/main-0123.js.gz" => ("pretend this is gzip", "application/gzip"),
+            _ => return None,
+        };
+        Some(Asset { bytes: bytes.into(), mime: mime.into(), etag: format!("\"{path}\"") })
+    }
+}
+
+/// A bridge that runs until it is dropped.
+pub(crate) struct TestBridge {
+    pub(crate) address: SocketAddr,
+    pub(crate) rooms: Rooms,
+    pub(crate) keys: Keys,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+    /// Ends it as SIGTERM does.
+    pub(crate) stop: CancellationToken,
+    pub(crate) service: JoinHandle<()>,
+    _all: DropGuard,
+}
+
+/// Starts a bridge with these settings (its keys are [`KEY`] and [`SECRET`]) and waits until the allocator seats here.
+pub(crate) async fn bridge(config: Config) -> TestBridge {
+    let metrics = Metrics::new();
+    let ports = "20000-29999".parse().unwrap(); // the first that is free
+    let settings = MediaConfig { ports, workers: 1, bind: [127, 0, 0, 1].into(), ..MediaConfig::default() };
+    let media = metrics.register(|registry| Media::start(&settings, registry).unwrap());
+    bridge_on(media, metrics, config).await
+}
+
+/// The same on these media workers.
+pub(crate) async fn bridge_on(media: Media, metrics: Metrics, config: Config) -> TestBridge {
+    let health = Health::new();
+    let all = CancellationToken::new();
+    let settings = ratssaal_allocator::Config { sweep_interval: Duration::from_millis(20), ..Default::default() };
+    let allocator = metrics.register(|registry| ratssaal_allocator::Service::in_memory(settings, registry).unwrap());
+    let channel = ratssaal_allocator::embedded(&allocator);
+    tokio::spawn(allocator.run(all.clone()));
+
+    let keys = [(KEY.to_owned(), SecretString::from(SECRET))];
+    let config = Config { keys: keys.clone().into(), ..config };
+    let deps = Deps {
+        allocator: channel,
+        media,
+        assets: Arc::new(TestAssets),
+        metrics: metrics.clone(),
+        health: health.clone(),
+    };
+    let service = Service::build(config, deps).unwrap();
+    let http = HttpConfig { bind: "127.0.0.1:0".parse().unwrap(), ..HttpConfig::default() };
+    let server = Server::bind(&http, &metrics).await.unwrap();
+    let address = server.address();
+    tokio::spawn(server.serve(service.router(), all.clone()));
+    let (rooms, mut attached) = (service.rooms().clone(), service.attached());
+    let stop = all.child_token();
+    let service = tokio::spawn(service.run(stop.clone()));
+    soon(attached.wait_for(|attached| *attached)).await.unwrap();
+    TestBridge {
+        address,
+        rooms,
+        keys: Keys::new(keys.iter().map(|(name, secret)| (name.as_str(), secret))).unwrap(),
+        metrics,
+        health,
+        stop,
+        service,
+        _all: all.drop_guard(),
+    }
+}
+
+/// Claims that let somebody into a room with everything allowed.
+pub(crate) fn guest(room: &str, identity: &str) -> Claims {
+    Claims {
+        identity: identity.to_owned(),
+        name: identity.to_uppercase(),
+        grants: VideoGrants { room_join: true, room: room.to_owned(), ..VideoGrants::default() },
+        ..Claims::default()
+    }
+}
