@@ -5,6 +5,8 @@
 //! (kept for repairs) → `leg.rs` (for each subscriber: selected, rewritten, sealed) → `outbox.rs` (batched) → `udp.rs`
 //! (sent).
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod codec;
 mod config;
 pub mod control;
@@ -17,6 +19,9 @@ mod receiver;
 mod rtcp;
 mod rtp;
 mod sequence;
+#[cfg(any(test, feature = "bench"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the benchmarks use less of it than the tests"))]
+mod simulation;
 mod speakers;
 mod srtp;
 mod stats;

@@ -32,7 +32,6 @@ pub(crate) struct Receiver {
     last_transit: Option<f64>,
     epoch: Instant,
     reported: (u64, u64),
-    bytes: u64,
     /// The last sender report: (middle 32 bits of NTP, when it came).
     sender_report: Option<(u32, Instant)>,
     overrun: bool,
@@ -63,16 +62,14 @@ impl Receiver {
             last_transit: None,
             epoch: now,
             reported: (0, 0),
-            bytes: 0,
             sender_report: None,
             overrun: false,
         }
     }
 
     /// A packet came, by itself or as a retransmission. `nack` says whether gaps are to be repaired.
-    pub(crate) fn receive(&mut self, now: Instant, index: u64, timestamp: u32, len: usize, nack: bool) {
+    pub(crate) fn receive(&mut self, now: Instant, index: u64, timestamp: u32, nack: bool) {
         self.received += 1;
-        self.bytes += len as u64;
         let next = self.highest.wrapping_add(1);
         if index >= next {
             if nack && index > next {
@@ -144,11 +141,6 @@ impl Receiver {
         std::mem::take(&mut self.overrun)
     }
 
-    /// Payload bytes since the last call.
-    pub(crate) fn take_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.bytes)
-    }
-
     /// A sender report came.
     pub(crate) fn sender_report(&mut self, now: Instant, ntp: u64) {
         #[expect(clippy::cast_possible_truncation, reason = "the middle 32 bits are wanted")]
@@ -189,7 +181,7 @@ mod tests {
 
     fn receive(receiver: &mut Receiver, now: Instant, indices: impl IntoIterator<Item = u64>) {
         for index in indices {
-            receiver.receive(now, index, index as u32 * 3000, 1000, true);
+            receiver.receive(now, index, index as u32 * 3000, true);
         }
     }
 
@@ -248,7 +240,7 @@ mod tests {
         let mut receiver = Receiver::new(start, 90_000, 0);
         for i in 0..1000u32 {
             let at = start + i * 20 * MS + if i % 2 == 0 { 10 * MS } else { Duration::ZERO };
-            receiver.receive(at, u64::from(i), i * 1800, 100, false);
+            receiver.receive(at, u64::from(i), i * 1800, false);
         }
         let jitter = receiver.report(start).jitter;
         assert!((850..=900).contains(&jitter), "10 ms are 900 ticks: {jitter}");

@@ -223,7 +223,7 @@ impl<'a> OutgoingExtensions<'a> {
     }
 
     /// The given ids and values.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn of(values: &[(u8, &'a [u8])]) -> Self {
         let mut all = Self::default();
         values.iter().for_each(|(id, value)| all.push(*id, Some(value)));

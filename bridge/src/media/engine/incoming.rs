@@ -85,7 +85,7 @@ impl Engine {
         let first = layer.last_packet.is_none();
         layer.last_packet = Some(now);
         let receiver = layer.receiver.get_or_insert_with(|| Receiver::new(now, clock_rate(kind), index));
-        receiver.receive(now, index, header.timestamp, payload.len(), kind == Kind::Video);
+        receiver.receive(now, index, header.timestamp, kind == Kind::Video);
         if repaired {
             receiver.repaired();
         }

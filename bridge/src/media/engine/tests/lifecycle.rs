@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::super::control::*;
-use super::client::*;
+use super::super::super::simulation::*;
 
 fn closed(world: &World, transport: TransportId) -> Option<CloseReason> {
     world.events.iter().find_map(|event| match event {

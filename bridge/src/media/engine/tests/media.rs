@@ -3,7 +3,7 @@
 use super::super::super::control::*;
 use super::super::super::rtcp::{self, Feedback};
 use super::super::super::rtp::Outgoing;
-use super::client::*;
+use super::super::super::simulation::*;
 
 /// A publisher of a camera with three layers, and a subscriber to it.
 struct Pair {

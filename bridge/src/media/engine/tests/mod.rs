@@ -1,5 +1,4 @@
 //! The engine on a simulated clock, with clients that do real STUN, DTLS and SRTP.
 
-mod client;
 mod lifecycle;
 mod media;

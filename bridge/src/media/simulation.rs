@@ -1,4 +1,5 @@
-//! A client for the engine's tests: real STUN, DTLS and SRTP on a passed-in clock, no sockets.
+//! Clients for the engine's tests and benchmarks: real STUN, DTLS and SRTP on a passed-in clock. The wire is a trait: a
+//! [`World`] holds an engine without sockets, the loopback benchmark has real ones.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,15 +12,15 @@ use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
 use rtc::stun::textattrs::TextAttribute;
 
-use super::super::super::control::*;
-use super::super::super::rtp::{ExtensionMap, Header, Outgoing, OutgoingExtensions, Values, payload};
-use super::super::super::srtp::{Inbound, OutStream, Outbound, contexts};
-use super::super::Engine;
+use super::control::*;
+use super::engine::Engine;
+use super::rtp::{ExtensionMap, Header, Outgoing, OutgoingExtensions, Values, payload};
+use super::srtp::{Inbound, OutStream, Outbound, contexts};
 use crate::transport::dtls::{DEFAULT_RTO, Dtls, DtlsEvent, Identity};
 
-pub(super) const MS: Duration = Duration::from_millis(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
 
-pub(super) const IDS: ExtensionIds = ExtensionIds {
+pub(crate) const IDS: ExtensionIds = ExtensionIds {
     mid: 4,
     rid: 10,
     repaired_rid: 11,
@@ -32,55 +33,61 @@ pub(super) const IDS: ExtensionIds = ExtensionIds {
     video_orientation: 0,
 };
 
-pub(super) fn vp8(number: u8) -> PayloadType {
+pub(crate) fn vp8(number: u8) -> PayloadType {
     PayloadType { number, codec: Codec::Vp8, rtx: Some(number + 1), profile: 0 }
 }
 
-pub(super) fn opus(number: u8) -> PayloadType {
+pub(crate) fn opus(number: u8) -> PayloadType {
     PayloadType { number, codec: Codec::Opus, rtx: None, profile: 0 }
 }
 
+/// What a client's datagrams and commands go through.
+pub(crate) trait Wire {
+    /// The time.
+    fn now(&self) -> Instant;
+    /// The room all transports are in.
+    fn room(&self) -> RoomId;
+    /// SHA-256 of the server's certificate.
+    fn server(&self) -> [u8; 32];
+    /// A command of signalling's.
+    fn command(&mut self, command: Command);
+    /// One datagram to the server.
+    fn send(&mut self, from: SocketAddr, datagram: Vec<u8>);
+    /// What has come for an address.
+    fn take(&mut self, to: SocketAddr) -> Vec<Vec<u8>>;
+}
+
 /// The engine with a clock.
-pub(super) struct World {
-    pub(super) now: Instant,
-    pub(super) engine: Engine,
-    pub(super) room: RoomId,
-    pub(super) events: Vec<Event>,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) engine: Engine,
+    pub(crate) room: RoomId,
+    pub(crate) events: Vec<Event>,
     server: [u8; 32],
     /// What the engine has sent and nobody has taken.
     wire: Vec<(SocketAddr, Vec<u8>)>,
 }
 
-fn hash(identity: &Identity) -> [u8; 32] {
+/// The bytes of a fingerprint as SDP writes it.
+pub(crate) fn hash(fingerprint: &str) -> [u8; 32] {
     let mut hash = [0; 32];
-    for (byte, text) in hash.iter_mut().zip(identity.fingerprint().split(':')) {
+    for (byte, text) in hash.iter_mut().zip(fingerprint.split(':')) {
         *byte = u8::from_str_radix(text, 16).unwrap();
     }
     hash
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let identity = Identity::generate(DEFAULT_RTO).unwrap();
-        let (server, now, room) = (hash(&identity), Instant::now(), RoomId::next());
+        let (server, now, room) = (hash(identity.fingerprint()), Instant::now(), RoomId::next());
         let mut engine = Engine::new(identity);
         engine.command(now, Command::OpenRoom { room });
         Self { now, engine, room, events: Vec::new(), server, wire: Vec::new() }
     }
 
-    pub(super) fn command(&mut self, command: Command) {
-        self.engine.command(self.now, command);
-        self.collect();
-    }
-
-    /// One datagram into the engine.
-    pub(super) fn send(&mut self, from: SocketAddr, mut datagram: Vec<u8>) {
-        self.engine.datagram(self.now, from, &mut datagram);
-        self.collect();
-    }
-
     /// Lets time pass, tick by tick.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= until) {
             self.now = at.max(self.now);
@@ -97,9 +104,32 @@ impl World {
         self.engine.sent();
         self.events.extend(self.engine.events());
     }
+}
 
-    /// What was sent to an address.
-    pub(super) fn take(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
+impl Wire for World {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn room(&self) -> RoomId {
+        self.room
+    }
+
+    fn server(&self) -> [u8; 32] {
+        self.server
+    }
+
+    fn command(&mut self, command: Command) {
+        self.engine.command(self.now, command);
+        self.collect();
+    }
+
+    fn send(&mut self, from: SocketAddr, mut datagram: Vec<u8>) {
+        self.engine.datagram(self.now, from, &mut datagram);
+        self.collect();
+    }
+
+    fn take(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
         let (mine, rest) = std::mem::take(&mut self.wire).into_iter().partition(|(address, _)| *address == to);
         self.wire = rest;
         let mine: Vec<(SocketAddr, Vec<u8>)> = mine;
@@ -109,16 +139,16 @@ impl World {
 
 /// A received RTP packet, opened.
 #[derive(Clone, Debug)]
-pub(super) struct Got {
-    pub(super) header: Header,
-    pub(super) mid: Vec<u8>,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Got {
+    pub(crate) header: Header,
+    pub(crate) mid: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A client.
-pub(super) struct Client {
-    pub(super) transport: TransportId,
-    pub(super) address: SocketAddr,
+pub(crate) struct Client {
+    pub(crate) transport: TransportId,
+    pub(crate) address: SocketAddr,
     ice: IceParameters,
     dtls: Dtls,
     inbound: Option<Inbound>,
@@ -128,7 +158,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Opens a transport and connects it.
-    pub(super) fn connect(world: &mut World, address: &str) -> Self {
+    pub(crate) fn connect(world: &mut impl Wire, address: &str) -> Self {
         let mut client = Self::open(world, address);
         client.check(world, true);
         client.handshake(world);
@@ -137,7 +167,7 @@ impl Client {
     }
 
     /// Opens a transport and sends nothing yet.
-    pub(super) fn open(world: &mut World, address: &str) -> Self {
+    pub(crate) fn open(world: &mut impl Wire, address: &str) -> Self {
         let (identity, transport) = (Identity::generate(DEFAULT_RTO).unwrap(), TransportId::next());
         let ice = IceParameters {
             local_ufrag: format!("ufrag{}", transport.0),
@@ -145,20 +175,20 @@ impl Client {
             remote_ufrag: "theirs".into(),
             remote_pwd: "a password of the client, long".into(),
         };
-        let dtls = DtlsParameters { remote_fingerprint: hash(&identity), active: false };
-        let room = world.room;
+        let dtls = DtlsParameters { remote_fingerprint: hash(identity.fingerprint()), active: false };
+        let room = world.room();
         world.command(Command::OpenTransport { transport, room, ice: ice.clone(), dtls, open_channels: false });
-        let dtls = Dtls::new(world.now, &identity, true, world.server);
+        let dtls = Dtls::new(world.now(), &identity, true, world.server());
         let address = address.parse().unwrap();
         Self { transport, address, ice, dtls, inbound: None, outbound: None, streams: Vec::new() }
     }
 
     /// A connectivity check; true if it was answered.
-    pub(super) fn check(&mut self, world: &mut World, nominate: bool) -> bool {
+    pub(crate) fn check(&mut self, world: &mut impl Wire, nominate: bool) -> bool {
         self.check_with(world, nominate, &self.ice.local_pwd.clone())
     }
 
-    pub(super) fn check_with(&mut self, world: &mut World, nominate: bool, pwd: &str) -> bool {
+    pub(crate) fn check_with(&mut self, world: &mut impl Wire, nominate: bool, pwd: &str) -> bool {
         struct UseCandidate;
         impl Setter for UseCandidate {
             fn add_to(&self, message: &mut Message) -> rtc::shared::error::Result<()> {
@@ -184,20 +214,22 @@ impl Client {
         let answered = answers.iter().any(|datagram| datagram[0] < 4);
         for datagram in answers {
             if datagram[0] >= 20 {
-                self.dtls.handle(world.now, &datagram);
+                self.dtls.handle(world.now(), &datagram);
             }
         }
         answered
     }
 
-    fn handshake(&mut self, world: &mut World) {
-        self.dtls.start(world.now);
-        for _ in 0..20 {
+    fn handshake(&mut self, world: &mut impl Wire) {
+        self.dtls.start(world.now());
+        let limit = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < limit {
+            self.dtls.handle_timeout(world.now());
             while let Some(datagram) = self.dtls.poll_transmit() {
                 world.send(self.address, datagram);
             }
             for datagram in world.take(self.address) {
-                self.dtls.handle(world.now, &datagram);
+                self.dtls.handle(world.now(), &datagram);
             }
             while let Some(event) = self.dtls.poll_event() {
                 if let DtlsEvent::Connected(keys) = event {
@@ -206,24 +238,19 @@ impl Client {
                     (self.inbound, self.outbound) = (Some(inbound), Some(outbound));
                 }
             }
-            if self.outbound.is_some()
-                && world
-                    .events
-                    .iter()
-                    .any(|e| matches!(e, Event::Connected { transport, .. } if *transport == self.transport))
-            {
+            if self.outbound.is_some() {
                 return;
             }
         }
     }
 
     /// Negotiates what this client sends and gets.
-    pub(super) fn negotiate(&self, world: &mut World, receive: Vec<ReceiveSection>, send: Vec<SendSection>) {
+    pub(crate) fn negotiate(&self, world: &mut impl Wire, receive: Vec<ReceiveSection>, send: Vec<SendSection>) {
         world.command(Command::Negotiated { transport: self.transport, extensions: IDS, receive, send });
     }
 
     /// The encrypted packet.
-    pub(super) fn seal(&mut self, header: &Outgoing, index: u64, values: &[(u8, &[u8])], body: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&mut self, header: &Outgoing, index: u64, values: &[(u8, &[u8])], body: &[u8]) -> Vec<u8> {
         let at = self.streams.iter().position(|stream| stream.ssrc() == header.ssrc);
         let outbound = self.outbound.as_mut().unwrap();
         let at = at.unwrap_or_else(|| {
@@ -239,14 +266,14 @@ impl Client {
     }
 
     /// Sends an RTCP packet.
-    pub(super) fn rtcp(&mut self, world: &mut World, plain: &[u8]) {
+    pub(crate) fn rtcp(&mut self, world: &mut impl Wire, plain: &[u8]) {
         let mut packet = plain.to_vec();
         assert!(self.outbound.as_mut().unwrap().seal_rtcp(&mut packet, 0));
         world.send(self.address, packet);
     }
 
     /// What arrived: RTP packets, and the RTCP compounds in plain.
-    pub(super) fn receive(&mut self, world: &mut World) -> (Vec<Got>, Vec<Vec<u8>>) {
+    pub(crate) fn receive(&mut self, world: &mut impl Wire) -> (Vec<Got>, Vec<Vec<u8>>) {
         let (mut packets, mut reports) = (Vec::new(), Vec::new());
         for mut datagram in world.take(self.address) {
             let inbound = self.inbound.as_mut().unwrap();
@@ -267,7 +294,7 @@ impl Client {
                         payload: payload(&header, packet).unwrap().to_vec(),
                     });
                 }
-                (20..=63, _) => self.dtls.handle(world.now, &datagram),
+                (20..=63, _) => self.dtls.handle(world.now(), &datagram),
                 _ => {}
             }
         }
@@ -276,20 +303,20 @@ impl Client {
 }
 
 /// A camera with simulcast, as Chromium sends it.
-pub(super) struct Camera {
-    pub(super) track: TrackId,
+pub(crate) struct Camera {
+    pub(crate) track: TrackId,
     rids: Vec<&'static str>,
     /// Next sequence number and picture id of each layer.
     next: Vec<(u64, u16)>,
 }
 
 impl Camera {
-    pub(super) fn new(rids: &[&'static str]) -> Self {
+    pub(crate) fn new(rids: &[&'static str]) -> Self {
         let next = (0..rids.len().max(1) as u64).map(|layer| (65_500 + 10 * layer, 100 * layer as u16)).collect();
         Self { track: TrackId::next(), rids: rids.to_vec(), next }
     }
 
-    pub(super) fn section(&self, mid: &str) -> ReceiveSection {
+    pub(crate) fn section(&self, mid: &str) -> ReceiveSection {
         ReceiveSection {
             mid: mid.to_owned(),
             track: self.track,
@@ -300,21 +327,21 @@ impl Camera {
         }
     }
 
-    pub(super) fn ssrc(layer: usize) -> u32 {
+    pub(crate) fn ssrc(layer: usize) -> u32 {
         1000 + layer as u32
     }
 
-    pub(super) fn rtx_ssrc(layer: usize) -> u32 {
+    pub(crate) fn rtx_ssrc(layer: usize) -> u32 {
         2000 + layer as u32
     }
 
     /// Leaves out a sequence number.
-    pub(super) fn skip(&mut self, layer: usize) {
+    pub(crate) fn skip(&mut self, layer: usize) {
         self.next[layer].0 += 1;
     }
 
     /// The encrypted packets of one frame of a layer at a time in milliseconds.
-    pub(super) fn frame(
+    pub(crate) fn frame(
         &mut self,
         client: &mut Client,
         mid: &str,
@@ -347,7 +374,7 @@ impl Camera {
 }
 
 /// A VP8 payload whose last byte names the layer.
-pub(super) fn vp8_payload(picture: u16, tl0: u8, key: bool, start: bool, layer: u8) -> Vec<u8> {
+pub(crate) fn vp8_payload(picture: u16, tl0: u8, key: bool, start: bool, layer: u8) -> Vec<u8> {
     let [high, low] = picture.to_be_bytes();
     let mut body = vec![if start { 0x90 } else { 0x80 }, 0xe0, 0x80 | high, low, tl0, 0x20, u8::from(!key)];
     body.extend_from_slice(&[0xaa; 90]);
@@ -356,11 +383,11 @@ pub(super) fn vp8_payload(picture: u16, tl0: u8, key: bool, start: bool, layer: 
 }
 
 /// (picture id, TL0PICIDX, layer) of a payload made by [`vp8_payload`].
-pub(super) fn read_payload(body: &[u8]) -> (u16, u8, u8) {
+pub(crate) fn read_payload(body: &[u8]) -> (u16, u8, u8) {
     (u16::from_be_bytes([body[2] & 0x7f, body[3]]), body[4], *body.last().unwrap())
 }
 
-pub(super) fn leg(track: TrackId, kind: Kind, mid: &str) -> SendSection {
+pub(crate) fn leg(track: TrackId, kind: Kind, mid: &str) -> SendSection {
     let leg = LegId::next();
     SendSection {
         leg,

@@ -1,0 +1,91 @@
+//! The forwarding path without system calls, against the AES-128-GCM seal of the same bytes; and its allocations.
+
+#![allow(missing_docs, unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput};
+use ratssaal_bridge::media::bench::{Forwarding, PAYLOAD, floor_seal};
+
+/// Counts what is asked of the system's allocator.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is handed to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps GlobalAlloc's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Packets forwarded in one batch: a frame and a bit.
+const BATCH: usize = 12;
+
+/// Time for `iterations` packets, in batches.
+fn run(forwarding: &mut Forwarding, iterations: u64) -> Duration {
+    let (mut spent, mut left) = (Duration::ZERO, iterations);
+    while left > 0 {
+        let count = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+        let mut packets = forwarding.packets(count);
+        let start = Instant::now();
+        forwarding.forward(&mut packets);
+        spent += start.elapsed();
+        left -= count as u64;
+    }
+    spent
+}
+
+fn allocations(subscribers: u16) {
+    let mut forwarding = Forwarding::new(subscribers);
+    run(&mut forwarding, 2000); // vectors have grown
+    let (mut counted, before) = (0, forwarding.forwarded());
+    for _ in 0..100 {
+        let mut packets = forwarding.packets(BATCH);
+        let start = ALLOCATIONS.load(Ordering::Relaxed);
+        forwarding.forward(&mut packets);
+        counted += ALLOCATIONS.load(Ordering::Relaxed) - start;
+    }
+    let forwarded = forwarding.forwarded() - before;
+    println!("allocations: {counted} for {forwarded} forwarded packets");
+    assert_eq!(forwarded, 100 * BATCH as u64 * u64::from(subscribers), "everything was forwarded");
+    assert_eq!(counted, 0, "the hot path must not allocate");
+}
+
+fn main() {
+    allocations(40);
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("per_packet_of_1100_bytes");
+    group.throughput(Throughput::Bytes(PAYLOAD as u64));
+    let mut seal = floor_seal();
+    group.bench_function("floor_aes_128_gcm_seal", |b| b.iter(&mut seal));
+    for subscribers in [1u16, 10, 40] {
+        let mut forwarding = Forwarding::new(subscribers);
+        // One iteration is one copy: the opening of the packet is shared by the copies.
+        group.bench_function(format!("copy_of_{subscribers}"), |b| {
+            b.iter_custom(|iterations| {
+                run(&mut forwarding, iterations.div_ceil(u64::from(subscribers))) // rounded up: the cost is never flattered
+            });
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}

@@ -1,0 +1,302 @@
+//! What the benchmarks measure (feature `bench`): the forwarding path without sockets, a worker with real ones, and the
+//! floor both are compared with.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use prometheus_client::registry::Registry;
+use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use super::control::*;
+use super::outbox::{Outbox, Slot};
+use super::rtp::Outgoing;
+use super::simulation::{Camera, Client, IDS, Wire, World, hash, leg};
+use super::udp::{SendBatch, Socket};
+use super::{Media, MediaConfig, MediaRoom};
+
+/// Bytes of payload in every measured packet.
+pub const PAYLOAD: usize = 1100;
+
+/// Seals 1100 bytes in place with AES-128-GCM: the floor of all forwarding.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a benchmark")]
+pub fn floor_seal() -> impl FnMut() {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16]).expect("16 bytes"));
+    let (mut body, mut counter) = (vec![0xaa; PAYLOAD], 0u64);
+    move || {
+        counter += 1;
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&counter.to_be_bytes());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_separate_tag(nonce, Aad::from([0; 20]), &mut body).expect("sealed");
+    }
+}
+
+/// A camera's packets of 1100 bytes, sealed by their publisher.
+struct Source {
+    client: Client,
+    next: u64,
+}
+
+impl Source {
+    fn packet(&mut self, frame_packet: usize, frame_packets: usize, key: bool) -> Vec<u8> {
+        let header = Outgoing {
+            marker: frame_packet + 1 == frame_packets,
+            payload_type: 96,
+            #[expect(clippy::cast_possible_truncation, reason = "the index' lower half")]
+            sequence: self.next as u16,
+            timestamp: (self.next as u32 / 6) * 3000,
+            ssrc: Camera::ssrc(0),
+        };
+        let mut body = super::simulation::vp8_payload(self.next as u16 / 6, 0, key, frame_packet == 0, 0);
+        body.resize(PAYLOAD, 0xaa);
+        let transport_wide = header.sequence.to_be_bytes();
+        let packet = self.client.seal(&header, self.next, &[(IDS.mid, b"0"), (IDS.twcc, &transport_wide)], &body);
+        self.next += 1;
+        packet
+    }
+}
+
+fn publish(wire: &mut impl Wire) -> (Source, TrackId) {
+    let client = Client::connect(wire, "127.0.0.1:30000");
+    let camera = Camera::new(&[]);
+    client.negotiate(wire, vec![camera.section("0")], vec![]);
+    (Source { client, next: 1 }, camera.track)
+}
+
+/// One publisher and many subscribers in an engine without sockets.
+pub struct Forwarding {
+    world: World,
+    source: Source,
+    _subscribers: Vec<Client>,
+}
+
+impl Forwarding {
+    /// Connects everybody and forwards the first key frame.
+    #[must_use]
+    pub fn new(subscribers: u16) -> Self {
+        let mut world = World::new();
+        let (source, track) = publish(&mut world);
+        let subscribers = (0..subscribers)
+            .map(|i| {
+                let client = Client::connect(&mut world, &format!("127.0.0.1:{}", 30_001 + i));
+                client.negotiate(&mut world, vec![], vec![leg(track, Kind::Video, "0")]);
+                client
+            })
+            .collect();
+        let mut this = Self { world, source, _subscribers: subscribers };
+        let first = this.source.packet(0, 1, true);
+        this.forward(&mut [first]);
+        this
+    }
+
+    /// Sealed packets to forward, of frames of six packets.
+    pub fn packets(&mut self, count: usize) -> Vec<Vec<u8>> {
+        (0..count).map(|i| self.source.packet(i % 6, 6, false)).collect()
+    }
+
+    /// Forwards a batch to all subscribers, up to the point where it would be handed to the kernel.
+    pub fn forward(&mut self, packets: &mut [Vec<u8>]) {
+        let from = self.source.client.address;
+        for packet in packets {
+            self.world.engine.datagram(self.world.now, from, packet);
+        }
+        std::hint::black_box(self.world.engine.outbox().bytes());
+        self.world.engine.sent();
+        self.world.engine.events();
+    }
+
+    /// Copies sent so far.
+    #[must_use]
+    pub fn forwarded(&self) -> u64 {
+        self.world.engine.counters().forwarded
+    }
+}
+
+/// The CPU time of a thread of this process, by its name.
+fn thread_cpu(name: &str) -> Option<Duration> {
+    for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
+        let path = task.path();
+        if fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name) {
+            let line = fs::read_to_string(path.join("schedstat")).ok()?;
+            return line.split(' ').next()?.parse().ok().map(Duration::from_nanos);
+        }
+    }
+    None
+}
+
+/// Real sockets of many clients, towards a real worker.
+struct Sockets {
+    room: MediaRoom,
+    server: SocketAddr,
+    fingerprint: [u8; 32],
+    sockets: HashMap<SocketAddr, UdpSocket>,
+    /// Keeps the transports' event queues open.
+    sinks: Vec<tokio::sync::mpsc::Receiver<Event>>,
+}
+
+impl Wire for Sockets {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn room(&self) -> RoomId {
+        self.room.id()
+    }
+
+    fn server(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    fn command(&mut self, command: Command) {
+        if let Command::OpenTransport { transport, .. } = &command {
+            self.sinks.push(self.room.attach(*transport));
+        }
+        self.room.send(command);
+    }
+
+    #[expect(clippy::expect_used, reason = "a benchmark")]
+    fn send(&mut self, from: SocketAddr, datagram: Vec<u8>) {
+        let socket = self.sockets.entry(from).or_insert_with(|| {
+            let socket = UdpSocket::bind(from).expect("a free port");
+            socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
+            socket
+        });
+        socket.send_to(&datagram, self.server).expect("sent");
+    }
+
+    fn take(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
+        let Some(socket) = self.sockets.get(&to) else { return Vec::new() };
+        let (mut all, mut buffer) = (Vec::new(), [0; 2048]);
+        while let Ok(len) = socket.recv(&mut buffer) {
+            all.push(buffer[..len].to_vec());
+        }
+        all
+    }
+}
+
+/// What a run over loopback cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Loopback {
+    /// Copies the worker sent.
+    pub forwarded: u64,
+    /// Copies that arrived.
+    pub arrived: u64,
+    /// The worker's CPU time.
+    pub cpu: Duration,
+    /// How long it ran.
+    pub wall: Duration,
+    /// Datagrams per message given to the kernel (GSO).
+    pub run_length: f64,
+}
+
+/// Runs a worker with real sockets: one publisher, `subscribers` receivers, frames of `frame_packets` packets of 1100
+/// bytes thirty times a second.
+///
+/// # Panics
+/// When the machine does not give what it needs.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a benchmark")]
+pub fn loopback(subscribers: u16, frame_packets: usize, duration: Duration) -> Loopback {
+    let config = MediaConfig {
+        workers: 1,
+        bind: [127, 0, 0, 1].into(),
+        ports: "29000-29099".parse().expect("a range"),
+        ..MediaConfig::default()
+    };
+    let media = Media::start(&config, &mut Registry::default()).expect("a worker");
+    let (room, _events) = media.open_room();
+    let (server, fingerprint) = (room.candidates()[0], hash(room.fingerprint()));
+    let mut wire = Sockets { room, server, fingerprint, sockets: HashMap::new(), sinks: Vec::new() };
+    let (mut source, track) = publish(&mut wire);
+    let clients: Vec<Client> = (0..subscribers)
+        .map(|i| {
+            let client = Client::connect(&mut wire, &format!("127.0.0.1:{}", 30_001 + i));
+            client.negotiate(&mut wire, vec![], vec![leg(track, Kind::Video, "0")]);
+            client
+        })
+        .collect();
+    wire.sockets.values().for_each(|socket| socket.set_nonblocking(true).expect("non-blocking"));
+    let from = source.client.address;
+    let mut arrived = 0u64;
+    let mut drain = |wire: &Sockets| {
+        let mut buffer = [0; 2048];
+        for client in &clients {
+            let socket = &wire.sockets[&client.address];
+            loop {
+                match socket.recv(&mut buffer) {
+                    Ok(len) if len > 1000 => arrived += 1,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    };
+    let stats = |read: fn(&super::stats::Stats) -> &std::sync::atomic::AtomicU64| {
+        read(&media.workers[0].stats).load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let socket_stats = &media.workers[0].socket_stats;
+    let sent = || {
+        use std::sync::atomic::Ordering::Relaxed;
+        (socket_stats.datagrams.load(Relaxed), socket_stats.runs.load(Relaxed))
+    };
+    let (cpu, forwarded, before) = (thread_cpu("media-0").expect("schedstat"), stats(|s| &s.forwarded), sent());
+    let start = Instant::now();
+    let mut frame = 0u32;
+    while start.elapsed() < duration {
+        for i in 0..frame_packets {
+            let packet = source.packet(i, frame_packets, frame == 0);
+            wire.send(from, packet);
+        }
+        frame += 1;
+        let next = start + frame * Duration::from_micros(33_333);
+        while Instant::now() < next {
+            drain(&wire);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    drain(&wire);
+    let (datagrams, runs) = sent();
+    Loopback {
+        forwarded: stats(|s| &s.forwarded) - forwarded,
+        arrived,
+        cpu: thread_cpu("media-0").expect("schedstat") - cpu,
+        wall: start.elapsed(),
+        run_length: (datagrams - before.0) as f64 / (runs - before.1).max(1) as f64,
+    }
+}
+
+/// The kernel's share: CPU time for each datagram of 1100 bytes and a tag, sent to `destinations` in runs of `run` with
+/// GSO, by the same code that the worker uses.
+///
+/// # Panics
+/// When the machine does not give what it needs.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a benchmark")]
+pub fn floor_send(destinations: usize, run: usize, rounds: u32) -> Duration {
+    let receivers: Vec<UdpSocket> =
+        (0..destinations).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
+    let mut socket = Socket::new(UdpSocket::bind("127.0.0.1:0").expect("a port")).expect("a socket");
+    let (mut outbox, mut batch) = (Outbox::new(), SendBatch::new());
+    for receiver in &receivers {
+        receiver.set_nonblocking(true).expect("non-blocking");
+        let (to, mut slot) = (receiver.local_addr().expect("bound"), Slot::STALE);
+        (0..run).for_each(|_| outbox.push(to, &mut slot, &[0xaa; PAYLOAD + 36]));
+    }
+    let name = fs::read_to_string("/proc/thread-self/comm").expect("a name");
+    let (mut spent, mut sent) = (Duration::ZERO, 0);
+    for _ in 0..rounds {
+        let before = thread_cpu(name.trim()).expect("schedstat");
+        sent += socket.send(&outbox, &mut batch).datagrams;
+        spent += thread_cpu(name.trim()).expect("schedstat") - before;
+        let mut buffer = [0; 2048];
+        for receiver in &receivers {
+            while receiver.recv(&mut buffer).is_ok() {}
+        }
+    }
+    spent / u32::try_from(sent.max(1)).expect("fits")
+}
