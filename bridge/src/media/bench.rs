@@ -21,7 +21,6 @@ use super::{Media, MediaConfig, MediaRoom};
 pub const PAYLOAD: usize = 1100;
 
 /// Seals 1100 bytes in place with AES-128-GCM: the floor of all forwarding.
-#[must_use]
 #[expect(clippy::expect_used, reason = "a benchmark")]
 pub fn floor_seal() -> impl FnMut() {
     let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16]).expect("16 bytes"));

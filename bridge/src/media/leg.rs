@@ -361,9 +361,9 @@ impl Leg {
         let header_len = outbox.arena().len() - start - packet.payload.len() - 2;
         let sealed = to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len);
         if sealed {
-            outbox.commit(to.to, to.slot, start)
+            outbox.commit(to.to, to.slot, start);
         } else {
-            outbox.abort(start)
+            outbox.abort(start);
         }
         sealed
     }

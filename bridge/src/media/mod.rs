@@ -21,6 +21,7 @@ mod rtp;
 mod sequence;
 #[cfg(any(test, feature = "bench"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "the benchmarks use less of it than the tests"))]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests and benchmarks")]
 mod simulation;
 mod speakers;
 mod srtp;

@@ -84,8 +84,8 @@ mod tests {
     #[test]
     fn key_frames_are_recognised() {
         let cases: &[(&str, Codec, &[u8], bool)] = &[
-            ("VP9 flexible key, base layer", Codec::Vp9, &[0b1010_1000, 0x81, 0x02, 0b000_0_000_0, 0], true),
-            ("VP9 key, second spatial layer", Codec::Vp9, &[0b1010_1000, 0x81, 0x02, 0b000_0_001_1, 0], false),
+            ("VP9 flexible key, base layer", Codec::Vp9, &[0b1010_1000, 0x81, 0x02, 0b0000_0000, 0], true),
+            ("VP9 key, second spatial layer", Codec::Vp9, &[0b1010_1000, 0x81, 0x02, 0b0000_0011, 0], false),
             ("VP9 key, not the beginning", Codec::Vp9, &[0b1010_0000, 0x01, 0, 0], false),
             ("VP9 inter", Codec::Vp9, &[0b1110_1000, 0x01, 0, 0], false),
             ("VP9 no layers", Codec::Vp9, &[0b1000_1000, 0x01], true),

@@ -72,7 +72,7 @@ fn assert_continuous(packets: &[Got]) {
         assert!(ticks < 90 * 200, "{ticks}");
         let ((picture_a, tl0_a, _), (picture_b, tl0_b, _)) = (read_payload(&a.payload), read_payload(&b.payload));
         let step = u16::from(a.header.marker);
-        assert_eq!((picture_b, tl0_b), (picture_a + step & 0x7fff, tl0_a.wrapping_add(step as u8)));
+        assert_eq!((picture_b, tl0_b), ((picture_a + step) & 0x7fff, tl0_a.wrapping_add(step as u8)));
     }
 }
 
