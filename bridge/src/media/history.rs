@@ -54,7 +54,6 @@ impl History {
         there.then(|| &self.bytes[offset..offset + usize::from(entry.len)])
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "smaller than the capacity, a usize")]
     fn offset(&self, position: u64) -> usize {
         (position % self.bytes.len() as u64) as usize
     }

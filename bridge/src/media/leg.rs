@@ -253,14 +253,8 @@ impl Leg {
         }
         source.last = packet.header.timestamp;
         let timestamp = packet.header.timestamp.wrapping_add(source.timestamp);
-        let header = Outgoing {
-            marker: packet.header.marker,
-            payload_type,
-            #[expect(clippy::cast_possible_truncation, reason = "the sequence number is the index' lower half")]
-            sequence: index as u16,
-            timestamp,
-            ssrc: self.ssrc,
-        };
+        let header =
+            Outgoing { marker: packet.header.marker, payload_type, sequence: index as u16, timestamp, ssrc: self.ssrc };
         let vp8 = source.vp8;
         let start = write(&header, to.extensions, &self.mid, packet, None, vp8, outbox);
         let header_len = outbox.arena().len() - start - packet.payload.len();
@@ -287,10 +281,7 @@ impl Leg {
             self.last_vp8 = packet.frame.vp8.map(|counters| vp8.map(&counters)).or(self.last_vp8);
         }
         self.packets = self.packets.wrapping_add(1);
-        #[expect(clippy::cast_possible_truncation, reason = "counted modulo 2^32 (RFC 3550 §6.4.1)")]
-        {
-            self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
-        }
+        self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         true
     }
 
@@ -348,7 +339,6 @@ impl Leg {
         let (Some(&(_, _, Some(payload_type))), Some(stream)) = (translation, &mut self.rtx) else { return false };
         let index = self.rtx_next;
         self.rtx_next += 1;
-        #[expect(clippy::cast_possible_truncation, reason = "the sequence number is the index' lower half")]
         let (sequence, original) = (index as u16, repair.index as u16);
         let header = Outgoing {
             marker: packet.header.marker,
@@ -394,7 +384,6 @@ fn slot_of(sent: &mut [Option<Sent>], index: u64) -> Option<&mut Option<Sent>> {
     if len == 0 {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "smaller than a usize")]
     sent.get_mut((index % len as u64) as usize)
 }
 

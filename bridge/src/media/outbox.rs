@@ -73,7 +73,6 @@ impl Outbox {
                 queue.tail = at;
             }
             None => {
-                #[expect(clippy::cast_possible_truncation, reason = "at most one queue per datagram")]
                 let queue = self.queues.len() as u32;
                 self.queues.push(Queue { to, head: at, tail: at });
                 *slot = Slot { batch: self.batch, queue };

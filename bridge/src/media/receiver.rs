@@ -92,7 +92,6 @@ impl Receiver {
 
     /// The index of a packet that is missed, by its sequence number.
     pub(crate) fn missing_index(&self, sequence: u16) -> Option<u64> {
-        #[expect(clippy::cast_possible_truncation, reason = "the sequence number is the index' lower half")]
         let same = |missing: &&Missing| missing.index as u16 == sequence;
         self.missing.iter().find(same).map(|missing| missing.index)
     }
@@ -130,7 +129,6 @@ impl Receiver {
             }
             missing.tries += 1;
             missing.due = now + repeat;
-            #[expect(clippy::cast_possible_truncation, reason = "the sequence number is the index' lower half")]
             out.push(missing.index as u16);
             true
         });
@@ -143,7 +141,6 @@ impl Receiver {
 
     /// A sender report came.
     pub(crate) fn sender_report(&mut self, now: Instant, ntp: u64) {
-        #[expect(clippy::cast_possible_truncation, reason = "the middle 32 bits are wanted")]
         let middle = (ntp >> 16) as u32;
         self.sender_report = Some((middle, now));
     }

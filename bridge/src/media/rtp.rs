@@ -253,10 +253,8 @@ impl<'a> OutgoingExtensions<'a> {
         let size = self.bytes + self.len * if self.two_byte { 2 } else { 1 };
         let words = size.div_ceil(4);
         out.extend_from_slice(if self.two_byte { &[0x10, 0] } else { &[0xbe, 0xde] });
-        #[expect(clippy::cast_possible_truncation, reason = "7 values of at most 255 bytes")]
         out.extend_from_slice(&(words as u16).to_be_bytes());
         for &(id, value) in &self.list[..self.len] {
-            #[expect(clippy::cast_possible_truncation, reason = "push() bounds the length")]
             let len = value.len() as u8;
             if self.two_byte {
                 out.extend_from_slice(&[id, len]);

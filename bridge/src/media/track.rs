@@ -135,7 +135,6 @@ impl Track {
     fn choose(&self, wanted: Option<u8>) -> Option<u8> {
         let wanted = wanted?;
         let allowed = self.active_layers().rfind(|&layer| layer <= wanted);
-        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_LAYERS")]
         let highest = (self.layer_count - 1) as u8;
         Some(allowed.or_else(|| self.active_layers().next()).unwrap_or(wanted.min(highest)))
     }

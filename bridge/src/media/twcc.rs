@@ -39,7 +39,6 @@ impl Recorder {
             return;
         }
         let highest = self.highest.unwrap_or(0x1_0000 + u64::from(sequence));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "arithmetic modulo 2^16")]
         let delta = i64::from(sequence.wrapping_sub(highest as u16) as i16);
         let extended = highest.saturating_add_signed(delta);
         self.highest = Some(highest.max(extended));
@@ -84,15 +83,9 @@ impl Recorder {
         out.extend_from_slice(&[0x8f, 205, 0, 0]);
         out.extend_from_slice(&sender.to_be_bytes());
         out.extend_from_slice(&media.to_be_bytes());
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "fields of the format: modulo 2^16, 2^24, at most MAX_SPAN"
-        )]
-        {
-            out.extend_from_slice(&(base as u16).to_be_bytes());
-            out.extend_from_slice(&(span as u16).to_be_bytes());
-            out.extend_from_slice(&((reference as u32) << 8 | u32::from(self.count)).to_be_bytes());
-        }
+        out.extend_from_slice(&(base as u16).to_be_bytes());
+        out.extend_from_slice(&(span as u16).to_be_bytes());
+        out.extend_from_slice(&((reference as u32) << 8 | u32::from(self.count)).to_be_bytes());
         self.count = self.count.wrapping_add(1);
         for chunk in symbols[..span].chunks(7) {
             let bits = chunk.iter().zip((0..7).rev()).fold(0u16, |bits, (&s, i)| bits | u16::from(s) << (2 * i));

@@ -296,7 +296,6 @@ impl SendBatch {
             header.msg_iov = &raw mut self.vectors[run.vector];
             header.msg_iovlen = run.count;
             if run.count > 1 {
-                #[expect(clippy::cast_possible_truncation, reason = "a datagram's size")]
                 let segment = run.segment as u16;
                 write_segment_size(header, &mut self.controls[i], segment);
             }

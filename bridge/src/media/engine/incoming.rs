@@ -115,7 +115,6 @@ impl Engine {
         if first {
             track.retarget_all(); // a layer more to choose from
         }
-        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_LAYERS")]
         let packet = Packet {
             layer: stream.layer as u8,
             index,

@@ -287,7 +287,6 @@ impl Peer {
 
     /// A sender report leaves; its answer will tell the round-trip time.
     pub(super) fn reported(&mut self, now: Instant, ntp: u64) {
-        #[expect(clippy::cast_possible_truncation, reason = "the middle 32 bits are wanted")]
         let middle = (ntp >> 16) as u32;
         self.reports[self.next_report] = (middle, Some(now));
         self.next_report = (self.next_report + 1) % REPORTS;

@@ -56,7 +56,6 @@ impl Session {
 
 /// The rollover counter, which RTP's tag covers.
 fn rollover(index: u64) -> [u8; 4] {
-    #[expect(clippy::cast_possible_truncation, reason = "the index has 48 bits")]
     let counter = (index >> 16) as u32;
     counter.to_be_bytes()
 }

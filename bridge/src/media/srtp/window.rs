@@ -22,7 +22,6 @@ impl Window {
     /// The index for a sequence number: the one closest to the highest so far.
     pub(crate) fn index(&self, sequence: u16) -> u64 {
         let Some(highest) = self.next.checked_sub(1) else { return u64::from(sequence) };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "arithmetic modulo 2^16")]
         let delta = i64::from(sequence.wrapping_sub(highest as u16) as i16);
         // Before the first wrap nothing can come from "before 0".
         highest.checked_add_signed(delta).unwrap_or(u64::from(sequence))
@@ -53,7 +52,6 @@ impl Window {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "smaller than WORDS")]
 fn word(index: u64) -> usize {
     (index / 64 % WORDS as u64) as usize
 }

@@ -393,5 +393,5 @@ fn reports_go_both_ways_and_measure_the_round_trip() {
     });
     let (loss, rtt) = quality.unwrap();
     assert_eq!(loss, 0.25);
-    assert!(rtt >= 40.0 && rtt < 1100.0, "{rtt}");
+    assert!((40.0..1100.0).contains(&rtt), "{rtt}");
 }
