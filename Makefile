@@ -40,7 +40,7 @@ audit: ## Licences, sources, bans and known vulnerabilities of all dependencies
 
 bench: build e2e/browser/node_modules/.package-lock.json ## Benchmarks; docs/benchmarks.md says how to read them
 	@scripts/need browsers network
-	cargo bench --workspace --locked
+	cargo bench --workspace --locked --features ratssaal-bridge/bench
 	RATSSAAL_BIN=$(abspath $(target))/release/ratssaal npm --prefix e2e/browser run --silent bench
 
 doc: ## Documentation of the code, in target/doc
