@@ -59,6 +59,11 @@ impl Server {
         Self { child, stdout, stderr, url }
     }
 
+    /// Host and port to connect to.
+    pub fn address(&self) -> String {
+        self.url.trim_start_matches("http://").to_owned()
+    }
+
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
