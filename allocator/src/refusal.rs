@@ -113,7 +113,10 @@ impl From<Refusal> for Message {
                 message.head = head;
                 Code::Conflict
             }
-            Refusal::Lapsed(_) => Code::Lapsed,
+            Refusal::Lapsed(join_id) => {
+                message.join_id = join_id;
+                Code::Lapsed
+            }
             Refusal::RoomExists(_) => Code::RoomExists,
             Refusal::BridgeTaken { retry_after, .. } => {
                 message.retry_after_ms = saturated_millis(retry_after);
@@ -135,4 +138,55 @@ impl From<Refusal> for Status {
 /// Milliseconds as the contract's 32-bit fields hold them.
 pub(crate) fn saturated_millis(duration: Duration) -> u32 {
     u32::try_from(millis(duration)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_reaches_the_caller_with_its_facts() {
+        let after = Duration::from_millis(1500);
+        let message = |code: Code| Message { code: code.into(), ..Message::default() };
+        let quota = |quota: QuotaCode| Message { quota: quota.into(), ..message(Code::Quota) };
+        let retry = |code| Message { retry_after_ms: 1500, ..message(code) };
+        let table = [
+            (
+                Refusal::Full { free_elsewhere: 4 },
+                Message { free_elsewhere: 4, ..message(Code::Full) },
+                tonic::Code::ResourceExhausted,
+            ),
+            (Refusal::Draining, Message { retry_after_ms: 1000, ..message(Code::Draining) }, tonic::Code::Unavailable),
+            (Refusal::UnknownRoom("x".into()), message(Code::UnknownRoom), tonic::Code::NotFound),
+            (Refusal::Quota(Quota::Participants), quota(QuotaCode::Participants), tonic::Code::ResourceExhausted),
+            (Refusal::Quota(Quota::Rooms), quota(QuotaCode::Rooms), tonic::Code::ResourceExhausted),
+            (Refusal::Quota(Quota::Log), quota(QuotaCode::Log), tonic::Code::ResourceExhausted),
+            (Refusal::Quota(Quota::RoomBridges), quota(QuotaCode::Bridges), tonic::Code::ResourceExhausted),
+            (Refusal::Quota(Quota::Bridges), quota(QuotaCode::Bridges), tonic::Code::ResourceExhausted),
+            (
+                Refusal::Unavailable { reason: "x", retry_after: after },
+                retry(Code::Unavailable),
+                tonic::Code::Unavailable,
+            ),
+            (Refusal::Conflict { head: 9 }, Message { head: 9, ..message(Code::Conflict) }, tonic::Code::Aborted),
+            (
+                Refusal::Lapsed("j".into()),
+                Message { join_id: "j".into(), ..message(Code::Lapsed) },
+                tonic::Code::FailedPrecondition,
+            ),
+            (Refusal::RoomExists("x".into()), message(Code::RoomExists), tonic::Code::AlreadyExists),
+            (
+                Refusal::BridgeTaken { id: "b".into(), retry_after: after },
+                retry(Code::BridgeTaken),
+                tonic::Code::AlreadyExists,
+            ),
+            (Refusal::Invalid("x".into()), message(Code::Invalid), tonic::Code::InvalidArgument),
+        ];
+        for (refusal, expected, code) in table {
+            let text = refusal.to_string();
+            let status = Status::from(refusal);
+            assert_eq!((status.code(), status.message()), (code, text.as_str()));
+            assert_eq!(Message::from_status(&status), Some(Message { message: text, ..expected }));
+        }
+    }
 }
