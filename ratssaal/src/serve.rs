@@ -70,6 +70,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         announce(dev, &url)?;
     }
     tokio::select! {
+        // First, since the others end by it too.
+        biased;
         () = stop.cancelled() => health.drain(),
         _ = &mut bridge => bail!("the bridge stopped unexpectedly; the log says why"),
         _ = &mut server => bail!("the HTTP server stopped unexpectedly; the log says why"),
