@@ -6,7 +6,7 @@
 //! - [`SubscriberOffer`] writes and grows our offer for v0's subscriber PeerConnection and reads its answers.
 //!
 //! Sections keep their place for ever and inactive ones are used again; everything is bundled on one transport; we are
-//! ICE-lite with host candidates; codecs and header extensions not known to [`codecs`] and [`extensions`] are left out.
+//! ICE-lite with host candidates; codecs and header extensions not known to `codecs` and `extensions` are left out.
 //! `rtc::sdp` reads and writes the document, what it means is decided here.
 
 mod answer;
