@@ -120,7 +120,9 @@ impl Answerer {
             data: false,
         };
         let mut sections: Vec<(Option<String>, MediaDescription)> = Vec::with_capacity(offer.sections.len());
+        let mut active = false;
         for offered in &offer.sections {
+            let used = (answer.data, answer.receive.len(), answer.send.len());
             let section = match offered.kind {
                 _ if offered.rejected => None,
                 SectionKind::Data => {
@@ -132,9 +134,12 @@ impl Answerer {
             };
             sections.push(match section {
                 Some(section) => {
-                    // The first section that is used carries the candidates of all.
+                    // The first section that is used carries the candidates of all. Pion and webrtc-rs read none from an
+                    // inactive one: for them the first that is active has them as well.
                     let first = sections.iter().all(|(mid, _)| mid.is_none());
-                    (Some(offered.mid.clone()), section.finish(&offered.mid, local, setup, first))
+                    let first_active = !active && used != (answer.data, answer.receive.len(), answer.send.len());
+                    active |= first_active;
+                    (Some(offered.mid.clone()), section.finish(&offered.mid, local, setup, first || first_active))
                 }
                 None => {
                     let (media, protos, formats) = &offered.media;

@@ -168,6 +168,16 @@ fn an_unknown_codec_alone_rejects_the_section_and_nothing_else() {
 }
 
 #[test]
+fn candidates_stand_in_an_active_section_too() {
+    let answer = answerer().answer(&parse(CHROMIUM_V1_JOIN), &local(), |_| Plan::Inactive).unwrap();
+    let sections: Vec<_> = answer.sdp.split("\r\nm=").skip(1).collect();
+    assert!(sections[0].contains("a=inactive") && sections[0].contains("a=candidate"));
+    for section in &sections[1..] {
+        assert_eq!(section.starts_with("application"), section.contains("a=candidate"), "{section}");
+    }
+}
+
+#[test]
 fn versions_grow_and_the_dtls_role_follows_the_offer() {
     let mut answerer = answerer();
     for version in 1..=3 {
