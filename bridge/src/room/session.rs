@@ -56,6 +56,8 @@ pub enum ToSession {
     },
     /// One of this participant's own tracks was unpublished by the room (`track_unpublished`).
     TrackUnpublished(TrackSid),
+    /// Somebody gets one of this participant's own tracks now (`track_subscribed`). May come more than once per track.
+    TrackSubscribed(TrackSid),
     /// A data packet for this participant, encoded.
     Data {
         /// Over which channel.

@@ -10,7 +10,7 @@ mod requests;
 mod room;
 mod subscriber;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ use super::transport::{Transport, next_event};
 use super::wire::{Close, Incoming};
 use super::{Inner, messages};
 use crate::media::control::Event;
-use crate::room::{Actor, Command, Joined, ParticipantSid, Presence, RoomHandle, ToSession};
+use crate::room::{Actor, Command, Joined, ParticipantSid, Presence, RoomHandle, ToSession, TrackSid};
 use crate::token::{Claims, REFRESH_TTL};
 
 /// How long a client may take from joining, or coming back, until media can flow.
@@ -103,6 +103,8 @@ pub(crate) struct Session {
     /// Participants who left, for a client that was away when it was told.
     farewells: VecDeque<(Instant, ParticipantInfo)>,
     publications: Publications,
+    /// Own tracks of which the client knows that somebody gets them.
+    heard_by_others: BTreeSet<TrackSid>,
     subscriptions: Subscriptions,
     outlets: Outlets,
     /// Whether what the client receives has to be negotiated anew.
@@ -204,6 +206,7 @@ impl Session {
             presence: Presence::Joining,
             farewells: VecDeque::new(),
             publications: Publications::default(),
+            heard_by_others: BTreeSet::new(),
             subscriptions: Subscriptions::new(opening.auto_subscribe, opening.adaptive_stream),
             outlets: Outlets::default(),
             unsettled: false,
@@ -422,6 +425,16 @@ impl Session {
         let participant = self.seat.sid.clone();
         if let Err(refusal) = self.seat.room.submit(Actor::Bridge, Command::Progress { participant, presence }).await {
             tracing::warn!(participant = %self.seat.sid, %refusal, "the room did not take a participant's progress");
+        }
+    }
+
+    /// The client gets these tracks from now on: their publishers hear of it.
+    fn subscribed(&self, tracks: &[TrackSid]) {
+        for sid in tracks {
+            if let Some(track) = self.subscriptions.track(sid) {
+                // On another bridge its publisher hears of it from there.
+                let _ = self.seat.room.tell(&track.publisher, ToSession::TrackSubscribed(sid.clone()));
+            }
         }
     }
 

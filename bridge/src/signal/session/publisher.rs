@@ -140,6 +140,8 @@ impl Session {
             .filter(|(_, leg)| !unheard.contains(&leg.track))
             .map(|(outlet, leg)| (outlet.mid.clone(), leg.track.to_string()))
             .collect();
+        let new = self.outlets.legs().filter(|(_, leg)| !leg.told && !unheard.contains(&leg.track));
+        self.subscribed(&new.map(|(_, leg)| leg.track.clone()).collect::<Vec<_>>());
         self.outlets.told();
         self.negotiation.extensions = answer.extensions;
         self.negotiation.receive = answer.receive;

@@ -7,7 +7,7 @@ use livekit_protocol::participant_info::State as WireState;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
     ConnectionQualityUpdate, MuteTrackRequest, ParticipantPermission, ParticipantUpdate, RoomUpdate, SpeakersChanged,
-    SubscriptionPermissionUpdate, TrackSource, TrackUnpublishedResponse,
+    SubscriptionPermissionUpdate, TrackSource, TrackSubscribed, TrackUnpublishedResponse,
 };
 
 use super::super::metrics::Ended;
@@ -68,7 +68,13 @@ impl Session {
             }
             ToSession::TrackUnpublished(track) => {
                 self.publications.revoke(&track);
+                self.heard_by_others.remove(&track);
                 self.link.send(Message::TrackUnpublished(TrackUnpublishedResponse { track_sid: track.into() }));
+            }
+            ToSession::TrackSubscribed(track) => {
+                if self.publications.has(track.as_str()) && self.heard_by_others.insert(track.clone()) {
+                    self.link.send(Message::TrackSubscribed(TrackSubscribed { track_sid: track.into() }));
+                }
             }
             ToSession::Data { channel, bytes: payload } => {
                 if let Some(transport) = self.data_transport() {

@@ -119,17 +119,23 @@ impl Session {
     /// The client's answer to our offer. One to an older offer says nothing any more.
     pub(super) async fn answer(&mut self, answer: SessionDescription) -> Flow {
         let span = tracing::info_span!("negotiation", participant = %self.seat.sid, by = "server", id = answer.id);
+        let current = |subscriber: &Subscriber| {
+            (answer.id == 0 || answer.id == subscriber.id) && subscriber.offer.awaits_answer()
+        };
+        if !self.subscriber.as_ref().is_some_and(current) {
+            return ControlFlow::Continue(());
+        }
         let outcome = span.in_scope(|| {
             let Some(subscriber) = &mut self.subscriber else { return Ok(()) };
-            let current = answer.id == 0 || answer.id == subscriber.id;
-            if !current || !subscriber.offer.awaits_answer() {
-                return Ok(());
-            }
             let remote = RemoteDescription::parse(&answer.sdp)?;
             let accepted = subscriber.offer.accept(&remote)?;
             subscriber.transport.take(&accepted.transport);
+            let carried = |leg: LegId| subscriber.send.iter().any(|section| section.leg == leg);
+            let new: Vec<LegId> = accepted.send.iter().map(|s| s.leg).filter(|leg| !carried(*leg)).collect();
             (subscriber.extensions, subscriber.send) = (accepted.extensions, accepted.send);
             subscriber.tell_worker();
+            let new: Vec<TrackSid> = new.iter().filter_map(|leg| self.track_on(*leg).cloned()).collect();
+            self.subscribed(&new);
             self.unsettled = true;
             Ok(())
         });
