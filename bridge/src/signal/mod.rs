@@ -84,3 +84,6 @@ impl Signal {
         http::router(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! Signalling over real WebSockets, with the real room and allocator. The media worker is the test: it sees what it is
+//! told and says what happens on the network.
+
+mod harness;
+mod joining;
+mod media;
+mod misuse;
+mod resuming;
+mod rules;
