@@ -1,27 +1,31 @@
 //! One client's session: the task that speaks for a participant from its joining to its leaving.
 //!
-//! It waits for four things at once: the client's requests (`requests`), the room's messages (`room`), the media worker's
-//! events (`media`), and time (here). Each is handled to its end before the next. Negotiation of the PeerConnections is in
-//! `publisher` (the client offers) and `subscriber` (v0, we offer). What is decided purely lies beside this folder.
+//! It waits for several things at once: the client's requests (`requests`), the room's messages (`room`), the media
+//! worker's events (`media`), the client's return (`returning`), and time (`clocks`). Each is handled to its end before the
+//! next. Negotiation of the PeerConnections is in `publisher` (the client offers) and `subscriber` (v0, we offer). What is
+//! decided purely lies beside this folder.
 
+mod clocks;
 mod media;
 mod publisher;
 mod requests;
+mod returning;
 mod room;
 mod subscriber;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::ws::WebSocket;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message;
-use livekit_protocol::{AddTrackRequest, DisconnectReason, ParticipantInfo, SessionDescription, SyncState};
+use livekit_protocol::{AddTrackRequest, DisconnectReason, ParticipantInfo, SessionDescription};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use self::clocks::{Clocks, Due};
 use super::admission::Place;
 use super::link::{Frame, Link};
 use super::metrics::Ended;
@@ -38,8 +42,6 @@ use crate::media::control::Event;
 use crate::room::{Actor, Command, Joined, ParticipantSid, Presence, RoomHandle, ToSession, TrackSid};
 use crate::token::{Claims, REFRESH_TTL};
 
-/// How long a client may take from joining, or coming back, until media can flow.
-const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// Messages of the room that are taken together before subscriptions are settled.
 const BATCH: usize = 256;
 /// Participants who left whom a client that was away may not have heard of.
@@ -115,50 +117,6 @@ pub(crate) struct Session {
     /// The highest sequence of a reliable data packet from this client.
     last_reliable: u32,
     first: Option<Box<First>>,
-}
-
-/// What a session waits for besides messages.
-#[derive(Clone, Copy, Debug)]
-struct Clocks {
-    /// When the client was last heard on its WebSocket.
-    heard: Instant,
-    /// Since when there is no WebSocket.
-    away: Option<Instant>,
-    /// Until when media must flow, while it does not.
-    connect_by: Option<Instant>,
-    /// When the next token is due.
-    refresh: Instant,
-}
-
-/// What time asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Due {
-    /// Nothing was heard for too long.
-    Silent,
-    /// The client did not come back.
-    Away,
-    /// Media does not flow.
-    Connect,
-    /// A fresh token.
-    Refresh,
-}
-
-impl Clocks {
-    fn new(now: Instant) -> Self {
-        Self { heard: now, away: None, connect_by: Some(now + CONNECT_WITHIN), refresh: now + REFRESH_TTL / 2 }
-    }
-
-    /// What comes next, and when.
-    fn next(&self, resume_within: Duration) -> (Instant, Due) {
-        let silent = Duration::from_secs(messages::PING_TIMEOUT.unsigned_abs().into());
-        let presence = match self.away {
-            None => (self.heard + silent, Due::Silent),
-            Some(since) => (since + resume_within, Due::Away),
-        };
-        let connect = self.connect_by.map(|by| (by, Due::Connect));
-        let candidates = [Some(presence), connect, Some((self.refresh, Due::Refresh))];
-        candidates.into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(presence)
-    }
 }
 
 /// Whether the session goes on.
@@ -347,51 +305,6 @@ impl Session {
         self.end(DisconnectReason::StateMismatch, Action::Reconnect, Close::Normal, Ended::Overrun)
     }
 
-    /// The same client over a new WebSocket: the PeerConnections go on, it is told what it may have missed.
-    async fn come_back(&mut self, back: Return) -> Flow {
-        let now = Instant::now();
-        let missed_since = self.clocks.heard;
-        self.link.close(Close::Replaced);
-        self.link.attach(back.socket);
-        self.link.send(messages::reconnect(self.last_reliable));
-        self.clocks = Clocks { heard: now, away: None, ..self.clocks };
-        self.claims = Claims { room_config: self.claims.room_config.take(), ..back.opening.claims };
-        self.signal.metrics.resumed.inc();
-        let state = self.seat.room.state();
-        let recent = self.farewells.iter().filter(|(at, _)| *at >= missed_since).map(|(_, info)| info.clone());
-        let mut participants: Vec<ParticipantInfo> = recent.collect();
-        participants.extend(state.others(&self.seat.sid));
-        participants.extend(state.participant(&self.seat.sid).map(|me| me.info()));
-        self.link.send(Message::Update(livekit_protocol::ParticipantUpdate { participants }));
-        self.link.send(Message::RoomUpdate(livekit_protocol::RoomUpdate { room: Some(state.info()) }));
-        self.link.flush();
-        self.refresh_token();
-        if let Some(sync) = back.opening.sync {
-            self.synchronise(&sync)?;
-        }
-        if let Some(offer) = back.opening.offer {
-            self.offer(offer).await?;
-        }
-        self.restart_subscriber();
-        self.unsettled = true;
-        ControlFlow::Continue(())
-    }
-
-    /// What a client that came back still has. It cannot go on with less than it published.
-    fn synchronise(&mut self, sync: &SyncState) -> Flow {
-        let published = sync.publish_tracks.iter().filter_map(|published| published.track.as_ref());
-        if let Some(lost) = published.map(|track| &track.sid).find(|sid| !self.publications.has(sid)) {
-            tracing::info!(participant = %self.seat.sid, track = %lost, "a resuming client has a track that we do not");
-            return self.end(DisconnectReason::StateMismatch, Action::Reconnect, Close::Normal, Ended::Lost);
-        }
-        if let Some(subscription) = &sync.subscription {
-            self.subscriptions.ask(requests::sids(subscription), subscription.subscribe);
-        }
-        self.disable(&sync.track_sids_disabled);
-        self.unsettled = true;
-        ControlFlow::Continue(())
-    }
-
     /// A token that lets the client in again later, with what it may do now.
     fn refresh_token(&mut self) {
         self.clocks.refresh = Instant::now() + REFRESH_TTL / 2;
@@ -440,27 +353,5 @@ impl Session {
 
     fn actor(&self) -> Actor {
         Actor::Participant(self.seat.sid.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_due_first() {
-        let start = Instant::now();
-        let resume = Duration::from_secs(20);
-        let second = Duration::from_secs(1);
-        let mut clocks = Clocks::new(start);
-        assert_eq!(clocks.next(resume), (start + 15 * second, Due::Silent));
-        clocks.heard = start + 20 * second;
-        assert_eq!(clocks.next(resume), (start + 30 * second, Due::Connect));
-        clocks.connect_by = None;
-        clocks.away = Some(start + 21 * second);
-        assert_eq!(clocks.next(resume), (start + 41 * second, Due::Away));
-        clocks.away = None;
-        clocks.heard = start + 299 * second;
-        assert_eq!(clocks.next(resume), (start + 300 * second, Due::Refresh));
     }
 }
