@@ -1,15 +1,23 @@
 //! What tests of this crate stand on: a bridge on the real embedded allocator, served over real HTTP.
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use ratssaal_process::health::Health;
-use ratssaal_process::http::{HttpConfig, Server};
+use ratssaal_process::http::{self, HttpConfig};
 use ratssaal_process::metrics::Metrics;
 use secrecy::SecretString;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::{Channel, Endpoint, Server};
+use tower::service_fn;
 
 use crate::media::{Media, MediaConfig};
 use crate::room::Rooms;
@@ -42,6 +50,47 @@ impl Assets for TestAssets {
     }
 }
 
+/// Connections to an allocator in this process, all of which can be cut at once.
+#[derive(Clone, Default)]
+pub(crate) struct Line {
+    cut: Arc<Mutex<CancellationToken>>,
+}
+
+impl Line {
+    /// Breaks what is open and lets nothing new through.
+    pub(crate) fn cut(&self) {
+        self.cut.lock().unwrap().cancel();
+    }
+
+    /// Lets connections through again.
+    pub(crate) fn mend(&self) {
+        *self.cut.lock().unwrap() = CancellationToken::new();
+    }
+
+    fn to(&self, allocator: &ratssaal_allocator::Service) -> Channel {
+        let (callers, incoming) = mpsc::channel::<DuplexStream>(4);
+        let incoming = ReceiverStream::new(incoming).map(Ok::<_, io::Error>);
+        tokio::spawn(Server::builder().add_service(allocator.grpc()).serve_with_incoming(incoming));
+        let line = self.clone();
+        let connector = service_fn(move |_| {
+            let (callers, cut) = (callers.clone(), line.cut.lock().unwrap().clone());
+            async move {
+                if cut.is_cancelled() {
+                    return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+                }
+                let (near, mut here) = tokio::io::duplex(64 * 1024);
+                let (mut there, far) = tokio::io::duplex(64 * 1024);
+                callers.send(far).await.map_err(io::Error::other)?;
+                tokio::spawn(async move {
+                    cut.run_until_cancelled(tokio::io::copy_bidirectional(&mut here, &mut there)).await;
+                });
+                Ok(TokioIo::new(near))
+            }
+        });
+        Endpoint::from_static("http://allocator.line").connect_with_connector_lazy(connector)
+    }
+}
+
 /// A bridge that runs until it is dropped.
 pub(crate) struct TestBridge {
     pub(crate) address: SocketAddr,
@@ -66,11 +115,28 @@ pub(crate) async fn bridge(config: Config) -> TestBridge {
 
 /// The same on these media workers.
 pub(crate) async fn bridge_on(media: Media, metrics: Metrics, config: Config) -> TestBridge {
+    start(media, metrics, config, ratssaal_allocator::embedded).await
+}
+
+/// The same with a line to the allocator that can be cut.
+pub(crate) async fn bridge_on_a_line(config: Config) -> (TestBridge, Line) {
+    let (media, _) = Media::watched();
+    let line = Line::default();
+    let bridge = start(media, Metrics::new(), config, |allocator| line.to(allocator)).await;
+    (bridge, line)
+}
+
+async fn start(
+    media: Media,
+    metrics: Metrics,
+    config: Config,
+    connect: impl FnOnce(&ratssaal_allocator::Service) -> Channel,
+) -> TestBridge {
     let health = Health::new();
     let all = CancellationToken::new();
     let settings = ratssaal_allocator::Config { sweep_interval: Duration::from_millis(20), ..Default::default() };
     let allocator = metrics.register(|registry| ratssaal_allocator::Service::in_memory(settings, registry).unwrap());
-    let channel = ratssaal_allocator::embedded(&allocator);
+    let channel = connect(&allocator);
     tokio::spawn(allocator.run(all.clone()));
 
     let keys = [(KEY.to_owned(), SecretString::from(SECRET))];
@@ -83,8 +149,8 @@ pub(crate) async fn bridge_on(media: Media, metrics: Metrics, config: Config) ->
         health: health.clone(),
     };
     let service = Service::build(config, deps).unwrap();
-    let http = HttpConfig { bind: "127.0.0.1:0".parse().unwrap(), ..HttpConfig::default() };
-    let server = Server::bind(&http, &metrics).await.unwrap();
+    let settings = HttpConfig { bind: "127.0.0.1:0".parse().unwrap(), ..HttpConfig::default() };
+    let server = http::Server::bind(&settings, &metrics).await.unwrap();
     let address = server.address();
     tokio::spawn(server.serve(service.router(), all.clone()));
     let (rooms, mut attached) = (service.rooms().clone(), service.attached());

@@ -60,7 +60,10 @@ impl RoomActor {
                     self.catch_up(head).await;
                     accepted.commands
                 }
-                Err(LogError::Lapsed) => self.give_up(accepted.commands, |c| matches!(c, Command::Join(_))),
+                Err(LogError::Lapsed { join_id }) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    self.give_up(accepted.commands, |c| matches!(c, Command::Join(who) if who.join_id == join_id))
+                }
                 Err(LogError::Ended) => {
                     self.end(livekit_protocol::DisconnectReason::RoomClosed);
                     self.answer(accepted.commands, &Err(Refusal::Ended));

@@ -13,6 +13,7 @@ use super::handle::RoomHandle;
 use super::ids::ParticipantSid;
 use super::inbox::Inbox;
 use super::limits;
+use super::log::within;
 use super::metrics::JoinLabel;
 use super::registry::Rooms;
 use super::session::ToSession;
@@ -154,14 +155,14 @@ impl Rooms {
             open: self.settings_for(claims),
             ..PlaceRequest::default()
         };
-        let placed = self.allocator().place(place).await?.into_inner();
+        let placed = within(self.allocator().place(place)).await?;
         let entered = self.enter(request, sid, &placed).await;
         if entered.is_err() {
             let room = claims.grants.room.clone();
             let room_sid = placed.room.map(|room| room.sid).unwrap_or_default();
             let release = ReleaseRequest { room, room_sid, join_id: request.join_id.clone() };
             // A seat that cannot be given back lapses by itself.
-            let _ = self.allocator().release(release).await;
+            let _ = within(self.allocator().release(release)).await;
         }
         entered
     }

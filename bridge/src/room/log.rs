@@ -1,5 +1,7 @@
 //! A room's log at the allocator: compare-and-append, the tail, snapshots, the end.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
 use ratssaal_proto::allocator::v1::refusal::Code;
@@ -7,12 +9,23 @@ use ratssaal_proto::allocator::v1::{
     AppendRequest, AppendResponse, EndRoomRequest, Refusal, SnapshotRequest, TailFrame, TailRequest,
 };
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use super::ids::{RoomName, RoomSid};
 
 /// Entries in one append, at most.
 pub(super) const BATCH: usize = 64;
+
+/// How long a call to the allocator may take; it normally answers within a few milliseconds.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// The answer of a call to the allocator, or that it did not come in time.
+pub(super) async fn within<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(answer) => answer.map(Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded("the allocator did not answer in time")),
+    }
+}
 
 /// Why the log did not take something.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -24,8 +37,8 @@ pub(super) enum LogError {
     #[error("the room has ended")]
     Ended,
     /// A seat to confirm has lapsed.
-    #[error("a reserved seat has lapsed")]
-    Lapsed,
+    #[error("the reserved seat of {join_id} has lapsed")]
+    Lapsed { join_id: String },
     /// The allocator takes no more, or is away.
     #[error("the allocator does not take it: {message}")]
     Unavailable { message: String },
@@ -37,7 +50,7 @@ impl From<Status> for LogError {
         match refusal.as_ref().map(Refusal::code) {
             Some(Code::Conflict) => Self::Conflict { head: refusal.map(|refusal| refusal.head).unwrap_or_default() },
             Some(Code::UnknownRoom) => Self::Ended,
-            Some(Code::Lapsed) => Self::Lapsed,
+            Some(Code::Lapsed) => Self::Lapsed { join_id: refusal.map(|refusal| refusal.join_id).unwrap_or_default() },
             _ => Self::Unavailable { message: status.message().to_owned() },
         }
     }
@@ -74,26 +87,26 @@ impl RoomLog {
             confirm: batch.confirm.clone(),
             release: batch.release.clone(),
         };
-        Ok(self.allocator.clone().append(request).await?.into_inner())
+        Ok(within(self.allocator.clone().append(request)).await?)
     }
 
     /// Everything after an entry, from now on.
     pub(super) async fn tail(&self, after: u64) -> Result<Streaming<TailFrame>, LogError> {
         let (room, room_sid) = (self.name.to_string(), self.sid.to_string());
-        Ok(self.allocator.clone().tail(TailRequest { room, room_sid, after, follow: true }).await?.into_inner())
+        Ok(within(self.allocator.clone().tail(TailRequest { room, room_sid, after, follow: true })).await?)
     }
 
     /// Stores the state after an entry.
     pub(super) async fn snapshot(&self, sequence: u64, state: Bytes) -> Result<(), LogError> {
         let (room, room_sid) = (self.name.to_string(), self.sid.to_string());
-        self.allocator.clone().snapshot(SnapshotRequest { room, room_sid, sequence, state }).await?;
+        within(self.allocator.clone().snapshot(SnapshotRequest { room, room_sid, sequence, state })).await?;
         Ok(())
     }
 
     /// Appends the last entry if `expected` is still the last one, and frees the name.
     pub(super) async fn end(&self, expected: u64, entry: Bytes) -> Result<(), LogError> {
         let (name, sid) = (self.name.to_string(), self.sid.to_string());
-        self.allocator.clone().end_room(EndRoomRequest { name, entry, sid, expected: Some(expected) }).await?;
+        within(self.allocator.clone().end_room(EndRoomRequest { name, entry, sid, expected: Some(expected) })).await?;
         Ok(())
     }
 }

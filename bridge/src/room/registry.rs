@@ -19,7 +19,7 @@ use super::actor::RoomActor;
 use super::command::{Actor, Command, Refusal};
 use super::handle::{RoomHandle, Shared};
 use super::ids::{RoomName, RoomSid};
-use super::log::{LogError, RoomLog};
+use super::log::{LogError, RoomLog, within};
 use super::metrics::{PresenceLabel, RoomMetrics};
 use super::speakers::Speakers;
 use super::state::{Presence, RoomFacts, State};
@@ -140,7 +140,7 @@ impl Rooms {
         loop {
             let after = rooms.last().map(|room| room.name.clone()).unwrap_or_default();
             let request = ListRoomsRequest { names: names.clone(), after, limit: PAGE };
-            let page = self.allocator().list_rooms(request).await.map_err(|_| Refusal::unavailable())?.into_inner();
+            let page = within(self.allocator().list_rooms(request)).await.map_err(|_| Refusal::unavailable())?;
             let more = page.more && !page.rooms.is_empty();
             rooms.extend(page.rooms);
             if !more {
@@ -164,8 +164,8 @@ impl Rooms {
             return Err(Refusal::too_large("the room's metadata (bytes)", super::limits::METADATA));
         }
         let request = OpenRoomRequest { name: name.to_owned(), settings: Some(self.settings(config)), must_be_new };
-        let opened = match self.allocator().open_room(request).await {
-            Ok(opened) => opened.into_inner(),
+        let opened = match within(self.allocator().open_room(request)).await {
+            Ok(opened) => opened,
             Err(status) if status.code() == tonic::Code::AlreadyExists => return Ok(None),
             Err(status) if status.code() == tonic::Code::InvalidArgument => {
                 return Err(Refusal::Invalid { what: "the room's name is empty or too long; use at most 256 bytes" });

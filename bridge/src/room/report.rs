@@ -12,6 +12,7 @@ use tonic::Streaming;
 use tracing::{info, warn};
 
 use super::ids::random_base62;
+use super::log::within;
 use super::registry::Rooms;
 
 /// Version of what bridges say to each other.
@@ -69,7 +70,7 @@ impl Reporter {
         let first = self.report();
         // The channel is empty and its receiver is held.
         let _ = reports.try_send(first);
-        let mut orders = self.rooms.allocator().attach(ReceiverStream::new(stream)).await?.into_inner();
+        let mut orders = within(self.rooms.allocator().attach(ReceiverStream::new(stream))).await?;
         let mut interval = INTERVAL;
         loop {
             tokio::select! {
