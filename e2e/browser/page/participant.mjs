@@ -73,6 +73,13 @@ window.participant = {
     await room?.disconnect();
   },
 
+  /** Loses the WebSocket (`signal-reconnect`), or everything (`full-reconnect`), as on a bad network. */
+  async lose(scenario) {
+    await room.simulateScenario(scenario);
+  },
+
+  sid: () => room.localParticipant.sid,
+
   async publishCamera(options) {
     await room.localParticipant.publishTrack(camera(options), { source: Track.Source.Camera, ...options.publish });
   },
