@@ -17,7 +17,7 @@ use ratssaal_process::{
     telemetry::Telemetry,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{assets::WebClient, config::Config};
 
@@ -67,7 +67,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut server = tokio::spawn(server.serve(router, stop.clone()));
     if let Some(Ok(_)) = stop.run_until_cancelled(attached.wait_for(|attached| *attached)).await {
         info!(%url, https = secure, "ready");
-        announce(dev, &url)?;
+        if let Err(error) = announce(dev, &url) {
+            warn!(%error, "cannot write to standard output");
+        }
     }
     tokio::select! {
         // First, since the others end by it too.

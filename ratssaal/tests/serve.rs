@@ -34,6 +34,17 @@ fn when_it_says_ready_it_is() {
 }
 
 #[test]
+fn the_operations_page_explains_every_metric() {
+    let page = include_str!("../../docs/operations.md");
+    let metrics = get(&Server::dev(&[]), "/metrics");
+    let names: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+    assert!(names.len() > 30, "{metrics}");
+    for name in names {
+        assert!(page.contains(&format!("`{name}")), "{name} is missing in docs/operations.md");
+    }
+}
+
+#[test]
 fn the_start_page_is_there_or_says_how_to_build_it() {
     let server = Server::dev(&[]);
     let answer = get(&server, "/");
