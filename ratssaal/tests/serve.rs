@@ -67,7 +67,7 @@ fn one_sigterm_ends_it_in_order() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut server = Server::dev(&["--log-format", "text"]);
+    let server = Server::dev(&["--log-format", "text"]);
     // A request whose body is not sent to the end keeps the server from ending; it asks for that body by 100 Continue.
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let head = "POST /api/v1/join HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n";
@@ -98,7 +98,7 @@ fn the_configuration_comes_from_file_environment_and_flags() {
 
 #[test]
 fn logs_are_json_when_nobody_sits_at_a_terminal() {
-    let mut server = Server::dev(&[]);
+    let server = Server::dev(&[]);
     let log = server.wait_for_log("listening");
     for line in log.lines() {
         let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));

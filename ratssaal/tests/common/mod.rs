@@ -2,8 +2,10 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "a module of the tests, each uses a part")]
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio},
+    io::{BufRead, BufReader},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
 };
 
 /// The binary without any of our variables in its environment.
@@ -27,7 +29,8 @@ pub fn finish(output: Output) -> (Option<i32>, String, String) {
 pub struct Server {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    stderr: BufReader<ChildStderr>,
+    /// The lines of its log, read as they come: a full pipe would hold the server up.
+    log: Receiver<String>,
     pub url: String,
 }
 
@@ -41,13 +44,14 @@ impl Server {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (lines, log) = mpsc::channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line + "\n")));
         let mut said = String::new();
         let url = loop {
             let mut line = String::new();
             if stdout.read_line(&mut line).unwrap() == 0 {
-                let mut log = String::new();
-                stderr.read_to_string(&mut log).unwrap();
+                let log: String = log.iter().collect();
                 panic!("the server ended before it was ready: {said}{log}");
             }
             said += &line;
@@ -56,7 +60,7 @@ impl Server {
             }
         };
         assert!(said.contains("Ratssaal ist bereit. Öffnen Sie http"), "{said}");
-        Self { child, stdout, stderr, url }
+        Self { child, stdout, log, url }
     }
 
     /// Host and port to connect to.
@@ -71,16 +75,15 @@ impl Server {
 
     /// Waits for the end; gives the status and the log.
     pub fn end(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.stderr.read_to_string(&mut log).unwrap();
+        let log = self.log.iter().collect();
         (self.child.wait().unwrap(), log)
     }
 
     /// Reads the log up to a line that contains `text`.
-    pub fn wait_for_log(&mut self, text: &str) -> String {
+    pub fn wait_for_log(&self, text: &str) -> String {
         let mut read = String::new();
         while !read.contains(text) {
-            assert_ne!(self.stderr.read_line(&mut read).unwrap(), 0, "no {text:?} in the log: {read}");
+            read += &self.log.recv().unwrap_or_else(|_| panic!("no {text:?} in the log: {read}"));
         }
         read
     }
