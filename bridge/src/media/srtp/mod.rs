@@ -142,6 +142,7 @@ pub(crate) struct OutStream {
 
 impl OutStream {
     /// Our SSRC.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn ssrc(&self) -> u32 {
         self.ssrc
     }
