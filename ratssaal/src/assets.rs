@@ -7,7 +7,7 @@ use ratssaal_bridge::{Asset, Assets};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../web/dist"]
+#[folder = "../web/dist"]
 #[allow_missing = true]
 struct Dist;
 
@@ -56,6 +56,15 @@ mod tests {
         assert!(String::from_utf8_lossy(&page.bytes).contains("<title>"));
         for outside in ["../package.json", "/etc/passwd", "assets/../../package.json", "nothing.js"] {
             assert!(WebClient.get(outside).is_none(), "{outside}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_the_built_one_if_there_is_one() {
+        let page = WebClient.get("index.html").unwrap().bytes;
+        match std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../web/dist/index.html")) {
+            Ok(built) => assert_eq!(page, built),
+            Err(_) => assert_eq!(page, NOT_BUILT),
         }
     }
 
