@@ -1,6 +1,6 @@
 //! The process's HTTP listener: configuration, binding, the accept loop and its ordered end.
 //!
-//! [`connection`] serves one accepted socket, [`ops`] holds the paths every process answers.
+//! `connection.rs` serves one accepted socket, `ops.rs` holds the paths every process answers.
 
 mod connection;
 mod ops;
