@@ -30,7 +30,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { epoch: now, highest: None, arrivals: Vec::new(), reported: 0, count: 0 }
+        Self { epoch: now, highest: None, arrivals: Vec::with_capacity(256), reported: 0, count: 0 }
     }
 
     /// A packet with this transport-wide sequence number came.
