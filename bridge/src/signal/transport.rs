@@ -1,13 +1,17 @@
 //! A PeerConnection as its session sees it: its id at the media worker, its events, its ICE credentials. Closed when dropped.
 
 use std::future::pending;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::media::MediaRoom;
-use crate::media::control::{Command, Event, TransportId};
+use crate::media::control::{Command, Event, ExtensionIds, TransportId};
 use crate::transport::ice;
 use crate::transport::sdp::{LocalTransport, RemoteTransport};
+
+/// How long a client that was told to leave may take to close its connection.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// One PeerConnection of a client.
 #[derive(Debug)]
@@ -76,6 +80,21 @@ impl Transport {
     /// To the worker.
     pub(crate) fn send(&self, command: Command) {
         self.room.send(command);
+    }
+
+    /// The participant is out. Nothing flows any more from now on, but the client, which was told to leave, gets a moment to
+    /// close the connection itself: it takes one that the server closes for a fault.
+    pub(crate) fn part(mut self) {
+        self.send(Command::Negotiated {
+            transport: self.id,
+            extensions: ExtensionIds::default(),
+            receive: Vec::new(),
+            send: Vec::new(),
+        });
+        tokio::spawn(async move {
+            let closed = async { while !matches!(self.event().await, Event::Closed { .. }) {} };
+            let _ = tokio::time::timeout(PARTING, closed).await;
+        });
     }
 
     /// The next event; pending for ever once the worker is gone. Cancel-safe.

@@ -180,6 +180,8 @@ impl Session {
     pub(crate) async fn run(mut self, socket: WebSocket) {
         self.link.attach(socket);
         let ended = self.speak().await;
+        let subscriber = self.subscriber.take().map(|subscriber| subscriber.transport);
+        self.publisher.take().into_iter().chain(subscriber).for_each(Transport::part);
         self.signal.metrics.ended(ended);
         tracing::info!(participant = %self.seat.sid, reason = ?self.seat.reason, ?ended, "session ended");
     }
