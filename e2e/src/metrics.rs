@@ -109,8 +109,18 @@ impl Before {
     /// # Errors
     /// The server is gone.
     pub async fn read(server: &Server) -> Result<Self> {
-        let resident = server.pid().map_or(Ok(0), resident)?;
-        Ok(Self { resident, transports: Metrics::read(server).await?.sum(TRANSPORTS, &[]) })
+        let Some(pid) = server.pid() else { return Ok(Self { resident: 0, transports: 0.0 }) };
+        let transports = || async { Ok::<_, anyhow::Error>(Metrics::read(server).await?.sum(TRANSPORTS, &[])) };
+        // The workers publish their figures now and then: what stays the same for two seconds is current.
+        let (mut last, mut since) = (transports().await?, Instant::now());
+        while since.elapsed() < Duration::from_secs(2) {
+            sleep(Duration::from_millis(100)).await;
+            let now = transports().await?;
+            if now.total_cmp(&last).is_ne() {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        Ok(Self { resident: resident(pid)?, transports: last })
     }
 
     /// Waits until no connection is left behind and memory is back to within `slack` bytes.

@@ -144,6 +144,17 @@ describe('three browsers in one room', () => {
     }
   });
 
+  test('a publisher chooses who may subscribe', async () => {
+    await bela.call('allowSubscribers', false, [{ participantIdentity: 'cem', allowAll: true }]);
+    await anna.awaits('trackUnsubscribed', ({ from, source }) => from === 'bela' && source === 'microphone');
+    await cem.sees(bela);
+    await bela.call('allowSubscribers', true);
+    for (const participant of [anna, cem]) {
+      await participant.sees(bela);
+      await participant.hears(bela);
+    }
+  });
+
   test('a reload brings the same participant back', async () => {
     await cem.reload();
     await cem.join(server, room);

@@ -4,11 +4,21 @@ mod publish;
 mod session;
 mod state;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
-use anyhow::{Result, anyhow};
-use livekit_protocol::{DataPacket, signal_request};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use anyhow::{Result, anyhow, ensure};
+use livekit_protocol::{DataPacket, Ping, signal_request};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 pub use self::state::{Heard, View};
 use self::{session::Command, state::Shared};
@@ -70,6 +80,7 @@ pub struct Bot {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
     task: Option<JoinHandle<Result<()>>>,
+    pings: AtomicI64,
 }
 
 impl Drop for Bot {
@@ -102,7 +113,7 @@ impl Bot {
         let session =
             started.await.map_err(|_| anyhow!("{}: no join response within {limit:?}", options.identity))??;
         let task = tokio::spawn(session.run());
-        let bot = Self { options, shared, commands, task: Some(task) };
+        let bot = Self { options, shared, commands, task: Some(task), pings: AtomicI64::new(1000) };
         let what = format!("{} is connected", bot.options.identity);
         bot.wait(&what, limit, |view| (view.ended.is_some() || view.connected).then_some(())).await?;
         bot.check_alive()?;
@@ -139,6 +150,45 @@ impl Bot {
     /// The session has ended.
     pub fn request(&self, message: signal_request::Message) -> Result<()> {
         self.commands.send(Command::Request(message)).map_err(|_| anyhow!("the session has ended"))
+    }
+
+    /// Waits until the server has served every request made so far: it answers a ping made after them.
+    ///
+    /// # Errors
+    /// The session has ended, or the server takes more than 10 s.
+    pub async fn settled(&self) -> Result<()> {
+        let timestamp = self.pings.fetch_add(1, Ordering::Relaxed);
+        self.request(signal_request::Message::PingReq(Ping { timestamp, rtt: 0 }))?;
+        let answered = |view: &View| (view.answered_ping == timestamp).then_some(());
+        self.wait("a ping is answered", Duration::from_secs(10), answered).await
+    }
+
+    /// Waits until nothing of the track `silent` comes any more while the track `flowing` goes on.
+    ///
+    /// # Errors
+    /// It goes on for 10 s, or nothing flows.
+    pub async fn falls_silent(&self, silent: &str, flowing: &str) -> Result<()> {
+        let limit = Duration::from_secs(10);
+        let end = Instant::now() + limit;
+        loop {
+            let (before, other) = self.view(|view| (view.packets_of(silent), view.packets_of(flowing)));
+            self.wait("the other track flows", limit, |view| (view.packets_of(flowing) > other + 20).then_some(()))
+                .await?;
+            if self.view(|view| view.packets_of(silent)) == before {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{silent} still comes after {limit:?}");
+        }
+    }
+
+    /// Waits until more of a track comes.
+    ///
+    /// # Errors
+    /// Not within 10 s.
+    pub async fn flows(&self, sid: &str) -> Result<()> {
+        let before = self.view(|view| view.packets_of(sid));
+        let what = format!("{sid} comes to {}", self.options.identity);
+        self.wait(&what, Duration::from_secs(10), |view| (view.packets_of(sid) > before + 10).then_some(())).await
     }
 
     /// Sends a data packet on the reliable or the lossy channel.

@@ -150,8 +150,9 @@ pub(super) async fn start(
 
 fn joined(shared: &Shared, join: JoinResponse) {
     shared.change(|view| {
-        view.sid = join.participant.map(|participant| participant.sid).unwrap_or_default();
-        view.others = join.other_participants.into_iter().map(|other| (other.sid.clone(), other)).collect();
+        view.me = join.participant.unwrap_or_default();
+        view.room = join.room.unwrap_or_default();
+        view.others = join.other_participants.into_iter().map(|other| (other.identity.clone(), other)).collect();
     });
 }
 
@@ -239,6 +240,10 @@ impl Session {
                 add_receivers(&*self.publisher, need.num_audios, need.num_videos).await?;
                 self.negotiate().await?;
             }
+            Response::RoomUpdate(update) => self.shared.change(|view| view.room = update.room.unwrap_or_default()),
+            Response::Mute(mute) => self.shared.change(|view| view.muted.extend([(mute.sid, mute.muted)])),
+            Response::RequestResponse(response) => self.shared.change(|view| view.responses.push(response)),
+            Response::PongResp(pong) => self.shared.change(|view| view.answered_ping = pong.last_ping_timestamp),
             Response::SpeakersChanged(changed) => self.shared.change(|view| view.speakers = changed.speakers),
             Response::Leave(leave) => return Ok(Some(format!("the server said leave: {:?}", leave.reason()))),
             _ => {}
@@ -249,11 +254,13 @@ impl Session {
     fn update(&self, participants: Vec<ParticipantInfo>) {
         self.shared.change(|view| {
             for participant in participants {
-                if participant.sid == view.sid {
-                } else if participant.state() == State::Disconnected {
-                    view.others.remove(&participant.sid);
-                } else {
-                    view.others.insert(participant.sid.clone(), participant);
+                if participant.sid == view.me.sid {
+                    view.me = participant;
+                } else if participant.state() != State::Disconnected {
+                    view.others.insert(participant.identity.clone(), participant);
+                } else if view.other(&participant.identity).is_some_and(|known| known.sid == participant.sid) {
+                    // Not one who was replaced by a namesake: that one is known by the new sid.
+                    view.others.remove(&participant.identity);
                 }
             }
         });
@@ -275,6 +282,7 @@ impl Session {
     async fn answered(&mut self, answer: SessionDescription) -> Result<()> {
         self.shared.change(|view| view.mids.extend(answer.mid_to_track_id));
         self.publisher.set_remote_description(RTCSessionDescription::answer(answer.sdp)?).await?;
+        self.shared.change(|view| view.negotiations += 1);
         self.awaiting_answer = false;
         if std::mem::take(&mut self.offer_due) {
             self.negotiate().await?;
@@ -287,6 +295,7 @@ impl Session {
         connection.set_remote_description(RTCSessionDescription::offer(offer.sdp)?).await?;
         let answer = connection.create_answer(None).await?;
         connection.set_local_description(answer.clone()).await?;
+        self.shared.change(|view| view.negotiations += 1);
         self.sender.send(Request::Answer(description("answer", answer.sdp, offer.id))).await
     }
 
