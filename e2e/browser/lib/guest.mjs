@@ -26,7 +26,8 @@ export class Guest {
       const url = new URL(request.url());
       if (url.protocol.startsWith('http') && url.origin !== server.http) guest.problems.push(`foreign request: ${url}`);
     });
-    const devices = `window.e2eDevices = ${JSON.stringify({ hue, hertz, share })};`;
+    // An empty page has no devices, and nothing to test.
+    const devices = `if (!navigator.mediaDevices) return; window.e2eDevices = ${JSON.stringify({ hue, hertz, share })};`;
     await page.evaluateOnNewDocument(new Function(`${devices}\n${await bundle('devices.mjs')}`));
     return guest;
   }
