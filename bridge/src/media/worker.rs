@@ -27,8 +27,8 @@ use crate::transport::dtls::{DEFAULT_RTO, DtlsError, Identity};
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 
-/// A batch is sent at the latest when it holds this much: what the second-level cache holds.
-const FLUSH_BYTES: usize = 512 << 10;
+/// A batch is sent at the latest when it holds this much: what stays in the second-level cache until the kernel copies it.
+const FLUSH_BYTES: usize = 256 << 10;
 /// Receive calls before other work gets a turn.
 const RECEIVE_ROUNDS: usize = 8;
 /// How often abandoned transports are looked for.
