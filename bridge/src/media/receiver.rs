@@ -26,7 +26,6 @@ pub(crate) struct Receiver {
     first: u64,
     highest: u64,
     received: u64,
-    repaired: u64,
     missing: Vec<Missing>,
     jitter: f64,
     last_transit: Option<f64>,
@@ -56,7 +55,6 @@ impl Receiver {
             first: index,
             highest: index.wrapping_sub(1),
             received: 0,
-            repaired: 0,
             missing: Vec::new(),
             jitter: 0.0,
             last_transit: None,
@@ -83,11 +81,6 @@ impl Receiver {
                 self.missing.remove(at);
             }
         }
-    }
-
-    /// A retransmission filled a gap.
-    pub(crate) fn repaired(&mut self) {
-        self.repaired += 1;
     }
 
     /// The index of a packet that is missed, by its sequence number.

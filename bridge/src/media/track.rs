@@ -22,7 +22,6 @@ const HISTORY: [usize; MAX_LAYERS] = [32 << 10, 96 << 10, 256 << 10];
 #[derive(Default)]
 pub(crate) struct Layer {
     pub(crate) ssrc: Option<u32>,
-    pub(crate) rtx_ssrc: Option<u32>,
     pub(crate) receiver: Option<Receiver>,
     pub(crate) history: Option<History>,
     pub(crate) last_packet: Option<Instant>,
@@ -48,7 +47,7 @@ impl Layer {
     /// The publisher sends this layer with a new SSRC.
     pub(crate) fn bind(&mut self, ssrc: u32) {
         if self.ssrc != Some(ssrc) {
-            *self = Self { ssrc: Some(ssrc), rtx_ssrc: self.rtx_ssrc, history: self.history.take(), ..Self::default() };
+            *self = Self { ssrc: Some(ssrc), history: self.history.take(), ..Self::default() };
         }
     }
 }

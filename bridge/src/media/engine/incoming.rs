@@ -37,7 +37,7 @@ impl Engine {
         if stream.rtx {
             self.retransmission(now, stream, &header, datagram);
         } else {
-            self.media(now, stream, opened.index, &header, datagram, false);
+            self.media(now, stream, opened.index, &header, datagram, values);
         }
     }
 
@@ -62,12 +62,14 @@ impl Engine {
         packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
         let Some(header) = Header::read(packet) else { return };
         self.counters.repaired += 1;
+        let Some(map) = self.peers.get(track.peer).map(|publisher| &publisher.map) else { return };
+        let values = Values::read(map, &header, packet);
         let media = Stream { ssrc, rtx: false, ..stream };
-        self.media(now, media, index, &header, packet, true);
+        self.media(now, media, index, &header, packet, values);
     }
 
-    /// A plain media packet with its 48-bit index.
-    fn media(&mut self, now: Instant, stream: Stream, index: u64, header: &Header, packet: &[u8], repaired: bool) {
+    /// A plain media packet with its 48-bit index and its extensions' values.
+    fn media(&mut self, now: Instant, stream: Stream, index: u64, header: &Header, packet: &[u8], values: Values<'_>) {
         let (Some(track), Some(payload)) = (self.tracks.get_mut(stream.track), rtp::payload(header, packet)) else {
             self.counters.malformed += 1;
             return;
@@ -76,19 +78,12 @@ impl Engine {
             self.counters.unknown += 1;
             return;
         };
-        // The publisher's extensions, before anything borrows the peers.
-        let Some(map) = self.peers.get(track.peer).map(|peer| &peer.map) else { return };
-        let values = Values::read(map, header, packet);
-
         let kind = track.kind;
         let layer = &mut track.layers[stream.layer];
         let first = layer.last_packet.is_none();
         layer.last_packet = Some(now);
         let receiver = layer.receiver.get_or_insert_with(|| Receiver::new(now, clock_rate(kind), index));
         receiver.receive(now, index, header.timestamp, kind == Kind::Video);
-        if repaired {
-            receiver.repaired();
-        }
         let clock = layer.clock;
         if !payload.is_empty() && track.codec != Some(payload_type.codec) {
             track.codec = Some(payload_type.codec);
@@ -171,9 +166,7 @@ fn learn(peer: &mut Peer, tracks: &mut slab::Slab<Track>, header: &Header, value
         _ => return None,
     };
     let slot = entry.layers.get_mut(layer)?;
-    if rtx {
-        slot.rtx_ssrc = Some(header.ssrc);
-    } else {
+    if !rtx {
         slot.bind(header.ssrc);
     }
     let stream = Stream { ssrc: header.ssrc, track, layer, rtx };
