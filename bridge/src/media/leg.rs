@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::codec::{Frame, Vp8Offsets};
 use super::control::{ExtensionIds, Kind, LegId, PayloadType, SendSection, TransportId, Wanted};
+use super::layer::Layer;
 use super::outbox::{Outbox, Slot};
 use super::rtp::{Header, Outgoing, OutgoingExtensions, Values};
 use super::sequence::SequenceMap;
@@ -109,8 +110,8 @@ pub(crate) struct Leg {
     rtx: Option<OutStream>,
     rtx_next: u64,
     pub(crate) wanted: Wanted,
-    /// The layer to go to, chosen from what is wanted and what there is.
-    pub(crate) target: Option<u8>,
+    /// The layer to go to, chosen from what is wanted and what there is; `None` pauses.
+    pub(crate) target: Option<Layer>,
     source: Option<Source>,
     next: u64,
     last_timestamp: u32,
@@ -199,12 +200,12 @@ impl Leg {
         self.kind == Kind::Video
             && self.stream.is_some()
             && self.target.is_some()
-            && self.source.as_ref().map(|source| source.layer) != self.target
+            && self.source.as_ref().map(|source| source.layer) != self.target.map(|target| target.spatial)
     }
 
     /// The layer that flows.
-    pub(crate) fn current(&self) -> Option<u8> {
-        self.source.as_ref().map(|source| source.layer)
+    pub(crate) fn current(&self) -> Option<Layer> {
+        self.source.as_ref().map(|source| Layer::full(source.layer))
     }
 
     /// Stops; the next start continues the numbers.
@@ -224,7 +225,7 @@ impl Leg {
     ) -> bool {
         let same = self.source.as_ref().is_some_and(|s| s.layer == packet.layer && s.ssrc == packet.header.ssrc);
         if !same {
-            let Some(target) = self.target else { return false };
+            let Some(Layer { spatial: target, .. }) = self.target else { return false };
             let current = self.source.as_ref().map(|source| source.layer);
             // Any layer is better than none, a higher one is welcome, and the target is where to go.
             let better = current.is_none_or(|c| c < packet.layer) && packet.layer <= target;

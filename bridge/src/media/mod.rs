@@ -13,6 +13,7 @@ pub mod control;
 mod engine;
 mod handle;
 mod history;
+mod layer;
 mod leg;
 mod outbox;
 mod receiver;
@@ -35,4 +36,5 @@ pub use config::{MediaConfig, PortRange, PortRangeError};
 #[cfg(test)]
 pub(crate) use handle::Input;
 pub use handle::{Media, MediaRoom};
+pub use layer::Layer;
 pub use worker::MediaError;

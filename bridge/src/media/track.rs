@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::control::{Codec, Kind, PayloadType, ReceiveSection, RoomId, TrackId, TransportId};
 use super::history::History;
+use super::layer::Layer;
 use super::leg::{Leg, SenderClock};
 use super::receiver::Receiver;
 use super::speakers::Loudness;
@@ -18,9 +19,9 @@ pub(crate) const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(300);
 /// Bytes of history for repairs, by layer: about a second each of 150, 500 and 1700 kbit/s.
 const HISTORY: [usize; MAX_LAYERS] = [32 << 10, 96 << 10, 256 << 10];
 
-/// One simulcast layer, or the only one.
+/// One incoming stream: a simulcast layer, or the only one.
 #[derive(Default)]
-pub(crate) struct Layer {
+pub(crate) struct Encoding {
     pub(crate) ssrc: Option<u32>,
     pub(crate) receiver: Option<Receiver>,
     pub(crate) history: Option<History>,
@@ -31,7 +32,7 @@ pub(crate) struct Layer {
     key_frame_asked: Option<Instant>,
 }
 
-impl Layer {
+impl Encoding {
     /// Whether to ask for a key frame now; marks it as asked.
     pub(crate) fn take_key_frame_request(&mut self, now: Instant) -> Option<u32> {
         let ssrc = self.ssrc?;
@@ -61,7 +62,7 @@ pub(crate) struct Track {
     pub(crate) peer: usize,
     pub(crate) kind: Kind,
     pub(crate) payload_types: Vec<PayloadType>,
-    pub(crate) layers: [Layer; MAX_LAYERS],
+    pub(crate) layers: [Encoding; MAX_LAYERS],
     /// How many of `layers` the SDP announced.
     pub(crate) layer_count: usize,
     pub(crate) codec: Option<Codec>,
@@ -131,11 +132,11 @@ impl Track {
 
     /// The best layer for someone who wants at most `wanted`: the highest that flows up to that, else the lowest that
     /// flows. While nothing has come yet, what is wanted. (Bandwidth towards the subscriber will bound `wanted` here.)
-    fn choose(&self, wanted: Option<u8>) -> Option<u8> {
+    fn choose(&self, wanted: Option<u8>) -> Option<Layer> {
         let wanted = wanted?;
         let allowed = self.active_layers().rfind(|&layer| layer <= wanted);
         let highest = (self.layer_count - 1) as u8;
-        Some(allowed.or_else(|| self.active_layers().next()).unwrap_or(wanted.min(highest)))
+        Some(Layer::full(allowed.or_else(|| self.active_layers().next()).unwrap_or(wanted.min(highest))))
     }
 
     /// Gives leg `at` its target and marks the layers whose key frames are missing.
@@ -146,7 +147,7 @@ impl Track {
         if target.is_none() {
             leg.pause();
         } else if leg.needs_key_frame()
-            && let Some(layer) = target.and_then(|layer| self.layers.get_mut(usize::from(layer)))
+            && let Some(layer) = target.and_then(|layer| self.layers.get_mut(usize::from(layer.spatial)))
         {
             layer.key_frame_wanted = true;
         }

@@ -11,8 +11,14 @@ use super::control::Codec;
 /// What one packet's payload says.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Frame {
+    /// Spatial layer within the stream, 0 the lowest (always 0 without SVC).
+    pub(crate) spatial: u8,
+    /// Temporal layer, 0 the base.
+    pub(crate) temporal: u8,
     /// A decoder can start with this packet: it is the first of a key frame.
     pub(crate) key_start: bool,
+    /// From this picture on, its temporal layer can be decoded by someone who has only had the lower ones.
+    pub(crate) switch_up: bool,
     /// VP8's picture id and TL0PICIDX, to be kept continuous over layer switches.
     pub(crate) vp8: Option<Vp8Counters>,
 }
@@ -22,10 +28,10 @@ impl Frame {
     pub(crate) fn read(codec: Codec, payload: &[u8]) -> Self {
         match codec {
             Codec::Vp8 => vp8::read(payload),
-            Codec::Vp9 => Self { key_start: vp9_key_start(payload), vp8: None },
-            Codec::H264 => Self { key_start: h264_key_start(payload), vp8: None },
-            Codec::Av1 => Self { key_start: av1_key_start(payload), vp8: None },
-            Codec::Opus | Codec::Red => Self { key_start: true, vp8: None },
+            Codec::Vp9 => Self { key_start: vp9_key_start(payload), ..Self::default() },
+            Codec::H264 => Self { key_start: h264_key_start(payload), ..Self::default() },
+            Codec::Av1 => Self { key_start: av1_key_start(payload), ..Self::default() },
+            Codec::Opus | Codec::Red => Self { key_start: true, ..Self::default() },
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn read(payload: &[u8]) -> Frame {
 fn read_descriptor(payload: &[u8]) -> Option<Frame> {
     let first = *payload.first()?;
     let mut at = 1;
-    let mut counters = None;
+    let (mut counters, mut temporal, mut switch_up) = (None, 0, false);
     if first & 0x80 != 0 {
         let flags = *payload.get(at)?;
         at += 1;
@@ -36,13 +36,19 @@ fn read_descriptor(payload: &[u8]) -> Option<Frame> {
             found.tl0 = Some((u8::try_from(at).ok()?, *payload.get(at)?));
             at += 1;
         }
-        at += usize::from(flags & 0x30 != 0);
+        if flags & 0x30 != 0 {
+            let layer = *payload.get(at)?; // TID(2) Y KEYIDX(5)
+            if flags & 0x20 != 0 {
+                (temporal, switch_up) = (layer >> 6, layer & 0x20 != 0);
+            }
+            at += 1;
+        }
         counters = Some(found);
     }
     // S set and partition 0: the frame begins here; P in the frame tag is clear on key frames (RFC 7741 §4.3).
     let start = first & 0x10 != 0 && first & 0x07 == 0;
     let key_start = start && payload.get(at).is_some_and(|tag| tag & 1 == 0);
-    Some(Frame { key_start, vp8: counters })
+    Some(Frame { temporal, key_start, switch_up, vp8: counters, ..Frame::default() })
 }
 
 /// What is added to one source's counters for one subscriber.
@@ -108,6 +114,19 @@ mod tests {
         assert!(!read(&[0x00, 0x00]).key_start, "not the start");
         assert!(!read(&[0x11, 0x00]).key_start, "partition 1");
         assert_eq!(read(&[0x90, 0x80, 0x80]), Frame::default(), "cut off");
+    }
+
+    #[test]
+    fn temporal_layers_are_read() {
+        let of = |layer: u8| read(&[0x90, 0xf0, 0x80, 1, 7, layer, 1, 0xaa]);
+        assert_eq!((of(0x00).temporal, of(0x00).switch_up), (0, false));
+        assert_eq!((of(0xa3).temporal, of(0xa3).switch_up), (2, true), "Y: layer sync");
+        let key_index_only = read(&[0x90, 0x10, 0xff, 1]);
+        assert_eq!(
+            (key_index_only.temporal, key_index_only.switch_up),
+            (0, false),
+            "T is clear: TID and Y are undefined"
+        );
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Engine {
         let Some(track) = self.tracks.get_mut(leg.track).filter(|track| track.kind == Kind::Video) else { return };
         let known = track.legs.iter().find(|known| known.id == leg.leg);
         if let Some(layer) = known.and_then(|leg| leg.current().or(leg.target))
-            && let Some(layer) = track.layers.get_mut(usize::from(layer))
+            && let Some(layer) = track.layers.get_mut(usize::from(layer.spatial))
         {
             layer.key_frame_wanted = true;
             self.request_key_frames(now, leg.track);
@@ -230,7 +230,7 @@ impl Engine {
             let Some(current) = known.current() else { continue };
             loss += known.loss;
             legs += 1.0;
-            let clock = track.layers.get(usize::from(current)).and_then(|layer| layer.clock);
+            let clock = track.layers.get(usize::from(current.spatial)).and_then(|layer| layer.clock);
             if let Some(report) = known.sender_report(now, clock) {
                 peer.reported(now, report.0);
                 self.writer.sender_report(known.ssrc, report);
