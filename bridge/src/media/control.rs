@@ -179,6 +179,9 @@ pub struct SendSection {
     pub ssrc: u32,
     /// Our RTX SSRC.
     pub rtx_ssrc: u32,
+    /// Whether this section takes part in transport-wide congestion control. Firefox's audio sections do not: it would
+    /// report every packet numbered there as lost.
+    pub transport_wide: bool,
     /// What of the track this subscriber wants at first.
     pub wanted: Wanted,
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::bandwidth::{Bandwidth, Purpose};
 use super::codec::{Frame, Vp8Offsets};
 use super::control::{ExtensionIds, Kind, LegId, PayloadType, SendSection, TransportId, Wanted};
 use super::layer::Layer;
@@ -91,6 +92,15 @@ pub(crate) struct Destination<'a> {
     pub(crate) to: std::net::SocketAddr,
     pub(crate) slot: &'a mut Slot,
     pub(crate) extensions: &'a ExtensionIds,
+    /// Counts what the transport sends.
+    pub(crate) bandwidth: &'a mut Bandwidth,
+}
+
+impl Destination<'_> {
+    /// The transport-wide sequence number of the next packet, where section and transport have negotiated it.
+    fn number(&self, section: bool) -> Option<[u8; 2]> {
+        (section && self.extensions.twcc != 0).then(|| self.bandwidth.next_number())
+    }
 }
 
 /// One subscriber's copy of a track.
@@ -104,6 +114,7 @@ pub(crate) struct Leg {
     mid: SmallVec<[u8; 8]>,
     kind: Kind,
     clock_rate: u32,
+    transport_wide: bool,
     accepted: Vec<PayloadType>,
     translation: SmallVec<[Translation; 6]>,
     stream: Option<OutStream>,
@@ -139,6 +150,7 @@ impl Leg {
             mid: SmallVec::from_slice(section.mid.as_bytes()),
             kind,
             clock_rate: clock_rate(kind),
+            transport_wide: section.transport_wide,
             accepted: section.payload_types,
             translation: SmallVec::new(),
             stream: None,
@@ -162,6 +174,7 @@ impl Leg {
     /// A renegotiation named this leg again.
     pub(crate) fn renegotiate(&mut self, section: SendSection) {
         self.mid = SmallVec::from_slice(section.mid.as_bytes());
+        self.transport_wide = section.transport_wide;
         self.accepted = section.payload_types;
     }
 
@@ -257,12 +270,14 @@ impl Leg {
         let header =
             Outgoing { marker: packet.header.marker, payload_type, sequence: index as u16, timestamp, ssrc: self.ssrc };
         let vp8 = source.vp8;
-        let start = write(&header, to.extensions, &self.mid, packet, None, vp8, outbox);
+        let number = to.number(self.transport_wide);
+        let start = write(&header, to.extensions, (&self.mid, number.as_ref()), packet, None, vp8, outbox);
         let header_len = outbox.arena().len() - start - packet.payload.len();
         if !to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len) {
             outbox.abort(start);
             return false;
         }
+        to.bandwidth.sent(now, outbox.arena().len() - start, number, Purpose::Media);
         outbox.commit(to.to, to.slot, start);
         let sent = Sent {
             index,
@@ -331,6 +346,7 @@ impl Leg {
     /// Sends a packet again as RTX (RFC 4588).
     pub(crate) fn repair(
         &mut self,
+        now: Instant,
         repair: &Repair,
         packet: &Packet<'_>,
         to: Destination<'_>,
@@ -348,10 +364,13 @@ impl Leg {
             timestamp: repair.timestamp,
             ssrc: self.rtx_ssrc,
         };
-        let start = write(&header, to.extensions, &self.mid, packet, Some(original), repair.vp8, outbox);
+        let number = to.number(self.transport_wide);
+        let start =
+            write(&header, to.extensions, (&self.mid, number.as_ref()), packet, Some(original), repair.vp8, outbox);
         let header_len = outbox.arena().len() - start - packet.payload.len() - 2;
         let sealed = to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len);
         if sealed {
+            to.bandwidth.sent(now, outbox.arena().len() - start, number, Purpose::Repair);
             outbox.commit(to.to, to.slot, start);
         } else {
             outbox.abort(start);
@@ -392,7 +411,7 @@ fn slot_of(sent: &mut [Option<Sent>], index: u64) -> Option<&mut Option<Sent>> {
 fn write(
     header: &Outgoing,
     ids: &ExtensionIds,
-    mid: &[u8],
+    (mid, number): (&[u8], Option<&[u8; 2]>),
     packet: &Packet<'_>,
     original: Option<u16>,
     vp8: Vp8Offsets,
@@ -400,7 +419,7 @@ fn write(
 ) -> usize {
     let arena = outbox.arena();
     let start = arena.len();
-    OutgoingExtensions::new(ids, mid, &packet.values).write(header, arena);
+    OutgoingExtensions::new(ids, mid, number, &packet.values).write(header, arena);
     if let Some(original) = original {
         arena.extend_from_slice(&original.to_be_bytes());
     }

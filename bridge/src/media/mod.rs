@@ -5,6 +5,8 @@
 //! (kept for repairs) → `leg.rs` (for each subscriber: selected, rewritten, sealed) → `outbox.rs` (batched) → `udp.rs`
 //! (sent).
 
+#[allow(dead_code, reason = "feedback is read next")]
+mod bandwidth;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod codec;

@@ -210,10 +210,11 @@ pub(crate) struct OutgoingExtensions<'a> {
 }
 
 impl<'a> OutgoingExtensions<'a> {
-    /// What is passed through, plus the receiver's own mid.
-    pub(crate) fn new(ids: &ExtensionIds, mid: &'a [u8], values: &Values<'a>) -> Self {
+    /// What is passed through, plus the receiver's own mid and transport-wide sequence number.
+    pub(crate) fn new(ids: &ExtensionIds, mid: &'a [u8], number: Option<&'a [u8; 2]>, values: &Values<'a>) -> Self {
         let mut all = Self::default();
         all.push(ids.mid, Some(mid));
+        all.push(ids.twcc, number.map(<[u8; 2]>::as_slice));
         all.push(ids.audio_level, values.audio_level);
         all.push(ids.dependency_descriptor, values.dependency_descriptor);
         all.push(ids.abs_capture_time, values.abs_capture_time);
@@ -293,7 +294,7 @@ mod tests {
         let header =
             Outgoing { marker: true, payload_type: 111, sequence: 0xfffe, timestamp: 0xdead_beef, ssrc: 0x0102_0304 };
         let mut out = Vec::new();
-        OutgoingExtensions::new(&ids(), b"12", &values).write(&header, &mut out);
+        OutgoingExtensions::new(&ids(), b"12", Some(&[0xab, 0xcd]), &values).write(&header, &mut out);
         out.extend_from_slice(b"payload");
         let read = Header::read(&out).unwrap();
         assert_eq!(
@@ -301,7 +302,7 @@ mod tests {
             (true, 111, 0xfffe, 0xdead_beef, 0x0102_0304)
         );
         let values = Values::read(&ExtensionMap::new(&ids()), &read, &out);
-        assert_eq!((values.mid, values.audio_level), (Some(&b"12"[..]), Some(&level[..])));
+        assert_eq!((values.mid, values.twcc, values.audio_level), (Some(&b"12"[..]), Some(0xabcd), Some(&level[..])));
         assert_eq!(payload(&read, &out), Some(&b"payload"[..]));
     }
 
@@ -311,7 +312,7 @@ mod tests {
         let values = Values { dependency_descriptor: Some(&descriptor), ..Default::default() };
         let header = Outgoing { marker: false, payload_type: 45, sequence: 1, timestamp: 2, ssrc: 3 };
         let mut out = Vec::new();
-        OutgoingExtensions::new(&ids(), b"0", &values).write(&header, &mut out);
+        OutgoingExtensions::new(&ids(), b"0", None, &values).write(&header, &mut out);
         let read = Header::read(&out).unwrap();
         assert_eq!(read.len, out.len());
         assert_eq!(out[12..14], [0x10, 0]);

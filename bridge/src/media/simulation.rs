@@ -142,6 +142,8 @@ impl Wire for World {
 pub(crate) struct Got {
     pub(crate) header: Header,
     pub(crate) mid: Vec<u8>,
+    /// Its transport-wide sequence number.
+    pub(crate) number: Option<u16>,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -291,6 +293,7 @@ impl Client {
                     packets.push(Got {
                         header,
                         mid: values.mid.unwrap_or_default().to_vec(),
+                        number: values.twcc,
                         payload: payload(&header, packet).unwrap().to_vec(),
                     });
                 }
@@ -396,6 +399,7 @@ pub(crate) fn leg(track: TrackId, kind: Kind, mid: &str) -> SendSection {
         payload_types: vec![if kind == Kind::Video { vp8(120) } else { opus(109) }],
         ssrc: 0x5000_0000 + leg.0 as u32,
         rtx_ssrc: 0x6000_0000 + leg.0 as u32,
+        transport_wide: true,
         wanted: Wanted::BEST,
     }
 }

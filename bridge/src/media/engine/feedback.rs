@@ -100,7 +100,7 @@ impl Engine {
                 frame: codec.map_or_else(Frame::default, |codec| Frame::read(codec, payload)),
             };
             let Some(to) = self.peers.get_mut(key).and_then(Peer::destination) else { return };
-            self.counters.retransmitted += u64::from(leg.repair(&repair, &packet, to, &mut self.outbox));
+            self.counters.retransmitted += u64::from(leg.repair(now, &repair, &packet, to, &mut self.outbox));
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::super::bandwidth::Bandwidth;
 use super::super::control::{
     Channel, DtlsParameters, Event, ExtensionIds, IceParameters, LegId, ReceiveSection, RoomId, SendSection,
     TransportId,
@@ -66,6 +67,8 @@ pub(super) struct Peer {
     /// Legs whose track is not there (yet).
     pub(super) orphans: Vec<SendSection>,
     pub(super) twcc: twcc::Recorder,
+    /// What the way to the client carries.
+    pub(super) bandwidth: Bandwidth,
     pub(super) rtt: Option<Duration>,
     reports: [(u32, Option<Instant>); REPORTS],
     next_report: usize,
@@ -105,6 +108,7 @@ impl Peer {
             legs: Vec::new(),
             orphans: Vec::new(),
             twcc: twcc::Recorder::new(now),
+            bandwidth: Bandwidth::new(now),
             rtt: None,
             reports: [(0, None); REPORTS],
             next_report: 0,
@@ -148,7 +152,22 @@ impl Peer {
     pub(super) fn destination(&mut self) -> Option<Destination<'_>> {
         let to = self.ice.selected()?;
         let outbound = self.outbound.as_mut()?;
-        Some(Destination { outbound, to, slot: &mut self.slot, extensions: &self.ids })
+        let bandwidth = &mut self.bandwidth;
+        Some(Destination { outbound, to, slot: &mut self.slot, extensions: &self.ids, bandwidth })
+    }
+
+    #[allow(dead_code, reason = "for the allocation")]
+    /// Bits per second for everything sent on this transport, headers down to IP included; `None` while nothing is known
+    /// to limit it.
+    pub(super) fn budget(&self) -> Option<u64> {
+        self.bandwidth.budget()
+    }
+
+    #[allow(dead_code, reason = "for the allocation")]
+    /// What an upgrade would need, in bits per second for everything sent on this transport; `None` when nothing could be
+    /// upgraded, and so nothing is probed.
+    pub(super) fn wish(&mut self, bits: Option<u64>) {
+        self.bandwidth.wish(bits);
     }
 
     /// A DTLS datagram.

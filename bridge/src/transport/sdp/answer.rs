@@ -4,7 +4,7 @@ use rtc::sdp::description::media::MediaDescription;
 
 use super::codecs::{SectionCodec, parameter};
 use super::error::SdpError;
-use super::extensions;
+use super::extensions::{self, Extension};
 use super::remote::{RemoteDescription, RemoteSection, SectionKind, Setup};
 use super::write::{self, LocalTransport, Section};
 use crate::media::control::{
@@ -225,6 +225,8 @@ fn media(offered: &RemoteSection, kind: Kind, plan: Plan, answer: &mut Answer) -
                 payload_types: payload_types(&codecs),
                 ssrc: plan.ssrc,
                 rtx_ssrc: plan.rtx_ssrc,
+                transport_wide: offered.extensions.iter().any(|known| known.extension == Extension::Twcc)
+                    && codecs.iter().any(|codec| codec.feedback.twcc),
                 wanted: plan.wanted,
             });
             section

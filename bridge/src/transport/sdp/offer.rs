@@ -2,7 +2,7 @@
 
 use super::codecs;
 use super::error::SdpError;
-use super::extensions;
+use super::extensions::{self, Extension};
 use super::remote::{RemoteDescription, RemoteTransport, Setup};
 use super::write::{self, LocalTransport, Section};
 use crate::media::control::{Codec, ExtensionIds, Kind, LegId, SendSection, TrackId, Wanted};
@@ -208,6 +208,8 @@ impl SubscriberOffer {
                     payload_types,
                     ssrc: track.ssrc,
                     rtx_ssrc: track.rtx_ssrc,
+                    transport_wide: section.extensions.iter().any(|known| known.extension == Extension::Twcc)
+                        && section.codecs.iter().any(|codec| codec.feedback.twcc),
                     wanted: track.wanted,
                 });
             }

@@ -1,4 +1,5 @@
 //! The engine on a simulated clock, with clients that do real STUN, DTLS and SRTP.
 
+mod bandwidth;
 mod lifecycle;
 mod media;
