@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dimpl::crypto::rust_crypto;
 use dimpl::{Config, DtlsCertificate, KeyingMaterial, Output, SrtpProfile};
 use ring::digest;
 use thiserror::Error;
+
+use super::dtls_crypto;
 
 /// How long a handshake may take, from [`Dtls::start`] to the keys. dimpl counts from the first ClientHello only.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -62,7 +63,7 @@ impl Identity {
         let certificate =
             DtlsCertificate { certificate: made.cert.der().to_vec(), private_key: made.signing_key.serialize_der() };
         let config = Config::builder()
-            .with_crypto_provider(rust_crypto::default_provider())
+            .with_crypto_provider(dtls_crypto::provider())
             .use_server_cookie(false) // ICE has checked the address; saves a round trip
             .flight_start_rto(rto)
             .flight_retries(8)

@@ -7,6 +7,7 @@ mod backlog;
 pub mod data;
 mod dcep;
 pub mod dtls;
+mod dtls_crypto;
 pub mod ice;
 #[cfg(test)]
 mod peer_tests;
