@@ -94,6 +94,18 @@ pub(crate) struct Opening {
     pub(crate) sync: Option<SyncState>,
 }
 
+/// The protocol number from which clients take several tracks of a participant in one stream.
+const STREAMS_SINCE: i32 = 10;
+
+impl Opening {
+    /// Whether the client tells the tracks of one stream apart: by their mids on v1, by their ids on v0, which Firefox
+    /// replaces by its own.
+    pub(crate) fn takes_streams(&self) -> bool {
+        let firefox = self.client.browser.eq_ignore_ascii_case("firefox");
+        self.client.protocol >= STREAMS_SINCE && (self.path == Path::V1 || !firefox)
+    }
+}
+
 /// Reads and checks a query. `now` is Unix seconds only in tests; the token is checked against the clock.
 pub(crate) fn parse(
     path: Path,

@@ -59,6 +59,7 @@ fn v0_reads_plain_parameters() {
     assert_eq!((opening.client.sdk(), opening.client.protocol), (client_info::Sdk::Js, 16));
     assert!(!opening.auto_subscribe && opening.adaptive_stream);
     assert_eq!(opening.resume, Some(ParticipantSid::from("PA_x")));
+    assert!(!opening.takes_streams(), "Firefox calls the tracks it receives by names of its own");
 }
 
 #[test]

@@ -139,6 +139,14 @@ window.participant = {
     return { hue: hueOf(entry.element), width: entry.element.videoWidth, height: entry.element.videoHeight, frames: stats?.framesDecoded ?? 0 };
   },
 
+  /** How a participant's track is received: the codec the decoder runs (`video/VP8`), and the stream it is played in sync with. */
+  async receives(identity, source = 'camera') {
+    const entry = received.get(`${identity}/${source}`);
+    const reports = await entry?.track.receiver?.getStats();
+    const inbound = [...(reports?.values() ?? [])].find(({ type }) => type === 'inbound-rtp');
+    return { codec: reports?.get(inbound?.codecId)?.mimeType ?? null, stream: entry?.track.mediaStream?.id ?? null };
+  },
+
   /** The strongest frequency heard of a participant, null in silence or while nothing is received. */
   hear: async (identity, source = 'microphone') => (await received.get(`${identity}/${source}`)?.ear)?.hertz() ?? null,
 

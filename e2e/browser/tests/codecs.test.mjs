@@ -31,6 +31,8 @@ describe('video codecs', () => {
       await receiver.join(server, room);
       await receiver.sees(sender);
       const [{ tracks }] = await receiver.call('others');
+      const { codec: decoded } = await receiver.call('receives', 'sender');
+      assert.equal(decoded.toLowerCase(), `video/${codec}`, 'what the decoder got');
       assert.equal(tracks.find(({ source }) => source === 'camera').mimeType.toLowerCase(), `video/${codec}`);
       await sender.page.close();
       await receiver.page.close();

@@ -46,6 +46,15 @@ describe('three browsers in one room', () => {
     }
   });
 
+  test('picture and sound of a person are played in sync', async () => {
+    for (const [one, other] of [[anna, bela], [bela, anna], [anna, cem], [cem, anna]]) {
+      const camera = await one.call('receives', other.identity, 'camera');
+      const microphone = await one.call('receives', other.identity, 'microphone');
+      assert.ok(camera.stream, `${one.identity} knows the stream of ${other.identity}`);
+      assert.equal(camera.stream, microphone.stream, `${one.identity} hears ${other.identity} in sync`);
+    }
+  });
+
   test('a 720p camera is sent as three simulcast layers', async () => {
     for (const participant of [anna, bela]) {
       const layers = await until(`${participant.identity} sends three layers`, async () => {
@@ -91,6 +100,8 @@ describe('three browsers in one room', () => {
     await bela.call('publishScreen', { hue: 60, hertz: 2500 });
     for (const participant of [anna, cem]) {
       await participant.sees(bela, { source: 'screen_share', hue: 60, width: 1920 });
+      const [camera, screen] = [await participant.call('receives', 'bela', 'camera'), await participant.call('receives', 'bela', 'screen_share')];
+      assert.notEqual(camera.stream, screen.stream);
       await participant.hears(bela, { source: 'screen_share_audio', hertz: 2500 });
       await participant.sees(bela);
     }

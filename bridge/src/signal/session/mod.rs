@@ -96,6 +96,8 @@ pub(crate) struct Session {
     seat: Seat,
     claims: Claims,
     path: Path,
+    /// Whether the client takes several tracks in one stream.
+    in_sync: bool,
     link: Link,
     returns: Registration,
     place: Option<Place>,
@@ -150,12 +152,14 @@ impl Session {
     ) -> Self {
         let now = Instant::now();
         let welcome = messages::join(&joined, opening.path);
+        let in_sync = opening.takes_streams();
         let (sid, inbox) = (joined.sid, Some(joined.inbox));
         Self {
             signal,
             seat: Seat { room: joined.room, sid, inbox, reason: DisconnectReason::JoinFailure, left: false },
             claims: opening.claims,
             path: opening.path,
+            in_sync,
             link: Link::down(),
             returns,
             place: Some(place),

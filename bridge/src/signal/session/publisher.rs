@@ -18,6 +18,7 @@ use super::super::metrics::Ended;
 use super::super::outlets::Missing;
 use super::super::publications::{Bound, Change, Offered, codec_named, is_stereo, may_pause};
 use super::super::request::Path;
+use super::super::subscriptions::Available;
 use super::super::transport::Transport;
 use super::super::wire::Close;
 use super::{Flow, Session};
@@ -44,10 +45,18 @@ pub(crate) struct Negotiation {
     last_ssrc: u32,
 }
 
-/// How a track that is sent to a client is called in its SDP.
-pub(super) fn stream_id(publisher: &str, track: &TrackSid) -> String {
-    format!("{publisher}|{track}")
+/// How the stream of a track that is sent to a client is called in its SDP. `in_sync`: the client finds its tracks by their
+/// mids or ids, so that the tracks of one stream (a person's picture and voice) can bear one name and are played in sync.
+pub(super) fn stream_id(track: &TrackSid, available: &Available, in_sync: bool) -> String {
+    let (publisher, stream) = (&available.publisher, available.info.stream.as_str());
+    // The publisher chose the name: it must not end up as other words of the SDP, nor as another track's sid.
+    let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let usable = (1..=MAX_STREAM_NAME).contains(&stream.len()) && plain(stream) && !stream.starts_with("TR_");
+    if in_sync && usable { format!("{publisher}|{stream}") } else { format!("{publisher}|{track}") }
 }
+
+/// The longest name of a stream that is used, bytes.
+const MAX_STREAM_NAME: usize = 64;
 
 /// An SSRC unlike the `last` one handed out on a transport, and unlike 0.
 pub(super) fn mint(last: &mut u32) -> u32 {
@@ -102,6 +111,7 @@ impl Session {
             self.outlets.fill(wanted, || mint(last_ssrc));
         }
         let (publications, outlets, subscriptions) = (&self.publications, &self.outlets, &self.subscriptions);
+        let in_sync = self.in_sync;
         let answer = self.negotiation.answerer.answer(&remote, &publisher.local(), |section| {
             if let Some(bound) = publications.section(&section.mid) {
                 return receive(bound);
@@ -111,7 +121,7 @@ impl Session {
                 Some((leg, track)) => Plan::Send(SendPlan {
                     leg: leg.leg,
                     track: track.media,
-                    stream_id: stream_id(track.publisher.as_str(), &leg.track),
+                    stream_id: stream_id(&leg.track, track, in_sync),
                     track_id: leg.track.to_string(),
                     cname: track.publisher.to_string(),
                     ssrc: leg.ssrc,
@@ -256,4 +266,26 @@ fn receive(bound: &Bound) -> Plan {
     let prefer = if bound.kind == Kind::Audio { Some(Codec::Opus) } else { asked };
     let opus = OpusOptions { stereo: info.is_some_and(is_stereo), dtx: info.is_none_or(may_pause) };
     Plan::Receive { track: bound.media, prefer, opus }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::control::TrackId;
+    use livekit_protocol::TrackInfo;
+
+    #[test]
+    fn tracks_of_one_stream_are_called_alike_where_the_client_can_take_it() {
+        let id = |stream: &str, in_sync| {
+            let info = TrackInfo { stream: stream.to_owned(), ..TrackInfo::default() };
+            let available =
+                Available { publisher: "PA_a".into(), kind: Kind::Audio, media: TrackId::next(), layers: 1, info };
+            stream_id(&TrackSid::from("TR_1"), &available, in_sync)
+        };
+        assert_eq!(id("camera", true), "PA_a|camera");
+        assert_eq!(id("camera", false), "PA_a|TR_1");
+        for unusable in ["", "TR_2", "a b", "a\r\na=x", "ä", &"x".repeat(65)] {
+            assert_eq!(id(unusable, true), "PA_a|TR_1", "{unusable}");
+        }
+    }
 }

@@ -82,7 +82,7 @@ impl Session {
                 leg,
                 track: track.media,
                 kind: track.kind,
-                stream_id: stream_id(track.publisher.as_str(), sid),
+                stream_id: stream_id(sid, track, self.in_sync),
                 track_id: sid.to_string(),
                 cname: track.publisher.to_string(),
                 ssrc: mint(&mut subscriber.last_ssrc),
