@@ -25,6 +25,7 @@ pub struct Received {
     pub switches: u64,
     /// Packets that the publisher sent in an uninterrupted stretch of one layer, but that did not come.
     pub lost_stamps: u64,
+    ssrc: Option<u32>,
     highest: Option<u64>,
     last: Option<Stamp>,
     ahead: BTreeSet<u32>,
@@ -37,8 +38,13 @@ impl Received {
         Self { video, ..Self::default() }
     }
 
-    /// Takes a packet's sequence number and payload.
-    pub fn packet(&mut self, sequence: u16, payload: &[u8]) {
+    /// Takes a packet: its SSRC, sequence number and payload. A track that was taken away and given back comes with
+    /// another SSRC, whose sequence numbers begin anew (RFC 3550 §5.1).
+    pub fn packet(&mut self, ssrc: u32, sequence: u16, payload: &[u8]) {
+        if self.ssrc.replace(ssrc).is_some_and(|before| before != ssrc) {
+            (self.highest, self.last) = (None, None);
+            self.ahead.clear();
+        }
         if !self.sequence(sequence) {
             self.repeated += 1;
             return;
@@ -115,21 +121,31 @@ mod tests {
     #[test]
     fn a_gap_is_missing_until_it_comes() {
         let mut received = Received::new(false);
-        received.packet(65_534, &opus(1, 0));
-        received.packet(1, &opus(1, 3));
+        received.packet(1, 65_534, &opus(1, 0));
+        received.packet(1, 1, &opus(1, 3));
         assert_eq!((received.missing.len(), received.lost_stamps), (2, 2));
-        received.packet(0, &opus(1, 2));
-        received.packet(65_535, &opus(1, 1));
+        received.packet(1, 0, &opus(1, 2));
+        received.packet(1, 65_535, &opus(1, 1));
         assert!(received.is_complete());
-        received.packet(0, &opus(1, 2));
+        received.packet(1, 0, &opus(1, 2));
         assert_eq!((received.packets, received.repeated), (4, 1));
+    }
+
+    #[test]
+    fn a_new_ssrc_counts_from_its_own_start() {
+        let mut received = Received::new(false);
+        received.packet(1, 30_000, &opus(1, 0));
+        received.packet(2, 29_000, &opus(1, 50));
+        received.packet(2, 29_001, &opus(1, 51));
+        assert_eq!((received.packets, received.repeated), (3, 0));
+        assert!(received.is_complete());
     }
 
     #[test]
     fn another_publishers_packet_is_damage() {
         let mut received = Received::new(false);
-        received.packet(1, &opus(1, 0));
-        received.packet(2, &opus(2, 1));
+        received.packet(1, 1, &opus(1, 0));
+        received.packet(1, 2, &opus(2, 1));
         assert_eq!(received.damaged, 1);
         assert!(!received.is_complete());
     }
@@ -137,8 +153,8 @@ mod tests {
     #[test]
     fn a_skipped_stamp_without_a_gap_is_loss() {
         let mut received = Received::new(false);
-        received.packet(1, &opus(1, 0));
-        received.packet(2, &opus(1, 2));
+        received.packet(1, 1, &opus(1, 0));
+        received.packet(1, 2, &opus(1, 2));
         assert_eq!(received.lost_stamps, 1);
     }
 }

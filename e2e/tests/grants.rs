@@ -110,9 +110,10 @@ async fn subscribing() -> Result<()> {
         all_participants: true,
         track_permissions: vec![],
     }))?;
-    // That media flows again in the section is proved by browsers: webrtc-rs does not take a new SSRC in it every time.
     let again = |view: &View| (view.negotiations > ended).then_some(());
-    open.wait("the track is negotiated again", LIMIT, again).await
+    open.wait("the track is negotiated again", LIMIT, again).await?;
+    open.flows(&microphone).await?;
+    open.flows(&camera).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -390,7 +390,8 @@ async fn read_track(track: Arc<dyn TrackRemote>, connection: Arc<dyn PeerConnect
                 if let Some(sid) = &sid {
                     shared.change(|view| {
                         let received = view.received.entry(sid.clone()).or_insert_with(|| Received::new(video));
-                        received.packet(packet.header.sequence_number, &packet.payload);
+                        let header = &packet.header;
+                        received.packet(header.ssrc, header.sequence_number, &packet.payload);
                     });
                 }
             }
