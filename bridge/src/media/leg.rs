@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::bandwidth::{Bandwidth, Purpose};
-use super::codec::{Frame, Vp8Offsets};
+use super::codec::{Frame, Offsets};
 use super::control::{ExtensionIds, Kind, LegId, PayloadType, SendSection, TransportId, Wanted};
 use super::layer::Layer;
 use super::outbox::{Outbox, Slot};
@@ -57,7 +57,7 @@ struct Source {
     ssrc: u32,
     sequence: SequenceMap,
     timestamp: u32,
-    vp8: Vp8Offsets,
+    vp8: Offsets,
     last: u32,
     clock: Option<SenderClock>,
 }
@@ -69,7 +69,7 @@ struct Sent {
     source_sequence: u16,
     layer: u8,
     timestamp: u32,
-    vp8: Vp8Offsets,
+    vp8: Offsets,
     repaired: Option<Instant>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Repair {
     pub(crate) sequence: u16,
     index: u64,
     timestamp: u32,
-    vp8: Vp8Offsets,
+    vp8: Offsets,
 }
 
 /// Payload type translation: (incoming, outgoing, outgoing RTX).
@@ -294,7 +294,7 @@ impl Leg {
             self.next = index + 1;
             self.last_timestamp = timestamp;
             self.last_sent = Some(now);
-            self.last_vp8 = packet.frame.vp8.map(|counters| vp8.map(&counters)).or(self.last_vp8);
+            self.last_vp8 = packet.frame.counters.map(|counters| vp8.map(&counters)).or(self.last_vp8);
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
@@ -323,7 +323,7 @@ impl Leg {
             ssrc: packet.header.ssrc,
             sequence: SequenceMap::new(packet.index, self.next),
             timestamp,
-            vp8: packet.frame.vp8.map_or_else(Vp8Offsets::default, |first| Vp8Offsets::after(self.last_vp8, &first)),
+            vp8: packet.frame.counters.map_or_else(Offsets::default, |first| Offsets::after(self.last_vp8, &first)),
             last: packet.header.timestamp,
             clock,
         });
@@ -414,7 +414,7 @@ fn write(
     (mid, number): (&[u8], Option<&[u8; 2]>),
     packet: &Packet<'_>,
     original: Option<u16>,
-    vp8: Vp8Offsets,
+    vp8: Offsets,
     outbox: &mut Outbox,
 ) -> usize {
     let arena = outbox.arena();
@@ -425,7 +425,7 @@ fn write(
     }
     let body = arena.len();
     arena.extend_from_slice(packet.payload);
-    if let Some(counters) = &packet.frame.vp8 {
+    if let Some(counters) = &packet.frame.counters {
         vp8.rewrite(counters, &mut arena[body..]);
     }
     start

@@ -65,11 +65,13 @@ impl Receiver {
         }
     }
 
-    /// A packet came, by itself or as a retransmission. `nack` says whether gaps are to be repaired.
-    pub(crate) fn receive(&mut self, now: Instant, index: u64, timestamp: u32, nack: bool) {
+    /// A packet came, by itself or as a retransmission; true if no later one has come yet. `nack` says whether gaps are
+    /// to be repaired.
+    pub(crate) fn receive(&mut self, now: Instant, index: u64, timestamp: u32, nack: bool) -> bool {
         self.received += 1;
         let next = self.highest.wrapping_add(1);
-        if index >= next {
+        let newest = index >= next;
+        if newest {
             if nack && index > next {
                 self.miss(now, next..index);
             }
@@ -81,6 +83,7 @@ impl Receiver {
                 self.missing.remove(at);
             }
         }
+        newest
     }
 
     /// The index of a packet that is missed, by its sequence number.

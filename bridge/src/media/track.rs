@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::codec::Reader;
 use super::control::{Codec, Kind, PayloadType, ReceiveSection, RoomId, TrackId, TransportId};
 use super::history::History;
 use super::layer::Layer;
@@ -24,6 +25,8 @@ const HISTORY: [usize; MAX_LAYERS] = [32 << 10, 96 << 10, 256 << 10];
 pub(crate) struct Encoding {
     pub(crate) ssrc: Option<u32>,
     pub(crate) receiver: Option<Receiver>,
+    /// What its frames are.
+    pub(crate) reader: Reader,
     pub(crate) history: Option<History>,
     pub(crate) last_packet: Option<Instant>,
     pub(crate) clock: Option<SenderClock>,

@@ -1,26 +1,54 @@
-//! What the forwarder must know of a codec's payload: where a key frame begins, and VP8's counters.
+//! What the forwarder must know of a codec's payload: where key frames and layers begin, and the counters to be rewritten.
 //!
-//! Only the clear header of the RTP payload format is read; end-to-end encrypted media stays opaque.
+//! Only the clear header of the RTP payload format and the dependency descriptor are read; end-to-end encrypted media
+//! stays opaque.
 
+#![allow(dead_code, reason = "the legs will choose by the dependency descriptor")]
+
+mod bits;
+mod counters;
+mod dependency;
+#[cfg(test)]
+pub(crate) mod scalable;
 mod vp8;
+mod vp9;
 
-pub(crate) use vp8::{Counters as Vp8Counters, Offsets as Vp8Offsets};
+pub(crate) use counters::{Counters, Offsets};
+pub(crate) use dependency::{Dependencies, Structure};
 
 use super::control::Codec;
+use counters::PictureCount;
+use dependency::Descriptors;
 
-/// What one packet's payload says.
+/// What one packet says of its frame. A frame is one spatial layer of a picture.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Frame {
     /// Spatial layer within the stream, 0 the lowest (always 0 without SVC).
     pub(crate) spatial: u8,
     /// Temporal layer, 0 the base.
     pub(crate) temporal: u8,
+    /// The packet is the first of its frame.
+    pub(crate) start: bool,
+    /// The packet is the last of its frame; known of scalable streams only, others have the marker.
+    pub(crate) end: bool,
+    /// Needed by someone who gets a higher spatial layer; otherwise only by those who get this one as their highest.
+    pub(crate) for_higher: bool,
+    /// Refers to no earlier picture (of its spatial layer); known of VP9 only.
+    pub(crate) independent: bool,
+    /// Belongs to a key frame. Of VP8, H.264 and AV1 without dependency descriptor known of the first packet only.
+    pub(crate) key: bool,
     /// A decoder can start with this packet: it is the first of a key frame.
     pub(crate) key_start: bool,
-    /// From this picture on, its temporal layer can be decoded by someone who has only had the lower ones.
+    /// Layer sync (VP8): refers to the base layer only, so that its temporal layer can be taken up here.
+    pub(crate) layer_sync: bool,
+    /// Switching-up point (VP9): higher temporal layers can be taken up behind this picture.
     pub(crate) switch_up: bool,
-    /// VP8's picture id and TL0PICIDX, to be kept continuous over layer switches.
-    pub(crate) vp8: Option<Vp8Counters>,
+    /// Counts frames where the stream numbers them: packets of a frame share it.
+    pub(crate) number: Option<u64>,
+    /// Picture id and TL0PICIDX of VP8 and VP9, to be kept continuous over layer switches.
+    pub(crate) counters: Option<Counters>,
+    /// From the dependency descriptor.
+    pub(crate) dependencies: Option<Dependencies>,
 }
 
 impl Frame {
@@ -28,28 +56,71 @@ impl Frame {
     pub(crate) fn read(codec: Codec, payload: &[u8]) -> Self {
         match codec {
             Codec::Vp8 => vp8::read(payload),
-            Codec::Vp9 => Self { key_start: vp9_key_start(payload), ..Self::default() },
-            Codec::H264 => Self { key_start: h264_key_start(payload), ..Self::default() },
-            Codec::Av1 => Self { key_start: av1_key_start(payload), ..Self::default() },
-            Codec::Opus | Codec::Red => Self { key_start: true, ..Self::default() },
+            Codec::Vp9 => vp9::read(payload),
+            Codec::H264 => key_start(h264_key_start(payload)),
+            Codec::Av1 => key_start(av1_key_start(payload)),
+            Codec::Opus | Codec::Red => key_start(true),
         }
     }
 }
 
-/// RFC 9628 §4.2: not inter-picture predicted, beginning of a frame, base spatial layer.
-fn vp9_key_start(payload: &[u8]) -> bool {
-    let [flags, rest @ ..] = payload else { return false };
-    let (i, p, l, b) = (flags & 0x80 != 0, flags & 0x40 != 0, flags & 0x20 != 0, flags & 0x08 != 0);
-    if p || !b {
-        return false;
+fn key_start(key_start: bool) -> Frame {
+    Frame { key: key_start, key_start, ..Frame::default() }
+}
+
+/// Reads the packets of one stream: counts its frames on, and keeps what the dependency descriptor refers to.
+#[derive(Default, Debug)]
+pub(crate) struct Reader {
+    pictures: PictureCount,
+    descriptors: Descriptors,
+}
+
+impl Reader {
+    /// Reads a packet as it comes. `newest`: no later one has come yet.
+    pub(crate) fn read(&mut self, codec: Codec, payload: &[u8], descriptor: Option<&[u8]>, newest: bool) -> Frame {
+        let mut frame = Frame::read(codec, payload);
+        match descriptor.and_then(|bytes| self.descriptors.read(bytes, newest)) {
+            Some(dependencies) => self.describe(&mut frame, dependencies),
+            None => frame.number = frame.counters.and_then(|counters| self.pictures.take(&counters)),
+        }
+        self.number_layers(codec, &mut frame);
+        frame
     }
-    let picture_id = match rest.first() {
-        _ if !i => 0,
-        Some(first) => 1 + usize::from(first & 0x80 != 0),
-        None => return false,
-    };
-    // TID(3) U SID(3) D
-    !l || rest.get(picture_id).is_some_and(|layer| layer >> 1 & 7 == 0)
+
+    /// Reads a packet of the stream's recent past.
+    pub(crate) fn reread(&self, codec: Codec, payload: &[u8], descriptor: Option<&[u8]>) -> Frame {
+        let mut frame = Frame::read(codec, payload);
+        match descriptor.and_then(|bytes| self.descriptors.reread(bytes)) {
+            Some(dependencies) => self.describe(&mut frame, dependencies),
+            None => frame.number = frame.counters.and_then(|counters| self.pictures.of(&counters)),
+        }
+        self.number_layers(codec, &mut frame);
+        frame
+    }
+
+    /// The structure of the stream's last key frame, where it has dependency descriptors.
+    pub(crate) fn structure(&self) -> Option<&Structure> {
+        self.descriptors.structure()
+    }
+
+    /// The descriptor knows better than the payload.
+    fn describe(&self, frame: &mut Frame, dependencies: Dependencies) {
+        let layer = dependencies.layer();
+        (frame.spatial, frame.temporal) = (layer.spatial, layer.temporal);
+        (frame.start, frame.end) = (dependencies.start, dependencies.end);
+        frame.for_higher = self.descriptors.serves_above(&dependencies);
+        frame.key_start |= dependencies.structure && dependencies.start;
+        frame.key |= frame.key_start;
+        frame.number = Some(dependencies.number);
+        frame.dependencies = Some(dependencies);
+    }
+
+    /// VP9 numbers pictures, of up to eight spatial layers each.
+    fn number_layers(&self, codec: Codec, frame: &mut Frame) {
+        if codec == Codec::Vp9 && frame.dependencies.is_none() {
+            frame.number = frame.number.map(|picture| picture << 3 | u64::from(frame.spatial));
+        }
+    }
 }
 
 /// RFC 6184: a sequence parameter set, alone, aggregated (STAP-A) or as the start of a fragment (FU-A). libwebrtc puts
@@ -90,11 +161,11 @@ mod tests {
     #[test]
     fn key_frames_are_recognised() {
         let cases: &[(&str, Codec, &[u8], bool)] = &[
-            ("VP9 flexible key, base layer", Codec::Vp9, &[0b1010_1000, 0x81, 0x02, 0b0000_0000, 0], true),
-            ("VP9 key, second spatial layer", Codec::Vp9, &[0b1010_1000, 0x81, 0x02, 0b0000_0011, 0], false),
+            ("VP9 key, base layer", Codec::Vp9, &[0b1010_1000, 0x81, 0x02, 0b0000_0000, 0, 0], true),
+            ("VP9 key, second spatial layer", Codec::Vp9, &[0b1010_1000, 0x81, 0x02, 0b0000_0011, 0, 0], false),
             ("VP9 key, not the beginning", Codec::Vp9, &[0b1010_0000, 0x01, 0, 0], false),
             ("VP9 inter", Codec::Vp9, &[0b1110_1000, 0x01, 0, 0], false),
-            ("VP9 no layers", Codec::Vp9, &[0b1000_1000, 0x01], true),
+            ("VP9 no layers", Codec::Vp9, &[0b1000_1000, 0x01, 0], true),
             ("VP9 cut off", Codec::Vp9, &[0b1010_1000], false),
             ("H264 SPS", Codec::H264, &[0x67, 0x42], true),
             ("H264 IDR slice", Codec::H264, &[0x65, 0x88], false),

@@ -1,16 +1,7 @@
-//! VP8's payload descriptor (RFC 7741 §4.2): key frames, and rewriting of picture id and TL0PICIDX so that a decoder sees
-//! one continuous stream over layer switches and pauses.
+//! VP8's payload descriptor (RFC 7741 §4.2): key frames, temporal layers, picture id and TL0PICIDX.
 
 use super::Frame;
-
-/// The counters of one packet and where they stand in its payload.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Counters {
-    /// Picture id (7 or 15 bits) and its offset; bit 15 of `wide` tells which.
-    picture_id: Option<(u8, bool, u16)>,
-    /// TL0PICIDX and its offset.
-    tl0: Option<(u8, u8)>,
-}
+use super::counters::Counters;
 
 pub(super) fn read(payload: &[u8]) -> Frame {
     read_descriptor(payload).unwrap_or_default()
@@ -19,7 +10,7 @@ pub(super) fn read(payload: &[u8]) -> Frame {
 fn read_descriptor(payload: &[u8]) -> Option<Frame> {
     let first = *payload.first()?;
     let mut at = 1;
-    let (mut counters, mut temporal, mut switch_up) = (None, 0, false);
+    let (mut counters, mut temporal, mut layer_sync) = (None, 0, false);
     if first & 0x80 != 0 {
         let flags = *payload.get(at)?;
         at += 1;
@@ -39,7 +30,7 @@ fn read_descriptor(payload: &[u8]) -> Option<Frame> {
         if flags & 0x30 != 0 {
             let layer = *payload.get(at)?; // TID(2) Y KEYIDX(5)
             if flags & 0x20 != 0 {
-                (temporal, switch_up) = (layer >> 6, layer & 0x20 != 0);
+                (temporal, layer_sync) = (layer >> 6, layer & 0x20 != 0);
             }
             at += 1;
         }
@@ -48,55 +39,12 @@ fn read_descriptor(payload: &[u8]) -> Option<Frame> {
     // S set and partition 0: the frame begins here; P in the frame tag is clear on key frames (RFC 7741 §4.3).
     let start = first & 0x10 != 0 && first & 0x07 == 0;
     let key_start = start && payload.get(at).is_some_and(|tag| tag & 1 == 0);
-    Some(Frame { temporal, key_start, switch_up, vp8: counters, ..Frame::default() })
-}
-
-/// What is added to one source's counters for one subscriber.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Offsets {
-    picture_id: u16,
-    tl0: u8,
-}
-
-impl Offsets {
-    /// The offsets that make `first` (the first packet forwarded of a source) follow on the `last` packet sent.
-    pub(crate) fn after(last: Option<(u16, u8)>, first: &Counters) -> Self {
-        let Some((picture_id, tl0)) = last else { return Self::default() };
-        Self {
-            picture_id: first.picture_id.map_or(0, |(_, _, id)| picture_id.wrapping_add(1).wrapping_sub(id)),
-            tl0: first.tl0.map_or(0, |(_, id)| tl0.wrapping_add(1).wrapping_sub(id)),
-        }
-    }
-
-    /// The counters as the subscriber sees them.
-    pub(crate) fn map(self, counters: &Counters) -> (u16, u8) {
-        (
-            counters.picture_id.map_or(0, |(_, _, id)| id.wrapping_add(self.picture_id) & 0x7fff),
-            counters.tl0.map_or(0, |(_, id)| id.wrapping_add(self.tl0)),
-        )
-    }
-
-    /// Writes them into a copy of the payload.
-    pub(crate) fn rewrite(self, counters: &Counters, payload: &mut [u8]) {
-        let (picture_id, tl0) = self.map(counters);
-        if let Some((at, wide, _)) = counters.picture_id {
-            let at = usize::from(at);
-            let [high, low] = picture_id.to_be_bytes();
-            if wide {
-                payload[at] = 0x80 | high;
-                payload[at + 1] = low;
-            } else {
-                payload[at] = low & 0x7f;
-            }
-        }
-        if let Some((at, _)) = counters.tl0 {
-            payload[usize::from(at)] = tl0;
-        }
-    }
+    Some(Frame { temporal, start, key: key_start, key_start, layer_sync, counters, ..Frame::default() })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::counters::Offsets;
     use super::*;
     use proptest::prelude::*;
 
@@ -119,11 +67,11 @@ mod tests {
     #[test]
     fn temporal_layers_are_read() {
         let of = |layer: u8| read(&[0x90, 0xf0, 0x80, 1, 7, layer, 1, 0xaa]);
-        assert_eq!((of(0x00).temporal, of(0x00).switch_up), (0, false));
-        assert_eq!((of(0xa3).temporal, of(0xa3).switch_up), (2, true), "Y: layer sync");
+        assert_eq!((of(0x00).temporal, of(0x00).layer_sync), (0, false));
+        assert_eq!((of(0xa3).temporal, of(0xa3).layer_sync), (2, true), "Y: layer sync");
         let key_index_only = read(&[0x90, 0x10, 0xff, 1]);
         assert_eq!(
-            (key_index_only.temporal, key_index_only.switch_up),
+            (key_index_only.temporal, key_index_only.layer_sync),
             (0, false),
             "T is clear: TID and Y are undefined"
         );
@@ -132,13 +80,13 @@ mod tests {
     #[test]
     fn counters_go_on_after_a_switch() {
         let first = payload(100, 7, true);
-        let counters = read(&first).vp8.unwrap();
+        let counters = read(&first).counters.unwrap();
         let offsets = Offsets::after(Some((0x7fff, 255)), &counters);
         let mut copy = first.clone();
         offsets.rewrite(&counters, &mut copy);
         assert_eq!(copy, payload(0, 0, true));
         let next = payload(101, 8, false);
-        let counters = read(&next).vp8.unwrap();
+        let counters = read(&next).counters.unwrap();
         let mut copy = next.clone();
         offsets.rewrite(&counters, &mut copy);
         assert_eq!(copy, payload(1, 1, false));
@@ -147,7 +95,7 @@ mod tests {
     #[test]
     fn a_narrow_picture_id_stays_narrow() {
         let narrow = [0x90, 0x80, 0x7f, 0x00];
-        let counters = read(&narrow).vp8.unwrap();
+        let counters = read(&narrow).counters.unwrap();
         let mut copy = narrow;
         Offsets::after(Some((0x7fff, 0)), &counters).rewrite(&counters, &mut copy);
         assert_eq!(copy, [0x90, 0x80, 0x00, 0x00]);
@@ -157,14 +105,14 @@ mod tests {
         #[test]
         fn rewriting_any_payload_keeps_its_size_and_shape(bytes in proptest::collection::vec(any::<u8>(), 0..20), id: u16, tl0: u8) {
             let frame = read(&bytes);
-            if let Some(counters) = frame.vp8 {
+            if let Some(counters) = frame.counters {
                 let offsets = Offsets::after(Some((id & 0x7fff, tl0)), &counters);
                 let mut copy = bytes.clone();
                 offsets.rewrite(&counters, &mut copy);
                 let again = read(&copy);
                 prop_assert_eq!(again.key_start, frame.key_start);
                 if counters.tl0.is_some() {
-                    prop_assert_eq!(again.vp8.unwrap().tl0.unwrap().1, tl0.wrapping_add(1));
+                    prop_assert_eq!(again.counters.unwrap().tl0.unwrap().1, tl0.wrapping_add(1));
                 }
             }
         }

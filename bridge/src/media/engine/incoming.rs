@@ -83,7 +83,11 @@ impl Engine {
         let first = layer.last_packet.is_none();
         layer.last_packet = Some(now);
         let receiver = layer.receiver.get_or_insert_with(|| Receiver::new(now, clock_rate(kind), index));
-        receiver.receive(now, index, header.timestamp, kind == Kind::Video);
+        let newest = receiver.receive(now, index, header.timestamp, kind == Kind::Video);
+        let frame = match payload {
+            [] => Frame::default(),
+            _ => layer.reader.read(payload_type.codec, payload, values.dependency_descriptor, newest),
+        };
         let clock = layer.clock;
         if !payload.is_empty() && track.codec != Some(payload_type.codec) {
             track.codec = Some(payload_type.codec);
@@ -110,14 +114,7 @@ impl Engine {
         if first {
             track.retarget_all(); // a layer more to choose from
         }
-        let packet = Packet {
-            layer: stream.layer as u8,
-            index,
-            header: *header,
-            values,
-            payload,
-            frame: Frame::read(payload_type.codec, payload),
-        };
+        let packet = Packet { layer: stream.layer as u8, index, header: *header, values, payload, frame };
         if packet.frame.key_start {
             track.layers[stream.layer].key_frame_wanted = false; // here it is
         }
