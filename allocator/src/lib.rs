@@ -3,7 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`placement`], [`load`] | which bridge takes a participant: pure functions |
-//! | [`store`] | the contract of the shared state, and the in-memory store that keeps it for one process |
+//! | [`store`] | the contract of the shared state, the in-memory store that keeps it for one process, the Redis one that many share |
 //! | [`Service`] | `allocator.v1` over gRPC: checks input, follows logs, reaps what died |
 //! | [`embedded`] | the same service for a bridge in the same process, over an in-memory connection |
 //!
@@ -19,6 +19,8 @@ pub mod load;
 mod metrics;
 pub mod placement;
 mod reaper;
+#[cfg(test)]
+mod redis_server;
 mod refusal;
 mod service;
 pub mod store;

@@ -20,9 +20,14 @@ pub const FULL: u32 = 1000;
 #[must_use]
 pub fn permille(load: &Load, seats: u32) -> u32 {
     let seats = if load.seat_limit == 0 { FULL } else { share(seats.into(), load.seat_limit.into()) };
+    seats.max(besides_seats(load))
+}
+
+/// The same without the seats: what changes only with the bridge's next report.
+pub(crate) fn besides_seats(load: &Load) -> u32 {
     let link = share(load.receive_bps.max(load.send_bps), load.link_bps);
     let sockets = share(load.sockets.into(), load.socket_limit.into());
-    seats.max(load.cpu_permille.min(FULL)).max(link).max(sockets)
+    load.cpu_permille.min(FULL).max(link).max(sockets)
 }
 
 fn share(used: u64, limit: u64) -> u32 {

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod contract;
 mod memory;
+mod redis;
 
 use std::future::Future;
 
@@ -18,6 +19,7 @@ use ratssaal_proto::allocator::v1::{
     ListRoomsResponse, LogEntry, LogSnapshot, OpenRoomRequest, OpenRoomResponse, PlaceRequest, PlaceResponse,
     ReleaseRequest, RoomInfo, Seat, SnapshotRequest,
 };
+pub use redis::{RedisError, RedisSettings, RedisStore};
 use tokio::sync::watch;
 
 use crate::refusal::Refusal;

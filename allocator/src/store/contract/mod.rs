@@ -17,9 +17,10 @@ use ratssaal_proto::allocator::v1::{
     PlaceRequest, PlaceResponse, ReleaseRequest, RoomInfo, RoomSettings, Seat,
 };
 
-use super::{MemoryStore, Orders, Result, Store, Writer};
+use super::{MemoryStore, Orders, RedisStore, Result, Store, Writer};
 use crate::clock::ManualClock;
 use crate::config::Config;
+use crate::redis_server::shared_redis;
 use crate::refusal::{Quota, Refusal};
 
 /// Makes the store under test.
@@ -38,6 +39,17 @@ impl Fixture for Memory {
     }
 }
 
+/// A store of its own in the Redis that all tests of this process share.
+struct Redis;
+
+impl Fixture for Redis {
+    type Store = RedisStore;
+
+    async fn store(config: Config, clock: Arc<ManualClock>) -> RedisStore {
+        RedisStore::with_clock(shared_redis(), &config, Some(clock)).unwrap()
+    }
+}
+
 /// Runs the whole suite against a fixture.
 macro_rules! contract {
     ($name:ident, $fixture:ty, { $($module:ident: $($test:ident)*;)* }) => {
@@ -53,7 +65,12 @@ macro_rules! contract {
     };
 }
 
-contract!(memory, Memory, {
+/// Names the suite's tests once for each store.
+macro_rules! stores {
+    ($($name:ident: $fixture:ty),* ; $tests:tt) => { $(contract!($name, $fixture, $tests);)* };
+}
+
+stores!(memory: Memory, redis: Redis; {
     bridges: silent_bridges_get_nobody stale_reports_are_ignored one_id_is_one_process goodbye_is_at_once
         drain_orders reported_and_promised_seats_count moved_to_another_site lost_after_expiry_and_grace
         back_within_grace lost_with_an_older_process at_most_so_many_bridges figures_beyond_reason;

@@ -18,8 +18,8 @@ pub(super) type Slot = u64;
 /// One promise of a seat, whatever its join id.
 pub(super) type Promise = u64;
 
-/// Place in the order of load: load, seats, slot.
-type Rank = (u32, u32, Slot);
+/// Place in the order of load: those that take nobody last; load, seats, slot.
+type Rank = (bool, u32, u32, Slot);
 
 #[derive(Debug)]
 pub(super) struct Record {
@@ -173,7 +173,11 @@ impl Bridges {
                 self.drains.insert(bridge.to_owned(), deadline);
             }
         }
-        let record = self.current.get(bridge).and_then(|slot| self.records.get(slot));
+        let slot = self.current.get(bridge).copied();
+        if let Some(slot) = slot {
+            self.rerank(slot);
+        }
+        let record = slot.and_then(|slot| self.records.get(&slot));
         Ok(record.is_some_and(|record| record.alive(now, config)))
     }
 
@@ -265,7 +269,10 @@ impl Bridges {
         let Some(record) = self.records.get_mut(&slot) else { return };
         let current = self.current.get(&record.report.bridge) == Some(&slot);
         if current && record.gone_ms.is_none() {
-            let rank = (record.permille(), record.seats(), slot);
+            let ready = record.report.state() == BridgeState::Ready && !self.drains.contains_key(&record.report.bridge);
+            let (load, seats) = (record.permille(), record.seats());
+            let takes = ready && load < load::FULL && seats < record.load().seat_limit;
+            let rank = (!takes, load, seats, slot);
             record.rank = Some(rank);
             self.by_load.entry(record.report.site.clone()).or_default().insert(rank);
         }
@@ -307,7 +314,10 @@ impl<'a> View<'a> {
 
 impl placement::Bridges for View<'_> {
     fn sites(&self) -> impl Iterator<Item = (&str, u32)> {
-        let load = |ranks: &BTreeSet<Rank>| ranks.first().map_or(load::FULL, |(load, ..)| *load);
+        let load = |ranks: &BTreeSet<Rank>| match ranks.first() {
+            Some((false, load, ..)) => *load,
+            _ => load::FULL,
+        };
         self.bridges.by_load.iter().map(move |(site, ranks)| (site.as_str(), load(ranks)))
     }
 

@@ -1,0 +1,149 @@
+-- Time, the store's own name, bridges and seats: what every script begins with. The limits (EXPIRY and so on) stand
+-- before this text (scripts.rs); keys and their content are told in schema.rs.
+local call = redis.call
+local P = KEYS[1]
+
+-- Milliseconds since the epoch that do not run backwards when the machine's clock is set back; and this store's name,
+-- which it gets with its first script and loses with its data.
+local function clock()
+  local seen = call('HMGET', P .. 'clock', 'last', 'offset', 'store')
+  local store = seen[3]
+  if not store then
+    store = ARGV[2]
+    call('HSET', P .. 'clock', 'store', store)
+  end
+  local given = tonumber(ARGV[1])
+  if given > 0 then return given, store end
+  local time = call('TIME')
+  local raw = time[1] * 1000 + math.floor(time[2] / 1000)
+  local last, offset = tonumber(seen[1] or raw), tonumber(seen[2] or 0)
+  if raw + 1000 < last then offset = offset + last - raw end
+  if not seen[1] or raw < last or raw - last >= 100 then
+    call('HSET', P .. 'clock', 'last', raw, 'offset', offset)
+  end
+  return raw + offset, store
+end
+local now, store = clock()
+
+-- The order of load: who takes people, who is full, who takes nobody; then load, then seats.
+local CLASS, LOAD = 8796093022208, 4294967296
+local function rank(slot)
+  local key = P .. 'bridge:' .. slot
+  local f = call('HMGET', key, 'mode', 'site', 'limit', 'base', 'reported')
+  if not f[1] then return end
+  local limit = tonumber(f[3])
+  local seats = math.min(f[5] + call('ZCARD', P .. 'promised:' .. slot), 4294967295)
+  local load = 1000
+  if limit > 0 then load = math.min(math.max(math.floor(seats * 1000 / limit), tonumber(f[4])), 1000) end
+  call('HSET', key, 'seats', seats, 'load', load)
+  if f[1] == '' then return end
+  local class = 2
+  if f[1] == 'ready' then class = (seats < limit and load < 1000) and 0 or 1 end
+  if call('ZADD', P .. 'site:' .. f[2], class * CLASS + load * LOAD + seats, slot) == 1 then
+    call('SADD', P .. 'sites', f[2])
+  end
+end
+
+local function unrank(slot)
+  local key = P .. 'bridge:' .. slot
+  local site = call('HGET', key, 'site')
+  if not site then return end
+  call('HSET', key, 'mode', '')
+  call('ZREM', P .. 'site:' .. site, slot)
+  if call('EXISTS', P .. 'site:' .. site) == 0 then call('SREM', P .. 'sites', site) end
+end
+
+-- A promise is over: the bridge counts the participant by now, or he never came.
+local function forget(slot, join, promise)
+  if call('ZREM', P .. 'promised:' .. slot, join .. '\0' .. promise) == 1 then rank(slot) end
+end
+
+-- A seat: join id, participant sid, slot, promise, '1' if confirmed, when it lapses.
+local function unpack_seat(packed)
+  return string.match(packed, '^(.-)%z(.-)%z(.-)%z(.-)%z(.-)%z(.*)$')
+end
+
+local function drop_seat(sid, join, at)
+  local identity = call('HGET', P .. 'joins:' .. sid, join)
+  if not identity then return false end
+  call('HDEL', P .. 'joins:' .. sid, join)
+  local _, _, slot, promise = unpack_seat(call('HGET', P .. 'seats:' .. sid, identity))
+  call('HDEL', P .. 'seats:' .. sid, identity)
+  if call('HINCRBY', P .. 'hosts:' .. slot, sid, -1) <= 0 then call('HDEL', P .. 'hosts:' .. slot, sid) end
+  if call('HINCRBY', P .. 'on:' .. sid, slot, -1) <= 0 then call('HDEL', P .. 'on:' .. sid, slot) end
+  forget(slot, join, promise)
+  call('INCRBY', P .. 'taken', -1)
+  local room = P .. 'room:' .. sid
+  if call('HINCRBY', room, 'seats', -1) == 0 then
+    local f = call('HMGET', room, 'entered', 'empty', 'departure')
+    local due = at + tonumber(f[1] == '1' and f[3] or f[2])
+    call('HSET', room, 'empty_since', at)
+    call('ZADD', P .. 'due', due, sid)
+  end
+  return true
+end
+
+-- What has lapsed by now is gone since it lapsed.
+local function advance()
+  while true do
+    local lapsed = call('ZRANGE', P .. 'lapses', '-inf', now, 'BYSCORE', 'LIMIT', 0, 64, 'WITHSCORES')
+    if #lapsed == 0 then return end
+    for i = 1, #lapsed, 2 do
+      local promise, sid, join, slot = string.match(lapsed[i], '^(.-)%z(.-)%z(.-)%z(.*)$')
+      call('ZREM', P .. 'lapses', lapsed[i])
+      forget(slot, join, promise)
+      local identity = call('HGET', P .. 'joins:' .. sid, join)
+      if identity then
+        local _, _, _, current, confirmed = unpack_seat(call('HGET', P .. 'seats:' .. sid, identity))
+        if confirmed == '0' and current == promise then drop_seat(sid, join, tonumber(lapsed[i + 1])) end
+      end
+    end
+  end
+end
+advance()
+
+-- The sid of the open room of a name, if it is the one that is asked for.
+local function find(name, sid)
+  local open = call('HGET', P .. 'open', name)
+  return open and (sid == '' or sid == open) and open or nil
+end
+
+-- A room as the contract's RoomInfo: twelve fields, then bridge and seats in turn.
+local function info(sid)
+  local answer = call('HMGET', P .. 'room:' .. sid, 'name', 'sid', 'epoch', 'created', 'max', 'empty', 'departure',
+    'pin', 'head', 'seats')
+  answer[11] = store
+  local on = call('HGETALL', P .. 'on:' .. sid)
+  answer[12] = #on / 2
+  for i = 1, #on, 2 do
+    answer[#answer + 1] = on[i]
+    answer[#answer + 1] = call('HGET', P .. 'bridge:' .. on[i], 'id') or ''
+    answer[#answer + 1] = on[i + 1]
+  end
+  return answer
+end
+
+-- A seat as the contract's Seat, in six fields.
+local function seat_info(identity, packed)
+  local join, participant, slot, _, confirmed = unpack_seat(packed)
+  local bridge = call('HMGET', P .. 'bridge:' .. slot, 'id', 'address')
+  return { join, identity, participant, bridge[1] or '', bridge[2] or '', confirmed }
+end
+
+local function open_room(name, sid, max, empty, departure, pin)
+  local last = tonumber(call('GET', P .. 'epoch') or 0)
+  local epoch = math.max(now, last + 1)
+  call('SET', P .. 'epoch', epoch)
+  if empty == '0' then empty = EMPTY end
+  if departure == '0' then departure = DEPARTURE end
+  call('HSET', P .. 'room:' .. sid, 'name', name, 'sid', sid, 'epoch', epoch, 'created', now, 'max', max, 'empty',
+    empty, 'departure', departure, 'pin', pin, 'head', 0, 'seats', 0, 'bytes', 0, 'first', 1, 'snap', 0, 'snap_bytes', 0,
+    'empty_since', now, 'entered', 0)
+  call('HSET', P .. 'open', name, sid)
+  call('ZADD', P .. 'names', 0, name)
+  call('ZADD', P .. 'due', now + empty, sid)
+end
+
+local function publish(sid, head, ended)
+  call('PUBLISH', P .. 'moved', sid .. ' ' .. head .. ' ' .. ended)
+end

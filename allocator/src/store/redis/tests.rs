@@ -1,0 +1,238 @@
+//! What only this store has: a server that is slow, away, empty, elsewhere, or asks who is there. All with a real one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ratssaal_proto::allocator::v1::Load;
+use redis::Value;
+use secrecy::SecretString;
+use tempfile::tempdir;
+
+use super::*;
+use crate::redis_server::{PATIENCE, Server, free_port};
+use crate::refusal::Refusal;
+
+fn store(url: impl Into<SecretString>) -> RedisStore {
+    let settings = RedisSettings { timeout: Duration::from_millis(500), ..RedisSettings::new(url.into()) };
+    RedisStore::connect(settings, &Config::default()).unwrap()
+}
+
+fn room(name: &str) -> OpenRoomRequest {
+    OpenRoomRequest { name: name.into(), ..OpenRoomRequest::default() }
+}
+
+/// Asks until it is answered.
+async fn eventually<T>(ask: impl AsyncFn() -> Result<T>) -> T {
+    let patience = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(Refusal::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    });
+    patience.await.expect("the store comes back")
+}
+
+/// Asks until it is away.
+async fn away(store: &RedisStore) {
+    let patience = tokio::time::timeout(PATIENCE, async {
+        while !matches!(store.sweep().await, Err(Refusal::Unavailable { .. })) {}
+    });
+    patience.await.expect("a call ends though Redis does not answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_redis_is_away_until_it_goes_on() {
+    let server = Server::new();
+    let store = store(server.url());
+    let opened = eventually(|| store.open(room("rat"))).await.room.unwrap();
+    server.signal("-STOP");
+    away(&store).await;
+    server.signal("-CONT");
+    let found = eventually(|| store.open(room("rat"))).await;
+    assert_eq!((found.opened, found.room.unwrap()), (false, opened));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_hear_of_what_others_append_also_after_an_outage() {
+    let arguments = ["--appendonly", "yes", "--appendfsync", "always"];
+    let server = Server::start(tempdir().unwrap(), &arguments);
+    let (writer, reader) = (store(server.url()), store(server.url()));
+    let opened = eventually(|| writer.open(room("rat"))).await.room.unwrap();
+    let append = |expected| AppendRequest {
+        room: "rat".into(),
+        room_sid: opened.sid.clone(),
+        expected,
+        entries: vec![Bytes::from_static(b"entry")],
+        ..AppendRequest::default()
+    };
+    let mut position = eventually(|| reader.follow("rat", &opened.sid)).await.position;
+    writer.append(append(0), Writer::Bridge).await.unwrap();
+    let first = tokio::time::timeout(PATIENCE, position.wait_for(|position| position.head == 1)).await;
+    first.expect("told").unwrap();
+
+    let folder = server.crash();
+    away(&reader).await;
+    let _server = Server::start(folder, &arguments);
+    eventually(|| writer.append(append(1), Writer::Bridge)).await;
+    let second = tokio::time::timeout(PATIENCE, position.wait_for(|position| position.head == 2)).await;
+    second.expect("told").unwrap();
+    assert_eq!(eventually(|| reader.read("rat", &opened.sid, 0)).await.entries.len(), 2, "its data is there again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_redis_begins_anew_and_readers_have_to_ask_again() {
+    let server = Server::new();
+    let store = store(server.url());
+    let opened = eventually(|| store.open(room("rat"))).await.room.unwrap();
+    let mut position = store.follow("rat", &opened.sid).await.unwrap().position;
+    let _server = Server::start(server.crash(), &[]);
+    let lost = tokio::time::timeout(PATIENCE, async { while position.changed().await.is_ok() {} }).await;
+    lost.expect("whoever followed is told");
+    let anew = eventually(|| store.open(room("rat"))).await;
+    assert!(anew.opened && anew.room.unwrap().sid != opened.sid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_and_rights() {
+    let acl = "user ratssaal on >geheim ~{ratssaal}:* &{ratssaal}:* +@all -@admin -@dangerous +role";
+    let folder = tempdir().unwrap();
+    std::fs::write(folder.path().join("users.acl"), format!("user default off\n{acl}\n")).unwrap();
+    let server = Server::start(folder, &["--aclfile", "users.acl"]);
+    let with = |user: &str| server.url() + user;
+    let right = store(with("?user=ratssaal&pass=geheim"));
+    eventually(|| right.open(room("rat"))).await;
+    let wrong = store(with("?user=ratssaal&pass=falsch"));
+    assert!(matches!(wrong.open(room("rat")).await, Err(Refusal::Unavailable { .. })));
+    let elsewhere =
+        RedisSettings { prefix: "fremd".into(), ..RedisSettings::new(with("?user=ratssaal&pass=geheim").into()) };
+    let elsewhere = RedisStore::connect(elsewhere, &Config::default()).unwrap();
+    assert!(matches!(elsewhere.open(room("rat")).await, Err(Refusal::Unavailable { .. })), "not its keys");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_an_own_ca_and_with_no_other() {
+    let folder = tempdir().unwrap();
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(ca, &ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = names.signed_by(&key, &issuer).unwrap().pem();
+    let files = [("ca.pem", ca_pem), ("redis.pem", certificate), ("redis.key", key.serialize_pem())];
+    for (name, content) in &files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let port = free_port().to_string();
+    let server = Server::start(
+        folder,
+        &[
+            "--tls-port",
+            &port,
+            "--bind",
+            "127.0.0.1",
+            "--tls-cert-file",
+            "redis.pem",
+            "--tls-key-file",
+            "redis.key",
+            "--tls-ca-cert-file",
+            "ca.pem",
+            "--tls-auth-clients",
+            "no",
+        ],
+    );
+    let url = SecretString::from(format!("rediss://localhost:{port}"));
+    let ca = Some(server.folder().join("ca.pem"));
+    let trusting = RedisSettings { ca, timeout: PATIENCE, ..RedisSettings::new(url.clone()) };
+    let trusting = RedisStore::connect(trusting, &Config::default()).unwrap();
+    eventually(|| trusting.open(room("rat"))).await;
+    assert!(
+        matches!(store(url).open(room("rat")).await, Err(Refusal::Unavailable { .. })),
+        "the system does not know it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_replica_that_a_sentinel_promotes_takes_over() {
+    let ports = [free_port().to_string(), free_port().to_string(), free_port().to_string()];
+    let [primary, replica, sentinel] = &ports;
+    let address = ["--bind", "127.0.0.1", "--port"];
+    let first = Server::start(tempdir().unwrap(), &[&address[..], &[primary]].concat());
+    let follow = ["--replicaof", &format!("127.0.0.1 {primary}"), "--repl-diskless-sync-delay", "0"];
+    let second = Server::start(tempdir().unwrap(), &[&address[..], &[replica], &follow[..]].concat());
+    let folder = tempdir().unwrap();
+    let config = format!(
+        "sentinel monitor main 127.0.0.1 {primary} 1\nsentinel down-after-milliseconds main 300\n\
+         sentinel failover-timeout main 3000\n"
+    );
+    std::fs::write(folder.path().join("sentinel.conf"), config).unwrap();
+    let _sentinel = Server::start(folder, &[&["sentinel.conf", "--sentinel"][..], &address[..], &[sentinel]].concat());
+
+    let store = store(format!("redis-sentinel://127.0.0.1:{sentinel}/main"));
+    let opened = eventually(|| store.open(room("rat"))).await.room.unwrap();
+    replicated(&second, &format!("127.0.0.1:{sentinel}")).await;
+    drop(first.crash());
+    let found = eventually(|| store.open(room("rat"))).await;
+    assert_eq!((found.opened, found.room.unwrap().sid), (false, opened.sid), "the replica had it");
+}
+
+/// Waits until the replica has everything and the sentinel knows it.
+async fn replicated(replica: &Server, sentinel: &str) {
+    let replica = redis::Client::open(replica.url()).unwrap();
+    let sentinel = redis::Client::open(format!("redis://{sentinel}")).unwrap();
+    let patience = tokio::time::timeout(PATIENCE, async {
+        let mut replica = replica.get_multiplexed_async_connection().await.unwrap();
+        let mut sentinel = sentinel.get_multiplexed_async_connection().await.unwrap();
+        loop {
+            let rooms: usize = redis::cmd("HLEN").arg("{ratssaal}:open").query_async(&mut replica).await.unwrap();
+            let known: Vec<Value> =
+                redis::cmd("SENTINEL").arg("replicas").arg("main").query_async(&mut sentinel).await.unwrap();
+            if rooms == 1 && known.len() == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    patience.await.expect("the replica follows");
+}
+
+/// Redis' clock is set back in a script's eyes by raising what it has seen: it cannot be moved from here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_does_not_go_back() {
+    let server = Server::new();
+    let store = store(server.url());
+    let ahead = eventually(|| store.open(room("eins"))).await.room.unwrap().created_ms + 600_000;
+    let mut redis = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let set: usize =
+        redis::cmd("HSET").arg("{ratssaal}:clock").arg("last").arg(ahead).query_async(&mut redis).await.unwrap();
+    assert_eq!(set, 0, "the field was there");
+    let later = store.open(room("zwei")).await.unwrap().room.unwrap().created_ms;
+    assert!(later >= ahead, "{later} is before {ahead}");
+    assert!(later < ahead + 600_000, "and goes on from there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_as_large_as_they_can_be() {
+    let server = Server::new();
+    let store = store(server.url());
+    let load = Load { seats: u32::MAX, seat_limit: 100_000, ..Load::default() };
+    let report = BridgeReport {
+        bridge: "a".into(),
+        incarnation: "first".into(),
+        sequence: u64::MAX - 1,
+        state: BridgeState::Ready.into(),
+        load: Some(load),
+        ..BridgeReport::default()
+    };
+    eventually(|| store.report(report.clone())).await;
+    let newest = BridgeReport { sequence: u64::MAX, load: Some(Load { seats: 7, ..load }), ..report.clone() };
+    store.report(newest).await.unwrap();
+    store.report(report).await.unwrap();
+    assert_eq!(store.bridges().await.unwrap()[0].seats, 7, "beyond 2^53 the later sequence still counts");
+    assert!(store.drain("a", Some(u64::MAX)).await.unwrap());
+    assert_eq!(store.orders("a").await.unwrap().drain.map(|drain| drain.within_ms > 1 << 39), Some(true));
+}
