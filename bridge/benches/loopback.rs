@@ -17,25 +17,27 @@ fn main() {
     let seal = start.elapsed() / 200_000;
     println!("floor: seal {} ns", seal.as_nanos());
     println!(
-        "| case | run | forwarded | lost | datagrams per send | worker CPU | CPU per packet | send floor | multiple of floor |"
+        "| case | gather | run | forwarded | lost | datagrams per send | worker CPU | CPU per packet | send floor | multiple of floor |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for (case, subscribers, packets) in
         [("1.5 Mbit/s to 40", 40u16, 6usize), ("4 Mbit/s to 40", 40, 15), ("1.5 Mbit/s to 5", 5, 6)]
     {
         let send = floor_send(usize::from(subscribers), packets, 300);
-        let result = loopback(subscribers, packets, Duration::from_secs(8));
-        let each = result.cpu.as_nanos() as f64 / result.forwarded.max(1) as f64;
-        let floor = (seal + send).as_nanos() as f64;
-        println!(
-            "| {case} | {:.1} s | {} | {} | {:.1} | {:.1} % | {each:.0} ns | {} ns | {:.2} |",
-            result.wall.as_secs_f64(),
-            result.forwarded,
-            result.forwarded.saturating_sub(result.arrived),
-            result.run_length,
-            100.0 * result.cpu.as_secs_f64() / result.wall.as_secs_f64(),
-            send.as_nanos(),
-            each / floor,
-        );
+        for gather in [Duration::ZERO, Duration::from_millis(1)] {
+            let result = loopback(subscribers, packets, gather, Duration::from_secs(8));
+            let each = result.cpu.as_nanos() as f64 / result.forwarded.max(1) as f64;
+            let floor = (seal + send).as_nanos() as f64;
+            println!(
+                "| {case} | {gather:?} | {:.1} s | {} | {} | {:.1} | {:.1} % | {each:.0} ns | {} ns | {:.2} |",
+                result.wall.as_secs_f64(),
+                result.forwarded,
+                result.forwarded.saturating_sub(result.arrived),
+                result.run_length,
+                100.0 * result.cpu.as_secs_f64() / result.wall.as_secs_f64(),
+                send.as_nanos(),
+                each / floor,
+            );
+        }
     }
 }

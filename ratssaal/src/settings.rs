@@ -106,6 +106,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Address the UDP ports are bound to; :: is every address of this machine, IPv4 and IPv6",
     ),
     value("media.socket_buffer", "socket-buffer", "SIZE", "4MiB", "Receive and send buffer of each UDP socket"),
+    value(
+        "media.gather",
+        "gather",
+        "0-5ms",
+        "1ms",
+        "How long a busy worker lets packets gather, so that they leave together; 0 forwards each at once",
+    ),
+    switch("media.pin", "pin-workers", "false", "Keep each media worker on a core of its own"),
     value("room.empty_timeout", "empty-timeout", "DURATION", "5m", "A room nobody enters ends after this"),
     value(
         "room.departure_timeout",
@@ -167,6 +175,7 @@ mod tests {
             ("media.ports", _) => "7882-7897",
             ("media.bind", _) => "127.0.0.1",
             ("media.advertise", _) => "192.0.2.1,2001:db8::1",
+            ("media.gather", _) => "2ms",
             ("log.format", _) => "json",
             _ => match setting.value {
                 "NUMBER" => "7",

@@ -203,15 +203,16 @@ pub struct Loopback {
 }
 
 /// Runs a worker with real sockets: one publisher, `subscribers` receivers, frames of `frame_packets` packets of 1100
-/// bytes thirty times a second.
+/// bytes thirty times a second, and a worker that lets datagrams gather for `gather`.
 ///
 /// # Panics
 /// When the machine does not give what it needs.
 #[must_use]
 #[expect(clippy::expect_used, reason = "a benchmark")]
-pub fn loopback(subscribers: u16, frame_packets: usize, duration: Duration) -> Loopback {
+pub fn loopback(subscribers: u16, frame_packets: usize, gather: Duration, duration: Duration) -> Loopback {
     let config = MediaConfig {
         workers: 1,
+        gather,
         bind: [127, 0, 0, 1].into(),
         ports: "29000-29099".parse().expect("a range"),
         ..MediaConfig::default()

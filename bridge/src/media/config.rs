@@ -3,13 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use ratssaal_process::units;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// Host candidates announced at the most.
 const MAX_CANDIDATES: usize = 8;
+/// The longest [`MediaConfig::gather`]: what a conversation does not notice.
+const MAX_GATHER: Duration = Duration::from_millis(5);
 
 /// `[media]`: the UDP ports and addresses of the media workers.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -28,6 +31,20 @@ pub struct MediaConfig {
     /// Send and receive buffer of each socket, bytes; the kernel's limit (`net.core.rmem_max`) may cut it.
     #[serde(deserialize_with = "units::bytes")]
     pub socket_buffer: u32,
+    /// How long a busy worker lets datagrams gather before it forwards them: a frame then leaves towards each subscriber
+    /// in one run (GSO) instead of packet by packet. Up to 5 ms; 0 forwards each at once.
+    #[serde(deserialize_with = "gather")]
+    pub gather: Duration,
+    /// Keeps each worker on a processor core of its own, for machines that do nothing else.
+    pub pin: bool,
+}
+
+fn gather<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let gather = units::duration(deserializer)?;
+    if gather > MAX_GATHER {
+        return Err(serde::de::Error::custom(format!("{gather:?} is too long: write 0 to 5ms")));
+    }
+    Ok(gather)
 }
 
 impl Default for MediaConfig {
@@ -38,6 +55,8 @@ impl Default for MediaConfig {
             bind: Ipv6Addr::UNSPECIFIED.into(),
             advertise: Vec::new(),
             socket_buffer: 4 << 20,
+            gather: Duration::from_millis(1),
+            pin: false,
         }
     }
 }

@@ -33,6 +33,10 @@ const FLUSH_BYTES: usize = 256 << 10;
 const RECEIVE_ROUNDS: usize = 8;
 /// How often abandoned transports are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often a worker looks how busy it is …
+const LOOK: Duration = Duration::from_millis(100);
+/// … and from how many copies in that time on it lets datagrams gather: about half a per cent of a core.
+const BUSY: u64 = 200;
 
 /// Why the media workers cannot start.
 #[derive(Debug, Error)]
@@ -76,7 +80,7 @@ impl Media {
                     break;
                 }
             };
-            workers.push(spawn(number, socket, &addresses, identity.clone())?);
+            workers.push(spawn(number, socket, &addresses, identity.clone(), config)?);
         }
         let workers: Arc<[Arc<WorkerHandle>]> = workers.into();
         registry.register_collector(Box::new(MediaCollector(Arc::clone(&workers))));
@@ -145,6 +149,7 @@ fn spawn(
     socket: UdpSocket,
     addresses: &[IpAddr],
     identity: Identity,
+    config: &MediaConfig,
 ) -> Result<Arc<WorkerHandle>, MediaError> {
     let local = socket.local_addr()?;
     let v6 = local.is_ipv6();
@@ -174,7 +179,18 @@ fn spawn(
         "media worker"
     );
     let own = Arc::clone(&handle);
+    let gather = config.gather;
+    let core = config.pin.then(|| core_affinity::get_core_ids().unwrap_or_default());
+    let core = core.and_then(|cores| cores.get(number % cores.len().max(1)).copied());
+    if config.pin && core.is_none() {
+        tracing::warn!(worker = number, "the system does not say which cores there are: the worker is not pinned");
+    }
     let run = move || {
+        if let Some(core) = core
+            && !core_affinity::set_for_current(core)
+        {
+            tracing::warn!(worker = number, core = core.id, "the system does not let the worker be pinned to its core");
+        }
         let worker = Worker {
             poll,
             socket,
@@ -186,6 +202,7 @@ fn spawn(
             transports: HashMap::new(),
             rooms: HashMap::new(),
             swept: Instant::now(),
+            pace: Pace { gather, busy: false, looked: Instant::now(), forwarded: 0 },
         };
         worker.run();
     };
@@ -204,6 +221,36 @@ struct Worker {
     transports: HashMap<TransportId, mpsc::Sender<Event>>,
     rooms: HashMap<RoomId, mpsc::Sender<Event>>,
     swept: Instant,
+    pace: Pace,
+}
+
+/// Whether datagrams are let gather for a moment before they are taken. A publisher's frame comes as several packets
+/// within a millisecond; forwarded together they leave in one run per subscriber.
+struct Pace {
+    /// How long; zero never.
+    gather: Duration,
+    busy: bool,
+    looked: Instant,
+    /// Copies forwarded by then.
+    forwarded: u64,
+}
+
+impl Pace {
+    /// Looks now and then at how much is forwarded.
+    fn look(&mut self, now: Instant, forwarded: u64) {
+        if now >= self.looked + LOOK {
+            // A worker that slept long was not busy, however much came at once now.
+            self.busy = now < self.looked + 2 * LOOK && forwarded - self.forwarded >= BUSY;
+            (self.looked, self.forwarded) = (now, forwarded);
+        }
+    }
+
+    /// Lets datagrams gather, if it pays.
+    fn wait(&self) {
+        if self.busy && !self.gather.is_zero() {
+            std::thread::sleep(self.gather);
+        }
+    }
 }
 
 /// Tells the handle that the thread is gone, by whatever way.
@@ -238,8 +285,12 @@ impl Worker {
                 self.dispatch();
                 return;
             }
+            if !more && ready.iter().any(|event| event.token() == SOCKET) {
+                self.pace.wait();
+            }
             more = self.datagrams();
             let now = Instant::now();
+            self.pace.look(now, self.engine.counters().forwarded);
             self.engine.handle_timeout(now);
             self.flush();
             self.dispatch();
