@@ -287,6 +287,14 @@ pub enum Command {
         /// Muted or not.
         muted: bool,
     },
+    /// An audio track that everybody gets also in rooms where only the loudest voices are forwarded: a screen share's
+    /// sound, an interpreter.
+    ExemptTrack {
+        /// Which track.
+        track: TrackId,
+        /// Exempt or not.
+        exempt: bool,
+    },
     /// Sends one message on a data channel of the protocol; waits (bounded) until the channel is open.
     SendData {
         /// To which transport.

@@ -5,6 +5,7 @@
 //! (kept for repairs) → `leg.rs` (for each subscriber: selected, rewritten, sealed) → `outbox.rs` (batched) → `udp.rs`
 //! (sent).
 
+mod audio;
 #[allow(dead_code, reason = "feedback is read next")]
 mod bandwidth;
 #[cfg(feature = "bench")]

@@ -40,6 +40,7 @@ macro_rules! stats {
 stats! {
     received: "media_received_packets" "RTP packets received from publishers",
     received_bytes: "media_received_bytes" "Bytes of RTP received from publishers",
+    held: "media_held_audio_packets" "Audio packets of the quieter voices in large rooms, not forwarded",
     forwarded: "media_forwarded_packets" "Copies of RTP packets sent to subscribers",
     forwarded_bytes: "media_forwarded_bytes" "Payload bytes sent to subscribers",
     repaired: "media_repaired_packets" "Lost packets that publishers sent again",

@@ -71,6 +71,10 @@ pub(crate) struct Track {
     pub(crate) codec: Option<Codec>,
     pub(crate) muted: bool,
     pub(crate) loudness: Loudness,
+    /// Forwarded however many voices there are.
+    pub(crate) exempt: bool,
+    /// Whether its voice is held back now.
+    pub(crate) held: bool,
     pub(crate) legs: Vec<Leg>,
 }
 
@@ -88,6 +92,8 @@ impl Track {
             codec: None,
             muted: false,
             loudness: Loudness::default(),
+            exempt: false,
+            held: false,
             legs: Vec::new(),
         };
         track.renegotiate(section);

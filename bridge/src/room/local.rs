@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use livekit_protocol::leave_request::Action;
-use livekit_protocol::{ConnectionQualityInfo, DisconnectReason};
+use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, TrackSource};
 use tracing::warn;
 
 use super::actor::{Pending, RoomActor};
@@ -17,7 +17,7 @@ use super::ids::{ParticipantSid, TrackSid};
 use super::inbox::Inbox;
 use super::session::ToSession;
 use super::state::State;
-use crate::media::control;
+use crate::media::control::{self, TrackId};
 
 impl RoomActor {
     /// Applies entries in the log's order; those applied already are skipped.
@@ -98,8 +98,12 @@ impl RoomActor {
     pub(super) fn bound(&mut self, track: &TrackSid) {
         let Some((publisher, info)) = self.state.track(track) else { return };
         let (muted, publisher) = (info.muted, publisher.sid.clone());
+        let exempt = info.source() == TrackSource::ScreenShareAudio;
         if muted {
             self.mute_media(track, true);
+        }
+        if exempt {
+            self.order_media(track, |track| control::Command::ExemptTrack { track, exempt });
         }
         for (sid, inbox) in self.shared.sessions.load().iter() {
             if *sid != publisher && self.state.may_subscribe(sid, track) {
@@ -109,9 +113,14 @@ impl RoomActor {
     }
 
     fn mute_media(&self, track: &TrackSid, muted: bool) {
+        self.order_media(track, |track| control::Command::MuteTrack { track, muted });
+    }
+
+    /// A command about a track, to its worker.
+    fn order_media(&self, track: &TrackSid, command: impl FnOnce(TrackId) -> control::Command) {
         let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(local) = tracks.get(track) {
-            self.shared.media.send(control::Command::MuteTrack { track: local.media, muted });
+            self.shared.media.send(command(local.media));
         }
     }
 

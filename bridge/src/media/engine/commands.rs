@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::super::control::{CloseReason, Command, Event, ReceiveSection, SendSection, TrackId};
+use super::super::control::{CloseReason, Command, Event, Kind, ReceiveSection, RoomId, SendSection, TrackId};
 use super::super::leg::Leg;
 use super::super::rtp::ExtensionMap;
 use super::super::track::Track;
@@ -68,11 +68,19 @@ impl Engine {
                 let Some(&at) = self.by_track.get(&track) else { return };
                 let track = &mut self.tracks[at];
                 track.muted = muted;
+                let room = track.room;
+                self.count_microphones(room);
+                let track = &mut self.tracks[at];
                 if !muted {
                     // What was sent meanwhile is missing to everybody.
                     track.legs.iter_mut().for_each(Leg::pause);
                     track.retarget_all();
                     self.request_key_frames(now, at);
+                }
+            }
+            Command::ExemptTrack { track, exempt } => {
+                if let Some(&at) = self.by_track.get(&track) {
+                    self.tracks[at].exempt = exempt;
                 }
             }
             Command::SendData { transport, channel, payload } => {
@@ -107,6 +115,14 @@ impl Engine {
             }
         }
         self.peers[key].sections = sections;
+        self.count_microphones(room);
+    }
+
+    /// How many voices there are decides whether all are forwarded.
+    fn count_microphones(&mut self, room: RoomId) {
+        let Some(room) = self.rooms.get_mut(&room) else { return };
+        let open = |at: &&usize| self.tracks.get(**at).is_some_and(|t| t.kind == Kind::Audio && !t.muted);
+        room.microphones = room.tracks.iter().filter(open).count();
     }
 
     /// Legs that were there before their track.
@@ -193,6 +209,8 @@ impl Engine {
         self.by_track.remove(&track.id);
         if let Some(room) = self.rooms.get_mut(&track.room) {
             room.tracks.retain(|&key| key != at);
+            room.voices.remove(at);
+            room.microphones = room.microphones.saturating_sub(usize::from(track.kind == Kind::Audio && !track.muted));
         }
         if let Some(publisher) = self.peers.get_mut(track.peer) {
             publisher.unbind(at);

@@ -1,14 +1,16 @@
 //! An RTP packet's way: opened, recognised, measured, remembered, and copied to every subscriber.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
+use super::super::audio::{SMALL_ROOM, Verdict};
 use super::super::codec::Frame;
-use super::super::control::{Event, Kind};
-use super::super::leg::{Packet, clock_rate};
+use super::super::control::{Event, Kind, RoomId};
+use super::super::leg::{Leg, Packet, clock_rate};
 use super::super::receiver::Receiver;
 use super::super::rtp::{self, Header, Values};
 use super::peer::{Peer, Stream};
-use super::{Engine, Track};
+use super::{Engine, Room, Track};
 
 impl Engine {
     /// An SRTP packet from a peer's checked address; decrypted in place.
@@ -103,6 +105,10 @@ impl Engine {
         if let Some(&[level, ..]) = values.audio_level {
             track.loudness.observe(level);
         }
+        if kind == Kind::Audio && !is_heard(&mut self.rooms, track, stream.track, now, values.audio_level) {
+            self.counters.held += 1;
+            return;
+        }
         if track.legs.is_empty() {
             return;
         }
@@ -136,6 +142,28 @@ impl Engine {
             self.request_key_frames(now, stream.track);
         }
     }
+}
+
+/// Whether a voice is forwarded: everybody's in a small room, the loudest in a large one.
+fn is_heard(
+    rooms: &mut HashMap<RoomId, Room>,
+    track: &mut Track,
+    key: usize,
+    now: Instant,
+    level: Option<&[u8]>,
+) -> bool {
+    let room = rooms.get_mut(&track.room).filter(|room| room.microphones > SMALL_ROOM && !track.exempt);
+    let held = match (room, level) {
+        (Some(room), Some(&[level, ..])) => room.voices.packet(now, key, level) == Verdict::Hold,
+        // Who does not say how loud it is cannot be judged.
+        _ => false,
+    };
+    if held && !track.held {
+        // What is held back leaves no gap in the subscribers' numbers.
+        track.legs.iter_mut().for_each(Leg::pause);
+    }
+    track.held = held;
+    !held
 }
 
 /// Finds out which track and layer a new SSRC belongs to: by mid and rid, by the SDP's `a=ssrc`, or because only one

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::audio::Voices;
 use super::control::{CloseReason, Event, RoomId, TrackId, TransportId};
 use super::outbox::{Outbox, Slot};
 use super::rtcp;
@@ -38,6 +39,8 @@ pub(crate) struct Counters {
     /// RTP packets received and their bytes.
     pub(crate) received: u64,
     pub(crate) received_bytes: u64,
+    /// Audio packets of a large room's quieter voices, which nobody gets.
+    pub(crate) held: u64,
     /// Copies sent to subscribers and their payload bytes.
     pub(crate) forwarded: u64,
     pub(crate) forwarded_bytes: u64,
@@ -71,6 +74,9 @@ struct Room {
     peers: Vec<usize>,
     tracks: Vec<usize>,
     speakers: Vec<(TrackId, f32)>,
+    /// Audio tracks that are not muted.
+    microphones: usize,
+    voices: Voices,
 }
 
 /// One worker's state.
