@@ -51,7 +51,7 @@ async function freeUdpPorts(count) {
   }
 }
 
-async function launch() {
+async function launch({ advertise } = {}) {
   const port = await freeTcpPort();
   const udp = await freeUdpPorts(MEDIA_PORTS);
   const http = `http://localhost:${port}`;
@@ -65,21 +65,29 @@ async function launch() {
   return {
     program: binary(),
     args: ['serve', '--dev'],
-    env: { RATSSAAL_HTTP__BIND: `127.0.0.1:${port}`, RATSSAAL_MEDIA__PORTS: `${udp}-${udp + MEDIA_PORTS - 1}` },
+    env: {
+      RATSSAAL_HTTP__BIND: `127.0.0.1:${port}`,
+      RATSSAAL_MEDIA__PORTS: `${udp}-${udp + MEDIA_PORTS - 1}`,
+      ...(advertise && { RATSSAAL_MEDIA__ADVERTISE: advertise, RATSSAAL_MEDIA__BIND: '127.0.0.1' }),
+    },
+    media: Array.from({ length: MEDIA_PORTS }, (_, number) => udp + number),
     ready: `${http}/readyz`,
     http,
     ...DEV,
   };
 }
 
-/** A server ready for joins: `{ http, ws, key, secret, pid, log(), stop() }`. */
-export async function startServer() {
+/**
+ * A server ready for joins: `{ http, ws, key, secret, pid, log(), stop() }`. `advertise` is the one address it tells clients
+ * (ours alone, on loopback); `media` then lists its UDP ports.
+ */
+export async function startServer(how = {}) {
   if (process.env.E2E_URL) {
     const http = process.env.E2E_URL.replace(/^ws/, 'http').replace(/\/$/, '');
     const { E2E_KEY: key = DEV.key, E2E_SECRET: secret = DEV.secret } = process.env;
     return { http, ws: http.replace(/^http/, 'ws'), key, secret, log: () => '(the log of a server that was running before)', stop: async () => {} };
   }
-  const { program, args, env, ready, ...server } = await launch();
+  const { program, args, env, ready, ...server } = await launch(how);
   const child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   let text = '';
   const keep = (chunk) => { text = (text + chunk).slice(-200_000); };

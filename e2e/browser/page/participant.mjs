@@ -147,6 +147,15 @@ window.participant = {
     return { codec: reports?.get(inbound?.codecId)?.mimeType ?? null, stream: entry?.track.mediaStream?.id ?? null };
   },
 
+  /** What is received of a participant's track, counted since it came (W3C webrtc-stats `inbound-rtp`). */
+  async received(identity, source = 'camera') {
+    const reports = await received.get(`${identity}/${source}`)?.track.receiver?.getStats();
+    const inbound = [...(reports?.values() ?? [])].find(({ type }) => type === 'inbound-rtp');
+    if (!inbound) return null;
+    const { frameWidth, framesDecoded, freezeCount, totalFreezesDuration, concealedSamples, silentConcealedSamples, totalSamplesReceived, packetsLost, packetsReceived } = inbound;
+    return { frameWidth, framesDecoded, freezeCount, totalFreezesDuration, concealedSamples, silentConcealedSamples, totalSamplesReceived, packetsLost, packetsReceived };
+  },
+
   /** The strongest frequency heard of a participant, null in silence or while nothing is received. */
   hear: async (identity, source = 'microphone') => (await received.get(`${identity}/${source}`)?.ear)?.hertz() ?? null,
 
