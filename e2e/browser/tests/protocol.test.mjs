@@ -147,11 +147,11 @@ describe('three browsers in one room', () => {
   });
 
   test('unsubscribing stops the track, subscribing brings it back', async () => {
-    for (const participant of [anna, cem]) {
-      await participant.call('subscribe', 'bela', 'camera', false);
-      await participant.awaits('trackUnsubscribed', ({ from, source }) => from === 'bela' && source === 'camera');
-      await participant.call('subscribe', 'bela', 'camera', true);
-      await participant.sees(bela);
+    for (const [one, other] of [[anna, bela], [cem, bela], [bela, anna]]) {
+      await one.call('subscribe', other.identity, 'camera', false);
+      await one.awaits('trackUnsubscribed', ({ from, source }) => from === other.identity && source === 'camera');
+      await one.call('subscribe', other.identity, 'camera', true);
+      await one.sees(other);
     }
   });
 

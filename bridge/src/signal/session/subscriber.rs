@@ -78,11 +78,12 @@ impl Session {
                 continue;
             }
             let leg = LegId::next();
+            let in_sync = self.in_sync && !subscriber.offer.takes_over(track.kind);
             let mid = subscriber.offer.add(OfferedTrack {
                 leg,
                 track: track.media,
                 kind: track.kind,
-                stream_id: stream_id(sid, track, self.in_sync),
+                stream_id: stream_id(sid, track, in_sync),
                 track_id: sid.to_string(),
                 cname: track.publisher.to_string(),
                 ssrc: mint(&mut subscriber.last_ssrc),

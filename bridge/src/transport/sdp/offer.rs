@@ -88,11 +88,21 @@ impl SubscriberOffer {
         }
     }
 
+    fn free(&self, kind: Kind) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.free && slot.track.is_none() && slot.kind == kind)
+    }
+
+    /// Whether the next track of this kind gets a section that another one had. Browsers call what they receive in it by
+    /// the first one's track id for ever: then only the stream's id can tell which track it is.
+    #[must_use]
+    pub fn takes_over(&self, kind: Kind) -> bool {
+        self.free(kind).is_some()
+    }
+
     /// Adds a track in a free section of its kind or a new one. Returns its mid.
     pub fn add(&mut self, track: OfferedTrack) -> &str {
         self.changed = true;
-        let free = self.slots.iter().position(|slot| slot.free && slot.track.is_none() && slot.kind == track.kind);
-        let index = free.unwrap_or_else(|| {
+        let index = self.free(track.kind).unwrap_or_else(|| {
             let mid = (self.slots.len() + 1).to_string();
             self.slots.push(Slot { mid, kind: track.kind, track: None, offered: None, free: false });
             self.slots.len() - 1
