@@ -192,13 +192,23 @@ pub struct Wanted {
     /// The highest simulcast layer (index into [`ReceiveSection::rids`]; 0 is the lowest); `None` pauses the leg.
     /// More than the track has means its highest.
     pub layer: Option<u8>,
+    /// So many frames per second are enough; 0: all there are.
+    pub fps: u8,
+    /// Which tracks to serve first when the bandwidth is short, 1 the first; 0: no matter.
+    pub priority: u8,
 }
 
 impl Wanted {
     /// The best layer there is.
-    pub const BEST: Self = Self { layer: Some(u8::MAX) };
+    pub const BEST: Self = Self::up_to(u8::MAX);
     /// Nothing.
-    pub const PAUSED: Self = Self { layer: None };
+    pub const PAUSED: Self = Self { layer: None, fps: 0, priority: 0 };
+
+    /// At most this layer, with all its frames.
+    #[must_use]
+    pub const fn up_to(layer: u8) -> Self {
+        Self { layer: Some(layer), fps: 0, priority: 0 }
+    }
 }
 
 /// The data channels of the protocol.
@@ -280,6 +290,15 @@ pub enum Command {
         /// What it wants.
         wanted: Wanted,
     },
+    /// What its publisher says of a track.
+    DescribeTrack {
+        /// Which track; negotiated before.
+        track: TrackId,
+        /// Whether it shows a screen: that is served first and rather sharp than smooth.
+        screen: bool,
+        /// The bits per second of each layer, the lowest first, for as long as nothing was measured; 0 is unknown.
+        bitrates: [u32; 3],
+    },
     /// A muted track is not forwarded, whatever its publisher sends.
     MuteTrack {
         /// Which track.
@@ -351,7 +370,8 @@ pub enum Event {
         /// What is sent.
         codec: Codec,
     },
-    /// Forwarding to a leg started (again) or stopped, other than by [`Command::Want`].
+    /// Forwarding to a leg started (again), or stopped because the subscriber's bandwidth does not suffice. Not what
+    /// [`Command::Want`] does.
     LegActive {
         /// The subscriber's transport.
         transport: TransportId,
@@ -359,6 +379,17 @@ pub enum Event {
         leg: LegId,
         /// Whether packets flow.
         active: bool,
+    },
+    /// Which layers of a track anybody gets (dynacast): its publisher need not send more, and has to send these. Until
+    /// the first of these events that is all of them. More at once, fewer after a few seconds; never of a muted track,
+    /// but once when it is unmuted.
+    LayersNeeded {
+        /// The publisher's transport.
+        transport: TransportId,
+        /// Which track.
+        track: TrackId,
+        /// The lowest so many, by RID or spatial layer; 0: nobody gets the track.
+        layers: u8,
     },
     /// Who speaks in a room, loudest first. Only when it changed, at most every 300 ms; an empty list is silence.
     Speakers {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::allocation::Rank;
 use super::bandwidth::{Bandwidth, Purpose};
 use super::codec::{Frame, Offsets};
 use super::control::{ExtensionIds, Kind, LegId, PayloadType, SendSection, TransportId, Wanted};
@@ -133,6 +134,12 @@ pub(crate) struct Leg {
     octets: u32,
     /// Whether the subscriber was told that packets flow.
     pub(crate) active: bool,
+    /// Whether the bandwidth does not suffice for it, of which the subscriber was told.
+    pub(crate) starved: bool,
+    /// Whether something else is wanted of it than at the last allocation.
+    pub(crate) fresh: bool,
+    /// Its place at the last allocation.
+    pub(crate) rank: Rank,
     /// Fraction lost in its last receiver report.
     pub(crate) loss: f32,
 }
@@ -167,6 +174,9 @@ impl Leg {
             packets: 0,
             octets: 0,
             active: false,
+            starved: false,
+            fresh: true,
+            rank: Rank::Other,
             loss: 0.0,
         }
     }

@@ -5,6 +5,7 @@
 //! (kept for repairs) → `leg.rs` (for each subscriber: selected, rewritten, sealed) → `outbox.rs` (batched) → `udp.rs`
 //! (sent).
 
+mod allocation;
 mod audio;
 #[allow(dead_code, reason = "feedback is read next")]
 mod bandwidth;
@@ -19,6 +20,7 @@ mod history;
 mod layer;
 mod leg;
 mod outbox;
+mod rate;
 mod receiver;
 mod rtcp;
 mod rtp;
@@ -28,8 +30,10 @@ mod sequence;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests and benchmarks")]
 mod simulation;
 mod speakers;
+mod spotlight;
 mod srtp;
 mod stats;
+mod supply;
 mod track;
 mod twcc;
 mod udp;

@@ -311,12 +311,14 @@ pub(crate) struct Camera {
     rids: Vec<&'static str>,
     /// Next sequence number and picture id of each layer.
     next: Vec<(u64, u16)>,
+    /// Bytes of payload in each packet, if more than the fewest.
+    pub(crate) payload: usize,
 }
 
 impl Camera {
     pub(crate) fn new(rids: &[&'static str]) -> Self {
         let next = (0..rids.len().max(1) as u64).map(|layer| (65_500 + 10 * layer, 100 * layer as u16)).collect();
-        Self { track: TrackId::next(), rids: rids.to_vec(), next }
+        Self { track: TrackId::next(), rids: rids.to_vec(), next, payload: 0 }
     }
 
     pub(crate) fn section(&self, mid: &str) -> ReceiveSection {
@@ -363,7 +365,9 @@ impl Camera {
                 timestamp: (ms * 90).wrapping_add(7_777 * layer as u32),
                 ssrc: Self::ssrc(layer),
             };
-            let body = vp8_payload(*picture, *picture as u8, key, i == 0, layer as u8);
+            let mut body = vp8_payload(*picture, *picture as u8, key, i == 0, layer as u8);
+            body.resize(self.payload.max(body.len()), 0xaa);
+            *body.last_mut().unwrap() = layer as u8;
             let mut values: Vec<(u8, &[u8])> = vec![(IDS.mid, mid.as_bytes())];
             if let Some(rid) = self.rids.get(layer) {
                 values.push((IDS.rid, rid.as_bytes()));

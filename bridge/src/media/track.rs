@@ -1,24 +1,29 @@
-//! A published track: its simulcast layers with what is received of each, who subscribes, and which layer each subscriber
-//! gets.
+//! A published track: its simulcast layers with what is received of each, what of it can be had, and who subscribes.
 
 use std::time::{Duration, Instant};
 
+use super::allocation::{Ladder, Step};
 use super::codec::Reader;
-use super::control::{Codec, Kind, PayloadType, ReceiveSection, RoomId, TrackId, TransportId};
+use super::control::{Codec, Kind, PayloadType, ReceiveSection, RoomId, TrackId, TransportId, Wanted};
 use super::history::History;
 use super::layer::Layer;
 use super::leg::{Leg, SenderClock};
+use super::rate::Meter;
 use super::receiver::Receiver;
 use super::speakers::Loudness;
+use super::supply::Supply;
 
 /// Layers of one track (`q`, `h`, `f`).
 pub(crate) const MAX_LAYERS: usize = 3;
-/// A layer counts as paused by its publisher when another one is this far ahead.
-const LAYER_PAUSE: Duration = Duration::from_millis(1500);
+/// A spatial layer of a scalable stream is gone when another one is this far ahead.
+const LAYER_GONE: Duration = Duration::from_millis(1500);
 /// A key frame is asked for at most this often per layer, whatever the number of subscribers.
 pub(crate) const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(300);
 /// Bytes of history for repairs, by layer: about a second each of 150, 500 and 1700 kbit/s.
 const HISTORY: [usize; MAX_LAYERS] = [32 << 10, 96 << 10, 256 << 10];
+
+/// What layers take, bits per second, where nothing was measured and their publisher says nothing.
+const USUAL: [u64; MAX_LAYERS] = [150_000, 500_000, 1_700_000];
 
 /// One incoming stream: a simulcast layer, or the only one.
 #[derive(Default)]
@@ -70,6 +75,14 @@ pub(crate) struct Track {
     pub(crate) layer_count: usize,
     pub(crate) codec: Option<Codec>,
     pub(crate) muted: bool,
+    /// Whether it shows a screen.
+    pub(crate) screen: bool,
+    /// What its publisher says the layers take, bits per second; 0 is unknown.
+    pub(crate) described: [u32; MAX_LAYERS],
+    pub(crate) meter: Meter,
+    pub(crate) supply: Supply,
+    /// Which layers could be had at the last look.
+    had: [bool; MAX_LAYERS],
     pub(crate) loudness: Loudness,
     /// Forwarded however many voices there are.
     pub(crate) exempt: bool,
@@ -79,7 +92,13 @@ pub(crate) struct Track {
 }
 
 impl Track {
-    pub(crate) fn new(section: &ReceiveSection, room: RoomId, transport: TransportId, peer: usize) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        section: &ReceiveSection,
+        room: RoomId,
+        transport: TransportId,
+        peer: usize,
+    ) -> Self {
         let mut track = Self {
             id: section.track,
             room,
@@ -91,6 +110,11 @@ impl Track {
             layer_count: 1,
             codec: None,
             muted: false,
+            screen: false,
+            described: [0; MAX_LAYERS],
+            meter: Meter::new(now),
+            supply: Supply::new(now, layer_count(section)),
+            had: [false; MAX_LAYERS],
             loudness: Loudness::default(),
             exempt: false,
             held: false,
@@ -103,7 +127,7 @@ impl Track {
     /// A renegotiation named this track (again).
     pub(crate) fn renegotiate(&mut self, section: &ReceiveSection) {
         self.payload_types.clone_from(&section.payload_types);
-        self.layer_count = section.rids.len().max(section.ssrcs.len()).clamp(1, MAX_LAYERS);
+        self.layer_count = layer_count(section);
         for leg in &mut self.legs {
             leg.translate(&self.payload_types);
         }
@@ -129,43 +153,103 @@ impl Track {
         Some(self.layers[layer].history.get_or_insert_with(|| History::new(size)))
     }
 
-    /// Layers that flow: silent ones fall behind the others.
-    pub(crate) fn active_layers(&self) -> impl DoubleEndedIterator<Item = u8> + '_ {
-        const NUMBERS: [u8; MAX_LAYERS] = [0, 1, 2];
-        let newest = self.layers.iter().filter_map(|layer| layer.last_packet).max();
-        self.layers.iter().zip(NUMBERS).filter_map(move |(layer, number)| {
-            let last = layer.last_packet?;
-            newest.is_some_and(|newest| newest.duration_since(last) < LAYER_PAUSE).then_some(number)
-        })
+    /// Looks again which layers can be had. True when others can than before.
+    pub(crate) fn look(&mut self, now: Instant) -> bool {
+        self.meter.roll(now);
+        if self.muted {
+            return false;
+        }
+        self.supply.look(now, [0, 1, 2].map(|stream: usize| self.layers[stream].last_packet));
+        let has = [0, 1, 2].map(|spatial| self.has(spatial));
+        std::mem::replace(&mut self.had, has) != has
     }
 
-    /// The best layer for someone who wants at most `wanted`: the highest that flows up to that, else the lowest that
-    /// flows. While nothing has come yet, what is wanted. (Bandwidth towards the subscriber will bound `wanted` here.)
-    fn choose(&self, wanted: Option<u8>) -> Option<Layer> {
-        let wanted = wanted?;
-        let allowed = self.active_layers().rfind(|&layer| layer <= wanted);
-        let highest = (self.layer_count - 1) as u8;
-        Some(Layer::full(allowed.or_else(|| self.active_layers().next()).unwrap_or(wanted.min(highest))))
+    /// Whether a spatial layer can be had: it flows, or would if its publisher was asked for it.
+    fn has(&self, spatial: u8) -> bool {
+        if self.layer_count > 1 {
+            return usize::from(spatial) < self.layer_count && self.supply.has(spatial);
+        }
+        let newest = (0..MAX_LAYERS as u8).filter_map(|spatial| self.meter.seen(spatial)).max();
+        match (newest, self.meter.seen(spatial)) {
+            (None, _) => spatial == 0,
+            (Some(newest), Some(seen)) => newest.duration_since(seen) < LAYER_GONE,
+            (Some(_), None) => false,
+        }
     }
 
-    /// Gives leg `at` its target and marks the layers whose key frames are missing.
-    pub(crate) fn retarget(&mut self, at: usize) {
-        let target = self.choose(self.legs[at].wanted.layer);
+    /// What can be forwarded of a video track to somebody who wants this much of it, and what it costs. Of layers above
+    /// `wanted` there is none but the lowest that can be had, if nothing else can.
+    pub(crate) fn ladder(&self, wanted: Wanted) -> Ladder {
+        let mut ladder = Ladder::new();
+        let Some(top) = wanted.layer.filter(|_| !self.muted) else { return ladder };
+        let Some(lowest) = (0..MAX_LAYERS as u8).find(|&spatial| self.has(spatial)) else { return ladder };
+        for spatial in (lowest..=top.clamp(lowest, MAX_LAYERS as u8 - 1)).filter(|&spatial| self.has(spatial)) {
+            let all = self.meter.temporal(spatial).unwrap_or(0);
+            let last = if wanted.fps == 0 { all } else { all.min(self.meter.temporal_for(spatial, wanted.fps)) };
+            // A larger picture that stutters is no improvement; of a screen it is.
+            let first = if spatial > lowest && all > 1 && !self.screen { 1.min(last) } else { 0 };
+            for temporal in first..=last {
+                let layer = if temporal == all { Layer::full(spatial) } else { Layer { spatial, temporal } };
+                let bits = self.bits(spatial, layer.temporal);
+                // What shows more for less is always better.
+                while ladder.last().is_some_and(|step: &Step| step.bits >= bits) {
+                    ladder.pop();
+                }
+                ladder.push(Step { layer, bits });
+            }
+        }
+        ladder
+    }
+
+    /// The bits per second of a layer on the wire, with what it needs of those below it in the same stream.
+    fn bits(&self, spatial: u8, temporal: u8) -> u64 {
+        let below = if self.layer_count > 1 { 0 } else { spatial };
+        self.own_bits(spatial, temporal) + (0..below).map(|lower| self.meter.shared(lower, temporal)).sum::<u64>()
+    }
+
+    fn own_bits(&self, spatial: u8, temporal: u8) -> u64 {
+        let index = usize::from(spatial).min(MAX_LAYERS - 1);
+        let usual = if self.layer_count == 1 { USUAL[MAX_LAYERS - 1] } else { USUAL[index] };
+        let described = Some(u64::from(self.described[index])).filter(|bits| *bits > 0);
+        self.meter.bits(spatial, temporal).or(described).unwrap_or(usual)
+    }
+
+    /// The audio's bits per second on the wire.
+    pub(crate) fn audio_bits(&self) -> u64 {
+        self.meter.bits(0, u8::MAX).unwrap_or(0)
+    }
+
+    /// Gives leg `at` its target and marks the layer whose key frame is missing.
+    pub(crate) fn aim(&mut self, at: usize, target: Option<Layer>) {
         let leg = &mut self.legs[at];
         leg.target = target;
         if target.is_none() {
             leg.pause();
-        } else if leg.needs_key_frame()
-            && let Some(layer) = target.and_then(|layer| self.layers.get_mut(usize::from(layer.spatial)))
-        {
-            layer.key_frame_wanted = true;
+        }
+        self.want_key_frame(at);
+    }
+
+    /// Marks the layer whose key frame leg `at` waits for.
+    pub(crate) fn want_key_frame(&mut self, at: usize) {
+        let leg = &self.legs[at];
+        // Any key frame of the only stream begins all of its layers.
+        let waits = leg.needs_key_frame() && (self.layer_count > 1 || leg.current().is_none());
+        let Some(target) = leg.target.filter(|_| waits) else { return };
+        let stream = if self.layer_count > 1 { usize::from(target.spatial) } else { 0 };
+        if let Some(stream) = self.layers.get_mut(stream) {
+            stream.key_frame_wanted = true;
         }
     }
 
-    /// The same for all legs.
-    pub(crate) fn retarget_all(&mut self) {
-        for at in 0..self.legs.len() {
-            self.retarget(at);
-        }
+    /// How many layers are needed for what the legs are to get, and up to which they would take them if they could.
+    pub(crate) fn needed(&self) -> (u8, u8) {
+        let count = |layer: Option<u8>| layer.map_or(0, |layer| layer.saturating_add(1));
+        let needed = self.legs.iter().map(|leg| count(leg.target.map(|target| target.spatial))).max();
+        let wanted = self.legs.iter().map(|leg| count(leg.wanted.layer)).max();
+        (needed.unwrap_or(0), wanted.unwrap_or(0))
     }
+}
+
+fn layer_count(section: &ReceiveSection) -> usize {
+    section.rids.len().max(section.ssrcs.len()).clamp(1, MAX_LAYERS)
 }

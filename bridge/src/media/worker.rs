@@ -367,6 +367,7 @@ impl Worker {
                 | Event::Data { transport, .. }
                 | Event::TrackStarted { transport, .. }
                 | Event::LegActive { transport, .. }
+                | Event::LayersNeeded { transport, .. }
                 | Event::Quality { transport, .. } => (self.transports.get(transport), None),
             };
             if sink.is_some_and(|sink| sink.try_send(event).is_err()) {

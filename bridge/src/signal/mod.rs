@@ -7,6 +7,7 @@
 
 mod admission;
 mod denials;
+mod dynacast;
 mod http;
 mod link;
 mod messages;

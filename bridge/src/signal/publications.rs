@@ -159,6 +159,11 @@ impl Publications {
         self.bound.get(mid)
     }
 
+    /// The published track that the media worker calls so.
+    pub(crate) fn at_worker(&self, media: TrackId) -> Option<&TrackInfo> {
+        self.bound.values().find(|bound| bound.media == media)?.info.as_ref()
+    }
+
     /// The mid a track is sent on.
     pub(crate) fn mid_of(&self, sid: &TrackSid) -> Option<&str> {
         self.bound.iter().find(|(_, bound)| bound.sid().as_ref() == Some(sid)).map(|(mid, _)| mid.as_str())

@@ -34,6 +34,10 @@ struct Wish {
     /// Asked for or declined; `None` follows auto-subscribe.
     subscribe: Option<bool>,
     size: Size,
+    /// Frames per second that are enough; 0: nothing was said.
+    fps: u8,
+    /// 1 the first to be served when the bandwidth is short; 0: nothing was said.
+    priority: u8,
 }
 
 /// How much of a track is wanted.
@@ -89,7 +93,7 @@ impl Subscriptions {
         self.available.retain(|_, (own, _)| own != sid);
         // A track's sid never comes back once it is unpublished, but permission may: the decision is kept, the size not.
         if let Some(wish) = self.wishes.get_mut(sid) {
-            wish.size = Size::Default;
+            *wish = Wish { subscribe: wish.subscribe, ..Wish::default() };
             if wish.subscribe.is_none() {
                 self.wishes.remove(sid);
             }
@@ -112,7 +116,9 @@ impl Subscriptions {
             }
             UpdateTrackSettings { quality, .. } => Size::Quality(*quality),
         };
-        self.wish(sid, |wish| wish.size = size);
+        let bounded = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
+        let (fps, priority) = (bounded(settings.fps), bounded(settings.priority));
+        self.wish(sid, |wish| (wish.size, wish.fps, wish.priority) = (size, fps, priority));
     }
 
     fn wish(&mut self, sid: TrackSid, change: impl FnOnce(&mut Wish)) {
@@ -135,16 +141,17 @@ impl Subscriptions {
     /// Which layer of an available track the client is best served with.
     pub(crate) fn layer(&self, sid: &TrackSid) -> Wanted {
         let Some(track) = self.track(sid) else { return Wanted::PAUSED };
-        let size = self.wishes.get(sid).map(|wish| wish.size).unwrap_or_default();
-        match size {
+        let Wish { size, fps, priority, .. } = self.wishes.get(sid).copied().unwrap_or_default();
+        let wanted = match size {
             Size::Disabled => Wanted::PAUSED,
             _ if track.kind == Kind::Audio => Wanted::BEST,
             // Until an adaptive client has laid the track out, the cheapest layer shows it sooner.
-            Size::Default if self.adaptive => Wanted { layer: Some(0) },
+            Size::Default if self.adaptive => Wanted::up_to(0),
             Size::Default => Wanted::BEST,
             Size::Quality(quality) => at_most(track, quality),
             Size::Pixels { width, height } => covering(track, width, height),
-        }
+        };
+        if wanted == Wanted::PAUSED { wanted } else { Wanted { fps, priority, ..wanted } }
     }
 }
 
@@ -159,7 +166,7 @@ fn at_most(track: &Available, quality: i32) -> Wanted {
     } else {
         layers.iter().filter(|layer| layer.quality <= quality).count().saturating_sub(1)
     };
-    Wanted { layer: u8::try_from(index).ok() }
+    Wanted::up_to(u8::try_from(index).unwrap_or(u8::MAX))
 }
 
 /// The lowest layer that fills this many pixels, or the highest there is.
@@ -171,7 +178,7 @@ fn covering(track: &Available, width: u32, height: u32) -> Wanted {
     let enough = |layer: &VideoLayer| short(layer) as f32 >= asked as f32 * TOLERANCE;
     let layers = described(track);
     match layers.iter().position(enough) {
-        Some(index) if index + 1 < layers.len() => Wanted { layer: u8::try_from(index).ok() },
+        Some(index) if index + 1 < layers.len() => Wanted::up_to(u8::try_from(index).unwrap_or(u8::MAX)),
         _ => Wanted::BEST,
     }
 }

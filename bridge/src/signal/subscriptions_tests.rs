@@ -92,7 +92,7 @@ fn an_updated_track_keeps_its_place() {
 #[test]
 fn layers_follow_what_is_shown() {
     let best = Wanted::BEST;
-    let nth = |n| Wanted { layer: Some(n) };
+    let nth = |n| Wanted::up_to(n);
     let cases = [
         (settings(VideoQuality::Low, 0, 0), nth(0)),
         (settings(VideoQuality::Medium, 0, 0), nth(1)),
@@ -123,7 +123,7 @@ fn portrait_pictures_are_measured_by_their_width() {
     }
     own.available(sid("TR_c"), portrait);
     own.set(sid("TR_c"), &settings(VideoQuality::High, 180, 320));
-    assert_eq!(own.layer(&sid("TR_c")), Wanted { layer: Some(0) });
+    assert_eq!(own.layer(&sid("TR_c")), Wanted::up_to(0));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn two_layers_low_and_medium() {
     small.layers = 2;
     own.available(sid("TR_c"), small);
     own.set(sid("TR_c"), &settings(VideoQuality::Medium, 0, 0));
-    assert_eq!(own.layer(&sid("TR_c")), Wanted { layer: Some(1) });
+    assert_eq!(own.layer(&sid("TR_c")), Wanted::up_to(1));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn before_anything_is_said() {
     let mut adaptive = Subscriptions::new(true, true);
     adaptive.available(sid("TR_c"), camera());
     adaptive.available(sid("TR_m"), microphone());
-    assert_eq!(adaptive.layer(&sid("TR_c")), Wanted { layer: Some(0) });
+    assert_eq!(adaptive.layer(&sid("TR_c")), Wanted::up_to(0));
     assert_eq!(adaptive.layer(&sid("TR_m")), Wanted::BEST, "sound has one layer");
     assert_eq!(adaptive.layer(&sid("TR_none")), Wanted::PAUSED);
 }
@@ -155,4 +155,17 @@ fn wishes_are_bounded() {
     let mut own = Subscriptions::new(true, false);
     own.ask((0..MAX_WISHES * 2).map(|n| sid(&n.to_string())), false);
     assert_eq!(own.wishes.len(), MAX_WISHES);
+}
+
+#[test]
+fn frames_and_priority_are_passed_on() {
+    let mut own = Subscriptions::new(true, true);
+    own.available(sid("TR_c"), camera());
+    let settings = UpdateTrackSettings { width: 320, height: 180, fps: 15, priority: 1, ..Default::default() };
+    own.set(sid("TR_c"), &settings);
+    assert_eq!(own.layer(&sid("TR_c")), Wanted { layer: Some(0), fps: 15, priority: 1 });
+    own.set(sid("TR_c"), &UpdateTrackSettings { fps: 1000, priority: 9999, ..settings.clone() });
+    assert_eq!(own.layer(&sid("TR_c")), Wanted { layer: Some(0), fps: 255, priority: 255 }, "bounded");
+    own.set(sid("TR_c"), &UpdateTrackSettings { disabled: true, ..settings });
+    assert_eq!(own.layer(&sid("TR_c")), Wanted::PAUSED);
 }

@@ -12,6 +12,11 @@ use super::{Engine, Room};
 impl Engine {
     /// Carries out a command. One for something that is gone already does nothing.
     pub(crate) fn command(&mut self, now: Instant, command: Command) {
+        self.carry_out(now, command);
+        self.settle(now);
+    }
+
+    fn carry_out(&mut self, now: Instant, command: Command) {
         match command {
             Command::OpenRoom { room } => {
                 self.rooms.insert(room, Room::default());
@@ -48,7 +53,7 @@ impl Engine {
                 peer.ids = extensions;
                 peer.map = ExtensionMap::new(&extensions);
                 self.negotiate_tracks(now, key, receive);
-                self.negotiate_legs(now, key, send);
+                self.negotiate_legs(key, send);
             }
             Command::Want { transport, leg, wanted } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
@@ -56,13 +61,22 @@ impl Engine {
                 if let Some(orphan) = peer.orphans.iter_mut().find(|orphan| orphan.leg == leg) {
                     orphan.wanted = wanted;
                 }
-                let Some(at) = peer.legs.iter().find(|known| known.leg == leg).map(|known| known.track) else { return };
-                let track = &mut self.tracks[at];
-                if let Some(index) = track.legs.iter().position(|known| known.id == leg) {
-                    track.legs[index].wanted = wanted;
-                    track.retarget(index);
+                let Some(known) = peer.legs.iter_mut().find(|known| known.leg == leg) else { return };
+                known.wanted = wanted.layer.is_some();
+                let track = &mut self.tracks[known.track];
+                let Some(index) = track.legs.iter().position(|known| known.id == leg) else { return };
+                let leg = &mut track.legs[index];
+                leg.fresh |= std::mem::replace(&mut leg.wanted, wanted) != wanted;
+                if wanted.layer.is_none() {
+                    track.aim(index, None);
                 }
-                self.request_key_frames(now, at);
+                self.reconsider(key);
+            }
+            Command::DescribeTrack { track, screen, bitrates } => {
+                let Some(&at) = self.by_track.get(&track) else { return };
+                let track = &mut self.tracks[at];
+                (track.screen, track.described) = (screen, bitrates);
+                self.reconsider_track(at);
             }
             Command::MuteTrack { track, muted } => {
                 let Some(&at) = self.by_track.get(&track) else { return };
@@ -73,10 +87,18 @@ impl Engine {
                 let track = &mut self.tracks[at];
                 if !muted {
                     // What was sent meanwhile is missing to everybody.
-                    track.legs.iter_mut().for_each(Leg::pause);
-                    track.retarget_all();
-                    self.request_key_frames(now, at);
+                    for leg in &mut track.legs {
+                        leg.pause();
+                        leg.fresh = true;
+                    }
+                    track.supply.restart(now);
+                    if track.kind == Kind::Video {
+                        // Clients forget it while they are muted.
+                        let (transport, track, layers) = (track.transport, track.id, track.supply.asked());
+                        self.events.push(Event::LayersNeeded { transport, track, layers });
+                    }
                 }
+                self.reconsider_track(at);
             }
             Command::ExemptTrack { track, exempt } => {
                 if let Some(&at) = self.by_track.get(&track) {
@@ -104,13 +126,13 @@ impl Engine {
                 Some(&at) if self.tracks[at].peer == key => self.tracks[at].renegotiate(section),
                 Some(_) => {} // somebody else's: signalling does not do that
                 None => {
-                    let at = self.tracks.insert(Track::new(section, room, transport, key));
+                    let at = self.tracks.insert(Track::new(now, section, room, transport, key));
                     self.by_track.insert(section.track, at);
                     self.peers[key].tracks.push(at);
                     if let Some(room) = self.rooms.get_mut(&room) {
                         room.tracks.push(at);
                     }
-                    self.adopt(now, section.track, at);
+                    self.adopt(section.track, at);
                 }
             }
         }
@@ -126,7 +148,7 @@ impl Engine {
     }
 
     /// Legs that were there before their track.
-    fn adopt(&mut self, now: Instant, track: TrackId, at: usize) {
+    fn adopt(&mut self, track: TrackId, at: usize) {
         let room = self.tracks[at].room;
         let peers = self.rooms.get(&room).map(|room| room.peers.clone()).unwrap_or_default();
         for key in peers {
@@ -134,11 +156,11 @@ impl Engine {
                 std::mem::take(&mut self.peers[key].orphans).into_iter().partition(|orphan| orphan.track == track);
             self.peers[key].orphans = rest;
             let found: Vec<SendSection> = found;
-            found.into_iter().for_each(|section| self.add_leg(now, key, at, section));
+            found.into_iter().for_each(|section| self.add_leg(key, at, section));
         }
     }
 
-    fn negotiate_legs(&mut self, now: Instant, key: usize, sections: Vec<SendSection>) {
+    fn negotiate_legs(&mut self, key: usize, sections: Vec<SendSection>) {
         let peer = &mut self.peers[key];
         peer.orphans.clear();
         let gone: Vec<LegRef> =
@@ -154,23 +176,23 @@ impl Engine {
                         leg.translate(payload_types);
                     }
                 }
-                (None, Some(&at)) => self.add_leg(now, key, at, section),
+                (None, Some(&at)) => self.add_leg(key, at, section),
                 (None, None) => self.peers[key].orphans.push(section),
             }
         }
     }
 
-    fn add_leg(&mut self, now: Instant, key: usize, at: usize, section: SendSection) {
+    fn add_leg(&mut self, key: usize, at: usize, section: SendSection) {
         let (peer, track) = (&mut self.peers[key], &mut self.tracks[at]);
-        peer.legs.push(LegRef { leg: section.leg, track: at, ssrc: section.ssrc });
+        let wanted = section.wanted.layer.is_some();
+        peer.legs.push(LegRef { leg: section.leg, track: at, ssrc: section.ssrc, wanted, at: track.legs.len() });
         let mut leg = Leg::new(section, peer.id, key, track.kind, rand::random());
         leg.translate(&track.payload_types);
         if let Some(outbound) = &mut peer.outbound {
             leg.open(outbound);
         }
         track.legs.push(leg);
-        track.retarget(track.legs.len() - 1);
-        self.request_key_frames(now, at);
+        self.reconsider(key);
     }
 
     /// SRTP of a peer is up: its legs can start, and ask for key frames only now.
@@ -185,11 +207,10 @@ impl Engine {
             for index in 0..track.legs.len() {
                 if track.legs[index].peer == key {
                     track.legs[index].open(outbound);
-                    track.retarget(index);
                 }
             }
         }
-        tracks.into_iter().for_each(|at| self.request_key_frames(now, at));
+        self.allocate(now, key);
     }
 
     fn remove_leg(&mut self, key: usize, leg: LegRef) {
@@ -234,6 +255,7 @@ impl Engine {
         self.by_address.retain(|_, &mut holder| holder != key);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.peers.retain(|&other| other != key);
+            room.spotlight.forget(key);
         }
         for leg in std::mem::take(&mut peer.legs) {
             if let Some(track) = self.tracks.get_mut(leg.track) {

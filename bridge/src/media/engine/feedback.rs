@@ -19,7 +19,7 @@ const MAX_REPAIRS: usize = 200;
 const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Ticks between two turns of something that is done every `interval`.
-const fn every(interval: Duration) -> u64 {
+pub(super) const fn every(interval: Duration) -> u64 {
     (interval.as_millis() / TICK.as_millis()) as u64
 }
 
@@ -150,6 +150,7 @@ impl Engine {
         let retarget: Vec<usize> = self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)).collect();
         for key in keys {
             self.peer_tick(now, key);
+            self.watch_budget(key);
         }
         for key in twcc {
             self.transport_feedback(key);
@@ -157,15 +158,11 @@ impl Engine {
         for key in reports {
             self.reports(now, key);
         }
-        for at in retarget {
-            if let Some(track) = self.tracks.get_mut(at) {
-                track.retarget_all();
-                self.request_key_frames(now, at);
-            }
-        }
+        retarget.into_iter().for_each(|at| self.watch_track(now, at));
         if self.ticks.is_multiple_of(SPEAKERS_TURN) {
-            self.speakers();
+            self.speakers(now);
         }
+        self.settle(now);
     }
 
     /// Timers, consent and NACKs of one peer.
@@ -252,7 +249,8 @@ impl Engine {
         }
     }
 
-    fn speakers(&mut self) {
+    fn speakers(&mut self, now: Instant) {
+        let mut moved = Vec::new();
         for (&id, room) in &mut self.rooms {
             let mut speakers: Vec<(TrackId, f32)> = Vec::new();
             for &at in &room.tracks {
@@ -264,10 +262,17 @@ impl Engine {
             }
             // Equal levels keep the order of entry, so that the list is calm.
             speakers.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let speaking = speakers.iter().filter_map(|(track, _)| self.tracks.get(*self.by_track.get(track)?));
+            if room.spotlight.update(now, speaking.map(|track| track.peer)) {
+                moved.extend_from_slice(&room.peers);
+            }
             if speakers != room.speakers {
                 room.speakers.clone_from(&speakers);
                 self.events.push(Event::Speakers { room: id, speakers });
             }
         }
+        // Unlimited peers have everything already.
+        moved.retain(|key| self.peers.get(*key).is_some_and(|peer| peer.allocation.budget.is_some()));
+        moved.into_iter().for_each(|key| self.reconsider(key));
     }
 }

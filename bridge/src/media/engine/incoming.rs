@@ -109,17 +109,25 @@ impl Engine {
             self.counters.held += 1;
             return;
         }
+        let bytes = header.len + payload.len();
+        if !payload.is_empty() {
+            let spatial = if track.layer_count > 1 { stream.layer as u8 } else { frame.spatial };
+            track.meter.count(spatial, &frame, bytes, header.marker);
+        }
         if track.legs.is_empty() {
             return;
         }
         if !payload.is_empty()
             && let Some(history) = track.history(stream.layer)
         {
-            history.push(header.sequence, &packet[..header.len + payload.len()]);
+            history.push(header.sequence, &packet[..bytes]);
         }
-        if first {
-            track.retarget_all(); // a layer more to choose from
+        if first && track.look(now) {
+            // A layer more to choose from.
+            self.reconsider_track(stream.track);
+            self.settle(now);
         }
+        let Some(track) = self.tracks.get_mut(stream.track) else { return };
         let packet = Packet { layer: stream.layer as u8, index, header: *header, values, payload, frame };
         if packet.frame.key_start {
             track.layers[stream.layer].key_frame_wanted = false; // here it is
@@ -139,6 +147,7 @@ impl Engine {
             }
         }
         if first {
+            (0..track.legs.len()).for_each(|leg| track.want_key_frame(leg));
             self.request_key_frames(now, stream.track);
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! - `mod.rs`: the state, the way of a datagram to its peer, time;
 //! - `commands.rs`: what signalling orders;
+//! - `allocate.rs`: who gets which layers;
 //! - `incoming.rs`: the way of an RTP packet;
 //! - `feedback.rs`: RTCP, both ways;
 //! - `peer.rs`: one PeerConnection.
 
+mod allocate;
 mod commands;
 mod feedback;
 mod incoming;
@@ -23,6 +25,7 @@ use super::audio::Voices;
 use super::control::{CloseReason, Event, RoomId, TrackId, TransportId};
 use super::outbox::{Outbox, Slot};
 use super::rtcp;
+use super::spotlight::Spotlight;
 use super::track::Track;
 use crate::transport::dtls::{DtlsEnd, Identity};
 use crate::transport::ice::stun_username;
@@ -77,6 +80,7 @@ struct Room {
     /// Audio tracks that are not muted.
     microphones: usize,
     voices: Voices,
+    spotlight: Spotlight,
 }
 
 /// One worker's state.
@@ -99,6 +103,9 @@ pub(crate) struct Engine {
     reply: Vec<u8>,
     writer: rtcp::Writer,
     nacks: Vec<u16>,
+    /// Peers for which something changed.
+    due: Vec<usize>,
+    workspace: allocate::Workspace,
 }
 
 impl Engine {
@@ -121,6 +128,8 @@ impl Engine {
             reply: Vec::new(),
             writer: rtcp::Writer::default(),
             nacks: Vec::new(),
+            due: Vec::new(),
+            workspace: allocate::Workspace::default(),
         }
     }
 
@@ -258,6 +267,13 @@ impl Engine {
     /// What has happened since the last call.
     pub(crate) fn events(&mut self) -> std::vec::Drain<'_, Event> {
         self.events.drain(..)
+    }
+
+    /// Sets what a transport can carry, bits per second, in place of the estimate.
+    #[cfg(test)]
+    pub(crate) fn limit(&mut self, transport: TransportId, bits: impl Into<Option<u64>>) {
+        let key = self.by_transport[&transport];
+        self.peers[key].allocation.limit = bits.into();
     }
 
     /// Counts since the beginning.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::super::allocation::Memory;
 use super::super::bandwidth::Bandwidth;
 use super::super::control::{
     Channel, DtlsParameters, Event, ExtensionIds, IceParameters, LegId, ReceiveSection, RoomId, SendSection,
@@ -41,6 +42,25 @@ pub(super) struct LegRef {
     pub(super) leg: LegId,
     pub(super) track: usize,
     pub(super) ssrc: u32,
+    /// Whether the client wants anything of it: most legs of a large room are not on anybody's screen.
+    pub(super) wanted: bool,
+    /// Where in the track's legs it was last.
+    pub(super) at: usize,
+}
+
+/// What a peer's legs get, and what was decided last.
+#[derive(Default, Debug)]
+pub(super) struct Allocation {
+    pub(super) memory: Memory,
+    /// Something changed since.
+    pub(super) due: bool,
+    /// The budget then.
+    pub(super) budget: Option<u64>,
+    /// Spatial layers short of what is wanted, mean over the video legs.
+    pub(super) short: f32,
+    /// What the tests say the budget is, whatever the estimate.
+    #[cfg(test)]
+    pub(super) limit: Option<u64>,
 }
 
 /// One PeerConnection.
@@ -69,6 +89,7 @@ pub(super) struct Peer {
     pub(super) twcc: twcc::Recorder,
     /// What the way to the client carries.
     pub(super) bandwidth: Bandwidth,
+    pub(super) allocation: Allocation,
     pub(super) rtt: Option<Duration>,
     reports: [(u32, Option<Instant>); REPORTS],
     next_report: usize,
@@ -109,6 +130,7 @@ impl Peer {
             orphans: Vec::new(),
             twcc: twcc::Recorder::new(now),
             bandwidth: Bandwidth::new(now),
+            allocation: Allocation::default(),
             rtt: None,
             reports: [(0, None); REPORTS],
             next_report: 0,
@@ -156,14 +178,15 @@ impl Peer {
         Some(Destination { outbound, to, slot: &mut self.slot, extensions: &self.ids, bandwidth })
     }
 
-    #[allow(dead_code, reason = "for the allocation")]
     /// Bits per second for everything sent on this transport, headers down to IP included; `None` while nothing is known
     /// to limit it.
     pub(super) fn budget(&self) -> Option<u64> {
-        self.bandwidth.budget()
+        let estimate = self.bandwidth.budget();
+        #[cfg(test)]
+        let estimate = self.allocation.limit.or(estimate);
+        estimate
     }
 
-    #[allow(dead_code, reason = "for the allocation")]
     /// What an upgrade would need, in bits per second for everything sent on this transport; `None` when nothing could be
     /// upgraded, and so nothing is probed.
     pub(super) fn wish(&mut self, bits: Option<u64>) {

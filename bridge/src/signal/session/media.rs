@@ -8,12 +8,12 @@ use livekit_protocol::{DataPacket, DisconnectReason, StreamState, StreamStateInf
 use prost::Message as _;
 
 use super::super::metrics::Ended;
-use super::super::quality;
 use super::super::request::Path;
 use super::super::transport::Transport;
 use super::super::wire::Close;
+use super::super::{dynacast, quality};
 use super::{Flow, Session};
-use crate::media::control::{Channel, CloseReason, Event, LegId, TransportId};
+use crate::media::control::{Channel, CloseReason, Event, LegId, TrackId, TransportId};
 use crate::room::Presence;
 
 impl Session {
@@ -28,6 +28,7 @@ impl Session {
             Event::Closed { transport, reason } => return self.closed(transport, reason),
             Event::Data { channel, payload, .. } => self.data(channel, &payload),
             Event::LegActive { leg, active, .. } => self.stream_state(leg, active),
+            Event::LayersNeeded { track, layers, .. } => self.layers_needed(track, layers),
             Event::Quality { transport, loss_up, loss_down, rtt_ms } => {
                 if self.is_primary(transport) || self.path == Path::V0 {
                     self.seat.room.report_quality(quality::judge(&self.seat.sid, loss_up, loss_down, rtt_ms));
@@ -67,6 +68,13 @@ impl Session {
             self.last_reliable = packet.sequence;
         }
         self.seat.room.route_data(&self.seat.sid, packet, channel);
+    }
+
+    /// What of a published track anybody gets (dynacast). Clients that do not take part in it send on.
+    fn layers_needed(&mut self, media: TrackId, layers: u8) {
+        if let Some(info) = self.publications.at_worker(media) {
+            self.link.send(Message::SubscribedQualityUpdate(dynacast::update(info, layers)));
+        }
     }
 
     fn stream_state(&mut self, leg: LegId, active: bool) {

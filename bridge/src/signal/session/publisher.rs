@@ -13,7 +13,6 @@ use livekit_protocol::{
 };
 use tracing::Instrument as _;
 
-use super::super::messages;
 use super::super::metrics::Ended;
 use super::super::outlets::Missing;
 use super::super::publications::{Bound, Change, Offered, codec_named, is_stereo, may_pause};
@@ -21,6 +20,7 @@ use super::super::request::Path;
 use super::super::subscriptions::Available;
 use super::super::transport::Transport;
 use super::super::wire::Close;
+use super::super::{dynacast, messages};
 use super::{Flow, Session};
 use crate::media::control::{Codec, Command as MediaCommand, ExtensionIds, Kind, ReceiveSection, SendSection};
 use crate::room::{Command, Presence, TrackSid};
@@ -184,6 +184,9 @@ impl Session {
         let Some(section) = section.cloned() else { return };
         let codec = section.payload_types.first().map(|payload| payload.codec);
         let Some(track) = self.publications.negotiated(mid, codec, &section.rids) else { return };
+        if let (Some(publisher), Kind::Video) = (&self.publisher, section.kind) {
+            publisher.send(dynacast::description(section.track, &track));
+        }
         let sid = TrackSid::from(track.sid.as_str());
         let command = Command::Publish { participant: self.seat.sid.clone(), track: Box::new(track) };
         match self.seat.room.submit(self.actor(), command).await {

@@ -44,7 +44,7 @@ impl Pair {
 
     fn want(&mut self, layer: Option<u8>) {
         let (transport, leg) = (self.subscriber.transport, self.leg.leg);
-        self.world.command(Command::Want { transport, leg, wanted: Wanted { layer } });
+        self.world.command(Command::Want { transport, leg, wanted: layer.map_or(Wanted::PAUSED, Wanted::up_to) });
     }
 
     /// Key-frame requests and NACKs that the publisher got.

@@ -1,5 +1,6 @@
 //! The engine on a simulated clock, with clients that do real STUN, DTLS and SRTP.
 
+mod allocation;
 mod audio;
 mod bandwidth;
 mod lifecycle;

@@ -1,0 +1,214 @@
+//! What a publisher is asked to send of a track, and what of it comes: which of its streams can be had (they flow, or would
+//! if somebody wanted them), and when fewer would do (dynacast). Pure: the time is passed in.
+
+use std::time::{Duration, Instant};
+
+use super::track::MAX_LAYERS;
+
+/// A stream counts as paused by its publisher when another one is this far ahead.
+const PAUSED_AFTER: Duration = Duration::from_millis(1500);
+/// How long a stream may take to come after it was asked for, before others are taken in its place.
+const COMES_WITHIN: Duration = Duration::from_secs(3);
+/// How long nobody must have needed a stream before its publisher is told so. Layouts change back and forth, and starting
+/// a stream again costs a key frame; encoding it a little longer costs less.
+const UNNEEDED_FOR: Duration = Duration::from_secs(3);
+
+/// One track's supply.
+#[derive(Clone, Debug)]
+pub(crate) struct Supply {
+    /// So many streams, from the lowest.
+    asked: u8,
+    /// Since when.
+    since: [Instant; MAX_LAYERS],
+    /// Asked for, and does not come.
+    missing: [bool; MAX_LAYERS],
+    /// Since when fewer would do.
+    fewer: Option<Instant>,
+}
+
+impl Supply {
+    /// A publisher sends all its streams at first.
+    pub(crate) fn new(now: Instant, streams: usize) -> Self {
+        let asked = streams.min(MAX_LAYERS) as u8;
+        Self { asked, since: [now; MAX_LAYERS], missing: [false; MAX_LAYERS], fewer: None }
+    }
+
+    /// How many layers the publisher is asked for.
+    pub(crate) fn asked(&self) -> u8 {
+        self.asked
+    }
+
+    /// Looks at when each stream last came.
+    pub(crate) fn look(&mut self, now: Instant, last: [Option<Instant>; MAX_LAYERS]) {
+        let before = self.missing;
+        let asked = usize::from(self.asked);
+        let came = |stream: usize| last[stream].filter(|at| *at >= self.since[stream]);
+        let newest = (0..asked).filter_map(came).max();
+        for (stream, before) in before.into_iter().enumerate() {
+            self.missing[stream] = match (newest, came(stream)) {
+                // A silent track says nothing about its streams.
+                (None, _) => stream >= asked && before,
+                // Nobody asks for it: as it was, but that it may come unasked.
+                (_, seen) if stream >= asked => {
+                    before && seen.is_none_or(|seen| now.duration_since(seen) >= PAUSED_AFTER)
+                }
+                (Some(newest), Some(seen)) => newest.saturating_duration_since(seen) >= PAUSED_AFTER,
+                (Some(_), None) => now.duration_since(self.since[stream]) >= COMES_WITHIN,
+            };
+        }
+    }
+
+    /// Whether a stream flows, or would if it was asked for.
+    pub(crate) fn has(&self, stream: u8) -> bool {
+        self.missing.get(usize::from(stream)).is_some_and(|missing| !missing)
+    }
+
+    /// How many of the streams that are asked for have stopped coming, of those that `came` once.
+    #[allow(dead_code, reason = "for the connection quality")]
+    pub(crate) fn stopped(&self, came: [bool; MAX_LAYERS]) -> u32 {
+        let asked = self.missing.iter().zip(came).take(usize::from(self.asked));
+        asked.filter(|(missing, came)| **missing && *came).count() as u32
+    }
+
+    /// `layers` are needed now: what is forwarded to somebody, or will be as soon as it comes; and somebody would take up
+    /// to `wanted`. Streams that do not come though they are asked for stay asked for as long as somebody would take them:
+    /// their publisher may not be able to send them at the moment. Answers with what the publisher is to be told.
+    pub(crate) fn need(&mut self, now: Instant, layers: u8, wanted: u8) -> Option<u8> {
+        let waiting = (0..self.asked.min(wanted)).rfind(|&stream| !self.has(stream)).map_or(0, |stream| stream + 1);
+        let needed = layers.max(waiting);
+        if needed < self.asked {
+            if now.duration_since(*self.fewer.get_or_insert(now)) < UNNEEDED_FOR {
+                return None;
+            }
+        } else if needed == self.asked {
+            self.fewer = None;
+            return None;
+        }
+        for since in self.since.iter_mut().take(needed.into()).skip(self.asked.into()) {
+            *since = now;
+        }
+        (self.asked, self.fewer) = (needed, None);
+        Some(needed)
+    }
+
+    /// The publisher begins anew (it was muted): its streams have time again.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        (self.since, self.missing, self.fewer) = ([now; MAX_LAYERS], [false; MAX_LAYERS], None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A publisher whose streams can be switched.
+    struct Source {
+        now: Instant,
+        supply: Supply,
+        last: [Option<Instant>; MAX_LAYERS],
+    }
+
+    impl Source {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { now, supply: Supply::new(now, 3), last: [None; MAX_LAYERS] }
+        }
+
+        /// These streams flow for a time; tells how often the supply changed.
+        fn flow(&mut self, streams: &[usize], ms: u32) -> usize {
+            let turns = ms / 100;
+            (0..turns)
+                .filter(|_| {
+                    self.now += 100 * MS;
+                    streams.iter().for_each(|&stream| self.last[stream] = Some(self.now));
+                    let before = self.has();
+                    self.supply.look(self.now, self.last);
+                    self.has() != before
+                })
+                .count()
+        }
+
+        fn has(&self) -> Vec<u8> {
+            (0..4).filter(|stream| self.supply.has(*stream)).collect()
+        }
+
+        fn need(&mut self, layers: u8, wanted: u8) -> Option<u8> {
+            self.supply.need(self.now, layers, wanted)
+        }
+    }
+
+    #[test]
+    fn streams_have_time_to_come() {
+        let mut source = Source::new();
+        assert_eq!((source.flow(&[], 10_000), source.has()), (0, vec![0, 1, 2]), "nothing at all: nobody knows yet");
+        let mut source = Source::new();
+        assert_eq!((source.flow(&[0, 1], 2900), source.has()), (0, vec![0, 1, 2]), "it may still come");
+        assert_eq!((source.flow(&[0, 1], 200), source.has()), (1, vec![0, 1]));
+        assert_eq!((source.flow(&[0, 1, 2], 100), source.has()), (1, vec![0, 1, 2]));
+    }
+
+    #[test]
+    fn a_stream_that_falls_behind_is_missing_and_counts_as_stopped() {
+        let mut source = Source::new();
+        source.flow(&[0, 1, 2], 5000);
+        assert_eq!((source.flow(&[0, 1], 1400), source.has()), (0, vec![0, 1, 2]));
+        assert_eq!((source.flow(&[0, 1], 200), source.has()), (1, vec![0, 1]));
+        assert_eq!(source.supply.stopped([true; 3]), 1);
+        assert_eq!(source.supply.stopped([true, true, false]), 0, "a small camera never had a third one");
+        source.flow(&[], 10_000);
+        assert_eq!(source.has(), [0, 1], "silence of the whole track says nothing");
+    }
+
+    #[test]
+    fn what_nobody_needs_is_not_asked_for_and_can_still_be_had() {
+        let mut source = Source::new();
+        source.flow(&[0, 1, 2], 5000);
+        assert_eq!(source.need(1, 3), None);
+        source.flow(&[0, 1, 2], 2900);
+        assert_eq!(source.need(1, 3), None, "not yet");
+        source.flow(&[0, 1, 2], 100);
+        assert_eq!(source.need(1, 3), Some(1));
+        source.flow(&[0], 60_000);
+        assert_eq!(source.has(), [0, 1, 2], "on demand");
+        assert_eq!(source.supply.stopped([true; 3]), 0);
+        assert_eq!(source.need(3, 3), Some(3), "up at once");
+        source.flow(&[0], 2900);
+        assert_eq!(source.has(), [0, 1, 2], "they have time");
+        source.flow(&[0, 1], 200);
+        assert_eq!(source.has(), [0, 1], "one cannot be had");
+        assert_eq!(source.need(2, 3), None, "but is still asked for: it is wanted");
+        source.flow(&[0, 1], 10_000);
+        assert_eq!(source.need(2, 3), None);
+        source.flow(&[0, 1, 2], 100);
+        assert_eq!(source.has(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn nobody_at_all_turns_everything_off_and_somebody_on() {
+        let mut source = Source::new();
+        source.flow(&[0, 1, 2], 1000);
+        assert_eq!(source.need(0, 0), None);
+        source.flow(&[0, 1, 2], 3000);
+        assert_eq!(source.need(0, 0), Some(0));
+        source.flow(&[], 60_000);
+        assert_eq!(source.has(), [0, 1, 2]);
+        assert_eq!(source.need(1, 1), Some(1));
+        assert_eq!(source.need(1, 1), None);
+        source.flow(&[], 2000);
+        source.flow(&[0], 60_000);
+        assert_eq!(source.has(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_short_need_of_less_changes_nothing() {
+        let mut source = Source::new();
+        for _ in 0..20 {
+            source.flow(&[0, 1, 2], 2000);
+            assert_eq!(source.need(1, 3), None);
+            source.flow(&[0, 1, 2], 500);
+            assert_eq!(source.need(3, 3), None);
+        }
+    }
+}
