@@ -398,17 +398,40 @@ pub enum Event {
         /// (track, level from 0.0 to 1.0)
         speakers: Vec<(TrackId, f32)>,
     },
-    /// How good a transport's connection is, every 5 s and at once when it changed.
+    /// What a transport's connection is like, every 5 s, and at once when it fell silent or came back.
     Quality {
         /// Which transport.
         transport: TransportId,
-        /// Fraction of packets lost on the way to us since the last report, 0.0–1.0.
-        loss_up: f32,
-        /// Fraction of packets lost on the way to the client (its receiver reports), 0.0–1.0.
-        loss_down: f32,
-        /// Round-trip time, milliseconds; 0 while unknown.
-        rtt_ms: f32,
+        /// Since the last report.
+        quality: Quality,
     },
+}
+
+/// One direction of a connection.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Way {
+    /// Fraction of audio packets lost, 0.0–1.0; towards us what was not repaired, towards the client as it reports.
+    pub audio_loss: f32,
+    /// The same of video packets.
+    pub video_loss: f32,
+    /// Interarrival jitter of audio (RFC 3550 §6.4.1), milliseconds.
+    pub jitter_ms: f32,
+    /// Layers that should come and do not: towards us of the publisher's worst track, towards the client in the mean of
+    /// the tracks that it wants and for which its bandwidth does not suffice.
+    pub layers_short: f32,
+}
+
+/// What a connection is like.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Quality {
+    /// Towards us.
+    pub up: Way,
+    /// Towards the client.
+    pub down: Way,
+    /// Round-trip time, milliseconds; 0 while unknown.
+    pub rtt_ms: f32,
+    /// Nothing authenticated has come for some seconds.
+    pub silent: bool,
 }
 
 /// Why a transport is gone.

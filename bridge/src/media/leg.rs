@@ -140,8 +140,6 @@ pub(crate) struct Leg {
     pub(crate) fresh: bool,
     /// Its place at the last allocation.
     pub(crate) rank: Rank,
-    /// Fraction lost in its last receiver report.
-    pub(crate) loss: f32,
 }
 
 impl Leg {
@@ -177,7 +175,6 @@ impl Leg {
             starved: false,
             fresh: true,
             rank: Rank::Other,
-            loss: 0.0,
         }
     }
 

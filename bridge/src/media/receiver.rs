@@ -31,6 +31,7 @@ pub(crate) struct Receiver {
     last_transit: Option<f64>,
     epoch: Instant,
     reported: (u64, u64),
+    windowed: (u64, u64),
     /// The last sender report: (middle 32 bits of NTP, when it came).
     sender_report: Option<(u32, Instant)>,
     overrun: bool,
@@ -60,6 +61,7 @@ impl Receiver {
             last_transit: None,
             epoch: now,
             reported: (0, 0),
+            windowed: (0, 0),
             sender_report: None,
             overrun: false,
         }
@@ -145,6 +147,18 @@ impl Receiver {
     fn totals(&self) -> (u64, u64) {
         let expected = self.highest.wrapping_add(1) - self.first;
         (expected, expected.saturating_sub(self.received))
+    }
+
+    /// Packets expected since the last call, and how many of them have not come in the end.
+    pub(crate) fn window(&mut self) -> (u64, u64) {
+        let (expected, lost) = self.totals();
+        let before = std::mem::replace(&mut self.windowed, (expected, lost));
+        (expected.saturating_sub(before.0), lost.saturating_sub(before.1))
+    }
+
+    /// The interarrival jitter, milliseconds.
+    pub(crate) fn jitter_ms(&self) -> f32 {
+        (self.jitter * 1000.0 / f64::from(self.clock_rate)) as f32
     }
 
     /// The report block for now; the fraction covers the time since the last call.

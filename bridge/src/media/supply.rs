@@ -64,7 +64,6 @@ impl Supply {
     }
 
     /// How many of the streams that are asked for have stopped coming, of those that `came` once.
-    #[allow(dead_code, reason = "for the connection quality")]
     pub(crate) fn stopped(&self, came: [bool; MAX_LAYERS]) -> u32 {
         let asked = self.missing.iter().zip(came).take(usize::from(self.asked));
         asked.filter(|(missing, came)| **missing && *came).count() as u32

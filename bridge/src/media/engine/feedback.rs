@@ -6,7 +6,7 @@ use rtc::rtcp::reception_report::ReceptionReport;
 
 use super::super::codec::Frame;
 use super::super::control::{CloseReason, Event, Kind, TrackId};
-use super::super::leg::{Packet, SenderClock};
+use super::super::leg::{Packet, SenderClock, clock_rate};
 use super::super::receiver::Report;
 use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
 use super::super::rtp::{self, Header, Values};
@@ -15,8 +15,6 @@ use super::{Engine, TICK};
 
 /// Sequence numbers answered of one NACK message; more is not repair but a flood.
 const MAX_REPAIRS: usize = 200;
-/// How often a peer hears of its connection's quality.
-const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Ticks between two turns of something that is done every `interval`.
 pub(super) const fn every(interval: Duration) -> u64 {
@@ -68,10 +66,9 @@ impl Engine {
         for report in reports {
             peer.answered(now, report.last_sender_report, report.delay);
             let Some(leg) = peer.legs.iter().find(|leg| leg.ssrc == report.ssrc) else { continue };
-            let track = self.tracks.get_mut(leg.track);
-            if let Some(leg) = track.and_then(|track| track.legs.iter_mut().find(|known| known.id == leg.leg)) {
-                leg.loss = f32::from(report.fraction_lost) / 256.0;
-            }
+            let Some(kind) = self.tracks.get(leg.track).map(|track| track.kind) else { continue };
+            let jitter = report.jitter as f32 * 1000.0 / clock_rate(kind) as f32;
+            peer.measured.received(kind, f32::from(report.fraction_lost) / 256.0, jitter);
         }
     }
 
@@ -211,8 +208,6 @@ impl Engine {
             for layer in &mut self.tracks[at].layers {
                 if let (Some(ssrc), Some(receiver)) = (layer.ssrc, &mut layer.receiver) {
                     let report = receiver.report(now);
-                    peer.upstream.0 += 256;
-                    peer.upstream.1 += u64::from(report.fraction_lost);
                     blocks.push((ssrc, report));
                 }
             }
@@ -220,13 +215,10 @@ impl Engine {
         for blocks in blocks.chunks(31) {
             self.writer.receiver_report(blocks);
         }
-        let (mut loss, mut legs) = (0.0, 0.0f32);
         for leg in peer.legs.clone() {
             let Some(track) = self.tracks.get(leg.track) else { continue };
             let Some(known) = track.legs.iter().find(|known| known.id == leg.leg) else { continue };
             let Some(current) = known.current() else { continue };
-            loss += known.loss;
-            legs += 1.0;
             let clock = track.layers.get(usize::from(current.spatial)).and_then(|layer| layer.clock);
             if let Some(report) = known.sender_report(now, clock) {
                 peer.reported(now, report.0);
@@ -237,16 +229,7 @@ impl Engine {
             }
         }
         peer.send_rtcp(&mut self.writer, &mut self.outbox);
-        if now >= peer.quality_due {
-            peer.quality_due = now + QUALITY_INTERVAL;
-            let (all, lost) = std::mem::take(&mut peer.upstream);
-            self.events.push(Event::Quality {
-                transport: peer.id,
-                loss_up: if all == 0 { 0.0 } else { lost as f32 / all as f32 },
-                loss_down: if legs == 0.0 { 0.0 } else { loss / legs },
-                rtt_ms: peer.rtt.map_or(0.0, |rtt| rtt.as_secs_f32() * 1000.0),
-            });
-        }
+        self.quality(now, key);
     }
 
     fn speakers(&mut self, now: Instant) {

@@ -5,13 +5,15 @@
 //! - `allocate.rs`: who gets which layers;
 //! - `incoming.rs`: the way of an RTP packet;
 //! - `feedback.rs`: RTCP, both ways;
-//! - `peer.rs`: one PeerConnection.
+//! - `peer.rs`: one PeerConnection;
+//! - `quality.rs`: what its connection is like.
 
 mod allocate;
 mod commands;
 mod feedback;
 mod incoming;
 mod peer;
+mod quality;
 #[cfg(test)]
 mod tests;
 

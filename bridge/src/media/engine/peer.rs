@@ -16,6 +16,7 @@ use super::super::rtcp;
 use super::super::rtp::ExtensionMap;
 use super::super::srtp::{Inbound, Outbound, contexts};
 use super::super::twcc;
+use super::quality::Measured;
 use crate::transport::data::{Data, DataEnd, DataEvent, SendRefusal};
 use crate::transport::dtls::{Dtls, DtlsEnd, DtlsEvent, Identity};
 use crate::transport::ice::IceLite;
@@ -93,9 +94,7 @@ pub(super) struct Peer {
     pub(super) rtt: Option<Duration>,
     reports: [(u32, Option<Instant>); REPORTS],
     next_report: usize,
-    /// Packets expected and lost on the way to us since the last quality event.
-    pub(super) upstream: (u64, u64),
-    pub(super) quality_due: Instant,
+    pub(super) measured: Measured,
     /// The engine has noticed that DTLS is up.
     pub(super) opened: bool,
 }
@@ -134,8 +133,7 @@ impl Peer {
             rtt: None,
             reports: [(0, None); REPORTS],
             next_report: 0,
-            upstream: (0, 0),
-            quality_due: now,
+            measured: Measured::new(now),
             opened: false,
         }
     }

@@ -7,11 +7,11 @@ use livekit_protocol::signal_response::Message;
 use livekit_protocol::{DataPacket, DisconnectReason, StreamState, StreamStateInfo, StreamStateUpdate};
 use prost::Message as _;
 
+use super::super::dynacast;
 use super::super::metrics::Ended;
 use super::super::request::Path;
 use super::super::transport::Transport;
 use super::super::wire::Close;
-use super::super::{dynacast, quality};
 use super::{Flow, Session};
 use crate::media::control::{Channel, CloseReason, Event, LegId, TrackId, TransportId};
 use crate::room::Presence;
@@ -29,10 +29,9 @@ impl Session {
             Event::Data { channel, payload, .. } => self.data(channel, &payload),
             Event::LegActive { leg, active, .. } => self.stream_state(leg, active),
             Event::LayersNeeded { track, layers, .. } => self.layers_needed(track, layers),
-            Event::Quality { transport, loss_up, loss_down, rtt_ms } => {
-                if self.is_primary(transport) || self.path == Path::V0 {
-                    self.seat.room.report_quality(quality::judge(&self.seat.sid, loss_up, loss_down, rtt_ms));
-                }
+            Event::Quality { transport, quality } => {
+                let info = self.quality.take(&self.seat.sid, transport, &quality);
+                self.seat.room.report_quality(info);
             }
             // The client learns of its channels from SCTP; speakers and started tracks are the room's.
             Event::ChannelOpen { .. } | Event::TrackStarted { .. } | Event::Speakers { .. } => {}
@@ -43,6 +42,7 @@ impl Session {
     /// A PeerConnection is gone for good. The client makes new ones, unless it has left for good itself.
     fn closed(&mut self, transport: TransportId, reason: CloseReason) -> Flow {
         tracing::info!(participant = %self.seat.sid, ?transport, ?reason, "PeerConnection closed");
+        self.quality.forget(transport);
         let disconnect = match reason {
             // Ours, or the room's end, which the room tells.
             CloseReason::Requested | CloseReason::Room => return ControlFlow::Continue(()),

@@ -31,6 +31,7 @@ use super::link::{Frame, Link};
 use super::metrics::Ended;
 use super::outlets::Outlets;
 use super::publications::Publications;
+use super::quality::Judge;
 use super::rate::RateLimit;
 use super::request::{Opening, Path};
 use super::resume::Registration;
@@ -110,6 +111,7 @@ pub(crate) struct Session {
     /// Own tracks of which the client knows that somebody gets them.
     heard_by_others: BTreeSet<TrackSid>,
     subscriptions: Subscriptions,
+    quality: Judge,
     outlets: Outlets,
     /// Whether what the client receives has to be negotiated anew.
     unsettled: bool,
@@ -170,6 +172,7 @@ impl Session {
             publications: Publications::default(),
             heard_by_others: BTreeSet::new(),
             subscriptions: Subscriptions::new(opening.auto_subscribe, opening.adaptive_stream),
+            quality: Judge::default(),
             outlets: Outlets::default(),
             unsettled: false,
             publisher: None,

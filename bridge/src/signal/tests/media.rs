@@ -3,14 +3,15 @@
 use livekit_protocol::signal_request::Message as Ask;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{
-    DataPacket, MediaSectionsRequirement, MuteTrackRequest, SessionDescription, StreamState, TrackSource, TrackType,
-    UpdateSubscription, UpdateTrackSettings, UserPacket, data_packet,
+    AddTrackRequest, ConnectionQuality, DataPacket, MediaSectionsRequirement, MuteTrackRequest, SessionDescription,
+    StreamState, TrackSource, TrackType, UpdateSubscription, UpdateTrackSettings, UserPacket, VideoLayer, VideoQuality,
+    data_packet,
 };
 use prost::Message as _;
 
 use super::harness::*;
 use crate::config::Config;
-use crate::media::control::{Channel, Command, Event, Kind, ReceiveSection, SendSection, TransportId, Wanted};
+use crate::media::control::{Channel, Command, Event, Kind, Quality, ReceiveSection, SendSection, TransportId, Wanted};
 use crate::testing::guest;
 
 /// The latest negotiated state among these commands.
@@ -151,6 +152,58 @@ async fn layers_subscriptions_and_muting() {
     berta.ask(Ask::Subscription(unsubscribe)).await;
     berta.until(requirement).await;
     assert!(negotiated(&worker.look(&bridge)).2.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_is_told_which_layers_are_needed() {
+    let bridge = bridge(Config::default()).await;
+    let mut worker = Worker::default();
+    let (mut anna, _) = Client::offering(&bridge, "anna", &offer(&[])).await;
+    anna.answer().await;
+    let layer = |quality: VideoQuality, bitrate| VideoLayer { quality: quality.into(), bitrate, ..Default::default() };
+    let layers = vec![layer(VideoQuality::Low, 150_000), layer(VideoQuality::High, 1_700_000)];
+    let camera = AddTrackRequest { layers, ..track("cam", TrackType::Video, TrackSource::Camera) };
+    anna.ask(Ask::AddTrack(camera)).await;
+    anna.offer(2, offer(&[("video", "sendonly", Some("cam"))])).await;
+    anna.answer().await;
+    anna.settled().await;
+    let commands = worker.look(&bridge);
+    let (transport, receive, _) = negotiated(&commands);
+    let track = receive[0].track;
+    let described = |command: &Command| match command {
+        Command::DescribeTrack { track: of, screen, bitrates } if *of == track => Some((*screen, *bitrates)),
+        _ => None,
+    };
+    assert_eq!(commands.iter().find_map(described), Some((false, [150_000, 1_700_000, 0])));
+    for (layers, expected) in [(1, [true, false, false]), (0, [false; 3]), (2, [true; 3])] {
+        worker.say(transport, Event::LayersNeeded { transport, track, layers });
+        let update = |told| if let Told::SubscribedQualityUpdate(update) = told { Some(update) } else { None };
+        let update = anna.until(update).await;
+        let codec = &update.subscribed_codecs[0];
+        assert_eq!(codec.codec, "vp8");
+        assert_eq!(codec.qualities.iter().map(|quality| quality.enabled).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_learns_of_a_lost_connection() {
+    let bridge = bridge(Config::default()).await;
+    let mut worker = Worker::default();
+    let (mut anna, join) = Client::offering(&bridge, "anna", &offer(&[])).await;
+    anna.answer().await;
+    let transport = opened(&worker.look(&bridge))[0];
+    let (mut berta, _) = Client::offering(&bridge, "berta", &offer(&[])).await;
+    berta.answer().await;
+    let me = join.participant.unwrap().sid;
+    for (silent, expected) in [(false, ConnectionQuality::Excellent), (true, ConnectionQuality::Lost)] {
+        let quality = Quality { silent, ..Quality::default() };
+        worker.say(transport, Event::Quality { transport, quality });
+        let told = |told| match told {
+            Told::ConnectionQuality(update) => update.updates.into_iter().find(|info| info.participant_sid == me),
+            _ => None,
+        };
+        assert_eq!(berta.until(told).await.quality(), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -386,8 +386,8 @@ fn reports_go_both_ways_and_measure_the_round_trip() {
     pair.world.events.clear();
     pair.world.pass(6000 * MS);
     let quality = pair.world.events.iter().find_map(|event| match event {
-        Event::Quality { transport, loss_down, rtt_ms, .. } if *transport == pair.subscriber.transport => {
-            Some((*loss_down, *rtt_ms))
+        Event::Quality { transport, quality } if *transport == pair.subscriber.transport => {
+            Some((quality.down.video_loss, quality.rtt_ms))
         }
         _ => None,
     });

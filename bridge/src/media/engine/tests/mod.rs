@@ -5,3 +5,4 @@ mod audio;
 mod bandwidth;
 mod lifecycle;
 mod media;
+mod quality;
