@@ -445,6 +445,8 @@ pub enum CloseReason {
     Timeout,
     /// The DTLS handshake failed: wrong certificate, no SRTP profile, or not finished within 15 s.
     Dtls,
+    /// Its data channels: a limit of SCTP's was exceeded, or the client does not read its reliable messages.
+    Data,
     /// Its room was closed.
     Room,
 }

@@ -154,6 +154,9 @@ pub enum DtlsEnd {
     /// The protocol was violated.
     #[error("DTLS failed: {0}")]
     Protocol(String),
+    /// What came over DTLS went too far: the data channels' limits.
+    #[error("data channels: {0}")]
+    Data(&'static str),
 }
 
 /// What happened.

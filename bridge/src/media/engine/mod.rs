@@ -217,7 +217,11 @@ impl Engine {
         peer.transmit(&mut self.outbox);
         if let Some(end) = end {
             self.counters.handshakes_failed += u64::from(!peer.connected());
-            let reason = if end == DtlsEnd::Peer { CloseReason::Peer } else { CloseReason::Dtls };
+            let reason = match end {
+                DtlsEnd::Peer => CloseReason::Peer,
+                DtlsEnd::Data(_) => CloseReason::Data,
+                _ => CloseReason::Dtls,
+            };
             tracing::debug!(transport = peer.id.0, %end, "DTLS ended");
             self.close(key, reason);
             return;

@@ -230,11 +230,11 @@ impl Peer {
         match &mut self.data {
             Some(data) => {
                 if let Err(SendRefusal::Overflow) = data.send(now, channel, payload) {
-                    return Some(DtlsEnd::Protocol("reliable messages are not read".into()));
+                    return Some(DtlsEnd::Data("reliable messages are not read"));
                 }
             }
             None if self.early.len() < MAX_EARLY => self.early.push((channel, payload)),
-            None => return Some(DtlsEnd::Protocol("too many messages before the connection".into())),
+            None => return Some(DtlsEnd::Data("too many messages before the connection")),
         }
         self.work(now, events)
     }
@@ -281,7 +281,7 @@ impl Peer {
                     DataEvent::Open(channel) => events.push(Event::ChannelOpen { transport, channel }),
                     DataEvent::Message(channel, payload) => events.push(Event::Data { transport, channel, payload }),
                     DataEvent::Ended(DataEnd::Peer) => {} // media may go on
-                    DataEvent::Ended(DataEnd::Limits) => end = Some(DtlsEnd::Protocol("SCTP limits exceeded".into())),
+                    DataEvent::Ended(DataEnd::Limits) => end = Some(DtlsEnd::Data("SCTP limits exceeded")),
                 }
             }
             while let Some(packet) = data.poll_transmit(now) {

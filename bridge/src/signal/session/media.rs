@@ -49,7 +49,7 @@ impl Session {
             // Somebody who closes the page closes both; no need to wait for a return.
             CloseReason::Peer if !self.link.is_up() => DisconnectReason::ClientInitiated,
             CloseReason::Peer | CloseReason::Timeout => DisconnectReason::ConnectionTimeout,
-            CloseReason::Dtls => DisconnectReason::MediaFailure,
+            CloseReason::Dtls | CloseReason::Data => DisconnectReason::MediaFailure,
         };
         self.end(disconnect, Action::Reconnect, Close::Normal, Ended::MediaLost)
     }
