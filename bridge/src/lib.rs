@@ -7,10 +7,12 @@
 //! | [`room`] | who is in a room and what each is told: a pure state machine over the room's log |
 //! | [`signal`] | a client's WebSocket, its session, and what is negotiated with it |
 //! | [`token`] | access tokens |
+//! | [`client`] | the other end of a media transport, for load tests |
 //! | [`api`] | the server API, our own API, the web client's files |
 //! | [`Service`] | all of it put together |
 
 pub mod api;
+pub mod client;
 pub mod config;
 pub mod media;
 pub mod room;

@@ -19,24 +19,24 @@ mod handle;
 mod history;
 mod layer;
 mod leg;
-mod outbox;
+pub(crate) mod outbox;
 mod rate;
-mod receiver;
-mod rtcp;
-mod rtp;
+pub(crate) mod receiver;
+pub(crate) mod rtcp;
+pub(crate) mod rtp;
 mod sequence;
 #[cfg(any(test, feature = "bench"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "the benchmarks use less of it than the tests"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests and benchmarks")]
-mod simulation;
+pub(crate) mod simulation;
 mod speakers;
 mod spotlight;
-mod srtp;
+pub(crate) mod srtp;
 mod stats;
 mod supply;
 mod track;
-mod twcc;
-mod udp;
+pub(crate) mod twcc;
+pub(crate) mod udp;
 mod worker;
 
 pub use config::{MediaConfig, PortRange, PortRangeError};

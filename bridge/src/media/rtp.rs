@@ -223,8 +223,7 @@ impl<'a> OutgoingExtensions<'a> {
         all
     }
 
-    /// The given ids and values.
-    #[cfg(any(test, feature = "bench"))]
+    /// The given ids and values; what has the id 0 is left out.
     pub(crate) fn of(values: &[(u8, &'a [u8])]) -> Self {
         let mut all = Self::default();
         values.iter().for_each(|(id, value)| all.push(*id, Some(value)));

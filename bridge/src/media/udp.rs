@@ -203,6 +203,9 @@ pub(crate) struct ReceiveBatch {
 }
 
 impl ReceiveBatch {
+    /// The most messages that one call receives.
+    pub(crate) const MESSAGES: usize = RECEIVE_BATCH;
+
     pub(crate) fn new() -> Self {
         // SAFETY: sockaddr_storage is plain data for which all zeros is a valid value.
         let name: sockaddr_storage = unsafe { zeroed() };

@@ -15,4 +15,4 @@ mod sctp_guard;
 pub mod sdp;
 #[cfg(test)]
 mod simnet;
-mod stun;
+pub(crate) mod stun;

@@ -7,35 +7,35 @@ use std::net::{IpAddr, SocketAddr};
 use ring::hmac;
 use smallvec::SmallVec;
 
-const HEADER: usize = 20;
-const COOKIE: u32 = 0x2112_A442;
+pub(crate) const HEADER: usize = 20;
+pub(crate) const COOKIE: u32 = 0x2112_A442;
 /// A browser sends seven to ten.
 const MAX_ATTRIBUTES: usize = 32;
 /// RFC 8489 §14.3: fewer than 509 bytes. ICE: two ufrags of at most 256 characters.
 const MAX_USERNAME: usize = 513;
 
-const BINDING_REQUEST: u16 = 0x0001;
-const BINDING_SUCCESS: u16 = 0x0101;
+pub(crate) const BINDING_REQUEST: u16 = 0x0001;
+pub(crate) const BINDING_SUCCESS: u16 = 0x0101;
 const BINDING_ERROR: u16 = 0x0111;
 
-const USERNAME: u16 = 0x0006;
-const MESSAGE_INTEGRITY: u16 = 0x0008;
+pub(crate) const USERNAME: u16 = 0x0006;
+pub(crate) const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
 const UNKNOWN_ATTRIBUTES: u16 = 0x000A;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
-const PRIORITY: u16 = 0x0024;
-const USE_CANDIDATE: u16 = 0x0025;
-const FINGERPRINT: u16 = 0x8028;
+pub(crate) const PRIORITY: u16 = 0x0024;
+pub(crate) const USE_CANDIDATE: u16 = 0x0025;
+pub(crate) const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;
 
 /// Length of a MESSAGE-INTEGRITY attribute with its header.
-const INTEGRITY_LEN: usize = 4 + 20;
+pub(crate) const INTEGRITY_LEN: usize = 4 + 20;
 /// Length of a FINGERPRINT attribute with its header.
-const FINGERPRINT_LEN: usize = 4 + 4;
+pub(crate) const FINGERPRINT_LEN: usize = 4 + 4;
 
 /// Why a datagram is no binding request that can be answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     /// Not STUN, or lengths that contradict each other.
     Syntax,
     /// A response, an indication or another method.
@@ -48,33 +48,33 @@ pub(super) enum Malformed {
 
 /// A binding request, syntactically sound and with a correct FINGERPRINT; not yet authenticated.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
+pub(crate) struct Request<'a> {
     datagram: &'a [u8],
     /// Where MESSAGE-INTEGRITY begins.
     integrity: usize,
     /// `our ufrag:their ufrag`
-    pub(super) username: &'a str,
+    pub(crate) username: &'a str,
     /// USE-CANDIDATE is there.
-    pub(super) nominated: bool,
+    pub(crate) nominated: bool,
     /// ICE-CONTROLLED is there: the peer believes that we are in charge.
-    pub(super) controlled: bool,
+    pub(crate) controlled: bool,
     /// An attribute that must be understood (below 0x8000) and is not.
-    pub(super) unknown: Option<u16>,
+    pub(crate) unknown: Option<u16>,
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 /// Whether the header says STUN (RFC 7983: first byte 0–3) and its length is the datagram's.
-fn is_stun(datagram: &[u8]) -> bool {
+pub(crate) fn is_stun(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|b| *b < 4)
         && datagram.get(4..8) == Some(&COOKIE.to_be_bytes())
         && u16_at(datagram, 2).is_some_and(|n| n % 4 == 0 && usize::from(n) + HEADER == datagram.len())
 }
 
 /// The attributes of a STUN message: (type, offset of its header, value); ends early when they do not fit.
-fn attributes(datagram: &[u8]) -> impl Iterator<Item = (u16, usize, &[u8])> {
+pub(crate) fn attributes(datagram: &[u8]) -> impl Iterator<Item = (u16, usize, &[u8])> {
     let mut at = HEADER;
     std::iter::from_fn(move || {
         let start = at;
@@ -88,7 +88,7 @@ fn attributes(datagram: &[u8]) -> impl Iterator<Item = (u16, usize, &[u8])> {
 }
 
 /// USERNAME of a binding request, unauthenticated.
-pub(super) fn username(datagram: &[u8]) -> Option<&str> {
+pub(crate) fn username(datagram: &[u8]) -> Option<&str> {
     if !is_stun(datagram) || u16_at(datagram, 0) != Some(BINDING_REQUEST) {
         return None;
     }
@@ -97,7 +97,7 @@ pub(super) fn username(datagram: &[u8]) -> Option<&str> {
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         if !is_stun(datagram) {
             return Err(Malformed::Syntax);
         }
@@ -133,7 +133,7 @@ impl<'a> Request<'a> {
     }
 
     /// Whether MESSAGE-INTEGRITY was made with this key.
-    pub(super) fn authentic(&self, key: &hmac::Key) -> bool {
+    pub(crate) fn authentic(&self, key: &hmac::Key) -> bool {
         // The length counts up to and with MESSAGE-INTEGRITY (RFC 8489 §14.5).
         let mut covered: SmallVec<[u8; 256]> = SmallVec::from_slice(&self.datagram[..self.integrity]);
         set_length(&mut covered, INTEGRITY_LEN);
@@ -142,7 +142,7 @@ impl<'a> Request<'a> {
     }
 
     /// Writes the success response, which tells the peer the address it is seen under.
-    pub(super) fn accept(&self, key: &hmac::Key, from: SocketAddr, out: &mut Vec<u8>) {
+    pub(crate) fn accept(&self, key: &hmac::Key, from: SocketAddr, out: &mut Vec<u8>) {
         self.respond(BINDING_SUCCESS, key, out, |out| {
             let port = from.port() ^ (COOKIE >> 16) as u16;
             let mut value = [0; 20];
@@ -166,12 +166,12 @@ impl<'a> Request<'a> {
     }
 
     /// 487: we are ICE-lite and therefore never in charge; the peer takes the other role (RFC 8445 §7.3.1.1).
-    pub(super) fn role_conflict(&self, key: &hmac::Key, out: &mut Vec<u8>) {
+    pub(crate) fn role_conflict(&self, key: &hmac::Key, out: &mut Vec<u8>) {
         self.respond(BINDING_ERROR, key, out, |out| attribute(out, ERROR_CODE, b"\0\0\x04\x57Role Conflict"));
     }
 
     /// 420 with the type that is not understood.
-    pub(super) fn unknown_attribute(&self, kind: u16, key: &hmac::Key, out: &mut Vec<u8>) {
+    pub(crate) fn unknown_attribute(&self, kind: u16, key: &hmac::Key, out: &mut Vec<u8>) {
         self.respond(BINDING_ERROR, key, out, |out| {
             attribute(out, ERROR_CODE, b"\0\0\x04\x14Unknown Attribute");
             attribute(out, UNKNOWN_ATTRIBUTES, &kind.to_be_bytes());
@@ -194,7 +194,7 @@ impl<'a> Request<'a> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "we write at most five short attributes")]
-fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     out.extend_from_slice(&kind.to_be_bytes());
     out.extend_from_slice(&(value.len() as u16).to_be_bytes());
     out.extend_from_slice(value);
@@ -203,14 +203,14 @@ fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
 
 /// Sets the header's length to what is there and `more` bytes to come.
 #[expect(clippy::cast_possible_truncation, reason = "a datagram's length fits into 16 bits")]
-fn set_length(out: &mut [u8], more: usize) {
+pub(crate) fn set_length(out: &mut [u8], more: usize) {
     let len = (out.len() - HEADER + more) as u16;
     out[2..4].copy_from_slice(&len.to_be_bytes());
 }
 
 /// CRC-32 (ITU V.42), XORed with "STUN" (RFC 8489 §14.7), over what precedes the attribute. The header's length already
 /// counts it.
-fn fingerprint_of(bytes: &[u8]) -> [u8; 4] {
+pub(crate) fn fingerprint_of(bytes: &[u8]) -> [u8; 4] {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     (crc.sum() ^ 0x5354_554E).to_be_bytes()

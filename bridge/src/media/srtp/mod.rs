@@ -17,7 +17,7 @@ use cm::Cm;
 use gcm::Gcm;
 use window::Window;
 
-/// SSRCs a peer may use at once; beyond that the one unheard of longest is forgotten.
+/// SSRCs a peer may use at once unless said otherwise; beyond that the one unheard of longest is forgotten.
 const MAX_STREAMS: usize = 64;
 
 /// The E flag before the SRTCP index (RFC 3711 §3.4). A packet without it is refused: we never negotiate plain SRTCP.
@@ -42,7 +42,7 @@ pub(crate) fn contexts(
         }
         _ => Cm::new(key, salt).map(|cm| Cipher::Cm(Box::new(cm))),
     };
-    let inbound = Inbound { cipher: cipher(remote)?, streams: Vec::new(), clock: 0 };
+    let inbound = Inbound { cipher: cipher(remote)?, streams: Vec::new(), most: MAX_STREAMS, clock: 0 };
     let outbound = Outbound { cipher: cipher(local)?, rtcp_index: 0, retired: HashMap::new() };
     Some((inbound, outbound))
 }
@@ -51,6 +51,8 @@ pub(crate) fn contexts(
 pub(crate) struct Inbound {
     cipher: Cipher,
     streams: Vec<Stream>,
+    /// The most streams at once.
+    most: usize,
     /// Counts packets, to find the stream unheard of longest.
     clock: u64,
 }
@@ -72,6 +74,11 @@ pub(crate) struct Opened {
 }
 
 impl Inbound {
+    /// Allows so many SSRCs at once: a server sends more than a client.
+    pub(crate) fn with_streams(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+
     /// Decrypts an RTP packet in place; `None` if it is forged, damaged or a replay.
     pub(crate) fn open_rtp(&mut self, packet: &mut [u8], header: usize, ssrc: u32, sequence: u16) -> Option<Opened> {
         // A forged packet must leave nothing behind: look up now, insert after the tag is good.
@@ -111,7 +118,7 @@ impl Inbound {
     fn stream(&mut self, known: Option<usize>, ssrc: u32) -> &mut Stream {
         self.clock += 1;
         let at = known.unwrap_or_else(|| {
-            if self.streams.len() >= MAX_STREAMS
+            if self.streams.len() >= self.most
                 && let Some(oldest) = (0..self.streams.len()).min_by_key(|&i| self.streams[i].heard)
             {
                 self.streams.swap_remove(oldest);
