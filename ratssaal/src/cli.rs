@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use crate::load;
 use crate::settings::{Kind, SETTINGS};
 
 /// What `serve --help` says after the flags.
@@ -25,7 +26,7 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), token(), keys()])
+        .subcommands([serve(), token(), keys(), load::command()])
 }
 
 fn serve() -> Command {

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::settings::SETTINGS;
 
 /// The key pair of `--dev`.
-const DEV: (&str, &str) = ("devkey", "secret-secret-secret-secret-secret");
+pub(crate) const DEV: (&str, &str) = ("devkey", "secret-secret-secret-secret-secret");
 
 /// What to do without an API key.
 pub(crate) const NO_KEYS: &str = "no API key is configured; run `ratssaal keys > ratssaal.toml` and give --config ratssaal.toml, or \

@@ -5,6 +5,7 @@ mod assets;
 mod cli;
 mod config;
 mod keys;
+mod load;
 mod serve;
 mod settings;
 mod token;
@@ -38,6 +39,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("serve", matches)) => serve::run(config::load(matches)?),
         Some(("token", matches)) => token::run(matches),
         Some(("keys", _)) => keys::run(),
+        Some(("load", matches)) => load::run(matches),
         _ => unreachable!("clap demands one of the subcommands"),
     }
 }

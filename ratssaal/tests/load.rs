@@ -1,0 +1,96 @@
+//! The load client against our own server, both as processes: what it counts is what was sent.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+mod common;
+
+use common::{Server, run};
+use serde_json::Value;
+
+/// Runs the load against a server; gives status, what it printed, and its JSON.
+fn load(server: &Server, args: &[&str]) -> (Option<i32>, String, String, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("load.json");
+    let fixed = ["load", "--dev", "--url", &server.url, "--settle", "1s", "--json", file.to_str().unwrap()];
+    let (code, out, err) = run(&[&fixed, args].concat());
+    let json = std::fs::read_to_string(file).ok().and_then(|text| serde_json::from_str(&text).ok());
+    (code, out, err, json.unwrap_or_default())
+}
+
+fn count(json: &Value, path: &str) -> u64 {
+    json.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {json:#}"))
+}
+
+#[test]
+fn in_a_room_of_five_everything_arrives() {
+    let server = Server::dev(&[]);
+    let args = ["--publishers", "5", "--subscribers", "0", "--talk", "1", "--ramp", "50", "--duration", "3s"];
+    let (code, out, err, json) = load(&server, &args);
+    assert_eq!(code, Some(0), "{err}{out}");
+    assert_eq!((count(&json, "/joins/connected"), count(&json, "/joins/failed")), (5, 0));
+    for kind in ["audio", "video"] {
+        let of = |what: &str| count(&json, &format!("/clean/{kind}/{what}"));
+        assert_eq!((of("streams_wanted"), of("streams_missing")), (20, 0), "{kind}: {json:#}");
+        assert_eq!((of("lost"), of("skipped"), of("expected")), (0, 0, of("received")), "{kind}: {json:#}");
+        assert!(of("received") > 20 * 30, "{kind}: {json:#}");
+    }
+    assert_eq!((count(&json, "/clean/duplicates"), count(&json, "/clean/unauthentic")), (0, 0));
+    assert_eq!(count(&json, "/clean/foreign_packets"), 0);
+    assert!(out.contains("forwarding latency") && out.contains("20 wanted, 0 missing"), "{out}");
+}
+
+#[test]
+fn a_bad_line_loses_what_it_should_and_disturbs_nobody_else() {
+    let server = Server::dev(&[]);
+    let bad = ["--impaired", "0.34", "--loss", "20", "--delay", "20ms", "--jitter", "5ms"];
+    let args = ["--publishers", "2", "--subscribers", "1", "--talk", "1", "--duration", "5s"];
+    let (code, out, err, json) = load(&server, &[&bad[..], &args].concat());
+    assert_eq!(code, Some(0), "{err}{out}");
+    assert_eq!((count(&json, "/clean/participants"), count(&json, "/impaired/participants")), (2, 1));
+    for path in ["/clean/audio/lost", "/clean/video/lost", "/clean/audio/skipped", "/clean/video/skipped"] {
+        assert_eq!(count(&json, path), 0, "{path}: {json:#}");
+    }
+    let (lost, expected) = (count(&json, "/impaired/audio/lost"), count(&json, "/impaired/audio/expected"));
+    let share = lost as f64 / expected as f64;
+    assert!((0.1..0.3).contains(&share), "audio is not repaired: {lost} of {expected}");
+    assert!(count(&json, "/impaired/video/repaired") > 10, "video is: {json:#}");
+    let latency = json.pointer("/impaired/forwarding_latency_ms/p50").and_then(Value::as_f64).unwrap();
+    assert!(latency >= 20.0, "{latency}");
+}
+
+#[test]
+fn tiles_decide_what_is_sent() {
+    let server = Server::dev(&[]);
+    let args = ["--publishers", "4", "--subscribers", "0", "--tiles", "2", "--tile", "320x180", "--duration", "2s"];
+    let (code, out, err, json) = load(&server, &args);
+    assert_eq!(code, Some(0), "{err}{out}");
+    assert_eq!((count(&json, "/clean/video/streams_wanted"), count(&json, "/clean/video/streams_missing")), (8, 0));
+    assert_eq!(count(&json, "/clean/audio/streams_wanted"), 12);
+    let layer = |at: u8| count(&json, &format!("/clean/video/packets_by_layer/{at}"));
+    assert!(layer(0) > 0 && layer(1) == 0 && layer(2) == 0, "{json:#}");
+}
+
+#[test]
+fn failures_say_what_to_do() {
+    let server = Server::dev(&[]);
+    let url = server.url.clone();
+    let refused = |args: &[&str], status: i32, parts: &[&str]| {
+        let (code, out, err) = run(&[&["load"], args].concat());
+        assert_eq!(code, Some(status), "{args:?}: {err}");
+        assert!(out.is_empty(), "{args:?}: {out}");
+        assert_eq!(err.lines().count(), 1, "{args:?} says one sentence: {err}");
+        for part in parts {
+            assert!(err.contains(part), "{args:?}: {part:?} is missing in: {err}");
+        }
+    };
+    refused(
+        &["--url", &url, "--api-key", "devkey", "--api-secret", "wrong"],
+        1,
+        &["refuses the token", "--api-secret"],
+    );
+    refused(&["--url", "http://127.0.0.1:1", "--dev"], 1, &["cannot be reached", "--url"]);
+    let elsewhere = format!("{url}/nowhere");
+    refused(&["--url", &elsewhere, "--dev"], 1, &["no /rtc/v1", "LiveKit protocol"]);
+    refused(&["--dev", "--url", &url, "--server-pid", "4000000000"], 1, &["--server-pid"]);
+    refused(&["--url", &url], 64, &["--api-key"]);
+    refused(&["--dev", "--url", "https://example.org"], 64, &["behind the proxy"]);
+}
