@@ -5,10 +5,10 @@ web_sources := $(shell find web -name node_modules -prune -o -path web/dist -pru
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build web test lint e2e audit bench doc
+.PHONY: help run build web test lint e2e audit bench bench-peers doc
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build what is missing and run the product on this machine: http://localhost:7880 (ARGS='--bind ...')
 	@exec $(target)/release/ratssaal serve --dev $(ARGS)
@@ -42,6 +42,10 @@ bench: build e2e/browser/node_modules/.package-lock.json ## Benchmarks; docs/ben
 	@scripts/need browsers network
 	cargo bench --workspace --locked --features ratssaal-bridge/bench
 	RATSSAAL_BIN=$(abspath $(target))/release/ratssaal npm --prefix e2e/browser run --silent bench
+
+bench-peers: build ## The same load on ours and on LiveKit's server, in turn; the table in docs/benchmarks.md (ARGS='--quick')
+	@scripts/need node network
+	RATSSAAL_BIN=$(abspath $(target))/release/ratssaal scripts/bench-peers $(ARGS)
 
 doc: ## Documentation of the code, in target/doc
 	@scripts/need rust
