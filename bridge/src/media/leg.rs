@@ -10,7 +10,7 @@ use super::codec::{Frame, Offsets};
 use super::control::{ExtensionIds, Kind, LegId, PayloadType, SendSection, TransportId, Wanted};
 use super::layer::Layer;
 use super::outbox::{Outbox, Slot};
-use super::rtp::{Header, Outgoing, OutgoingExtensions, Values};
+use super::rtp::{self, Header, Outgoing, OutgoingExtensions, Values};
 use super::sequence::SequenceMap;
 use super::srtp::{OutStream, Outbound};
 
@@ -383,6 +383,41 @@ impl Leg {
             outbox.abort(start);
         }
         sealed
+    }
+
+    /// Sends a packet of padding only (RFC 4588 §4 leaves an RTX packet without payload without meaning) of about `bytes` on
+    /// the RTX stream; the bytes it takes on the wire, 0 if there is no such stream.
+    pub(crate) fn pad(&mut self, now: Instant, bytes: usize, to: Destination<'_>, outbox: &mut Outbox) -> usize {
+        let payload_type = self.translation.iter().find_map(|translation| translation.2);
+        let (Some(payload_type), Some(stream), true) = (payload_type, &mut self.rtx, self.last_sent.is_some()) else {
+            return 0;
+        };
+        let index = self.rtx_next;
+        self.rtx_next += 1;
+        let number = to.number(self.transport_wide);
+        let header = Outgoing {
+            marker: false,
+            payload_type,
+            sequence: index as u16,
+            timestamp: self.last_timestamp,
+            ssrc: self.rtx_ssrc,
+        };
+        let arena = outbox.arena();
+        let start = arena.len();
+        OutgoingExtensions::new(to.extensions, &self.mid, number.as_ref(), &Values::default()).write(&header, arena);
+        arena[start] |= rtp::PADDING;
+        let header_len = arena.len() - start;
+        // The last byte of padding counts them all (RFC 3550 §5.1).
+        let padding = u8::try_from(bytes).unwrap_or(u8::MAX).max(1);
+        arena.resize(arena.len() + usize::from(padding) - 1, 0);
+        arena.push(padding);
+        if !to.outbound.seal_rtp(stream, index, arena, start, header_len) {
+            outbox.abort(start);
+            return 0;
+        }
+        let sent = to.bandwidth.sent(now, outbox.arena().len() - start, number, Purpose::Probe);
+        outbox.commit(to.to, to.slot, start);
+        sent
     }
 
     /// A sender report for now (RFC 3550 §6.4.1): (NTP, RTP timestamp, packets, octets), once the source's clock is

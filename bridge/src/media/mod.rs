@@ -7,7 +7,6 @@
 
 mod allocation;
 mod audio;
-#[allow(dead_code, reason = "feedback is read next")]
 mod bandwidth;
 #[cfg(feature = "bench")]
 pub mod bench;

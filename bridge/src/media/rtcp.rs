@@ -10,6 +10,7 @@ use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
 use rtc::shared::marshal::{Marshal, Unmarshal};
 
+use super::bandwidth::read_remb;
 use super::receiver::Report;
 
 /// A compound packet stays below this, bytes (SRTCP's trailer comes on top).
@@ -17,7 +18,7 @@ pub(crate) const MAX_COMPOUND: usize = 1100;
 
 /// What the peer says that matters here.
 #[derive(Debug)]
-pub(crate) enum Feedback {
+pub(crate) enum Feedback<'a> {
     /// A sender report, with its report blocks.
     Sender(SenderReport),
     /// Report blocks.
@@ -26,10 +27,14 @@ pub(crate) enum Feedback {
     Nack(TransportLayerNack),
     /// A key frame of this SSRC is asked for (PLI or FIR).
     KeyFrame(u32),
+    /// Transport-wide feedback, the whole sub-packet: what it says is read where it is understood.
+    TransportWide(&'a [u8]),
+    /// Bits per second that the receiver thinks its way carries, unbounded.
+    Remb(u64),
 }
 
 /// The sub-packets of a compound packet; what is malformed or unknown is passed over.
-pub(crate) fn read(mut compound: &[u8]) -> impl Iterator<Item = Feedback> + '_ {
+pub(crate) fn read(mut compound: &[u8]) -> impl Iterator<Item = Feedback<'_>> {
     std::iter::from_fn(move || {
         loop {
             let head: &[u8; 4] = compound.first_chunk()?;
@@ -45,7 +50,8 @@ pub(crate) fn read(mut compound: &[u8]) -> impl Iterator<Item = Feedback> + '_ {
                 (206, 4) => FullIntraRequest::unmarshal(&mut bytes)
                     .ok()
                     .and_then(|request| request.fir.first().map(|entry| Feedback::KeyFrame(entry.ssrc))),
-                // Here transport-wide feedback (205, 15) and REMB (206, 15) will reach the bandwidth estimate.
+                (205, 15) => Some(Feedback::TransportWide(packet)),
+                (206, 15) => read_remb(packet).map(Feedback::Remb),
                 _ => None,
             };
             if feedback.is_some() {

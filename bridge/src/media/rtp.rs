@@ -6,6 +6,9 @@ use super::control::ExtensionIds;
 /// The fixed RTP header, bytes.
 pub(crate) const FIXED: usize = 12;
 
+/// The P bit in the first byte.
+pub(crate) const PADDING: u8 = 0x20;
+
 /// What an RTP header says. Offsets refer to the packet it was read from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
@@ -56,7 +59,7 @@ impl Header {
         }
         Some(Self {
             marker: fixed[1] & 0x80 != 0,
-            padding: fixed[0] & 0x20 != 0,
+            padding: fixed[0] & PADDING != 0,
             payload_type: fixed[1] & 0x7f,
             sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
             timestamp: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),

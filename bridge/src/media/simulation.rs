@@ -145,6 +145,8 @@ pub(crate) struct Got {
     /// Its transport-wide sequence number.
     pub(crate) number: Option<u16>,
     pub(crate) payload: Vec<u8>,
+    /// Bytes of RTP padding.
+    pub(crate) padding: usize,
 }
 
 /// A client.
@@ -295,6 +297,7 @@ impl Client {
                         mid: values.mid.unwrap_or_default().to_vec(),
                         number: values.twcc,
                         payload: payload(&header, packet).unwrap().to_vec(),
+                        padding: packet.len() - header.len - payload(&header, packet).unwrap().len(),
                     });
                 }
                 (20..=63, _) => self.dtls.handle(world.now(), &datagram),

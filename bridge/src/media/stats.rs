@@ -23,6 +23,7 @@ macro_rules! stats {
             pub(crate) transports: AtomicU64,
             pub(crate) tracks: AtomicU64,
             pub(crate) legs: AtomicU64,
+            pub(crate) limited: AtomicU64,
         }
 
         impl Stats {
@@ -54,6 +55,9 @@ stats! {
     stray: "media_dropped_stray" "Datagrams dropped: from an unchecked address",
     stun_refused: "media_dropped_stun" "Connectivity checks refused",
     unknown: "media_dropped_unknown" "RTP packets dropped: SSRC or payload type not negotiated",
+    probe_bytes: "media_probe_bytes" "Bytes sent only to find out what the way to a subscriber carries",
+    repairs_refused: "media_refused_repairs" "Packets not sent again because repairs would take too much of the way",
+    feedback_refused: "media_refused_feedback" "Bandwidth feedback that was malformed or spoke of what cannot be",
     handshakes: "media_handshakes" "DTLS handshakes completed",
     handshakes_failed: "media_handshakes_failed" "DTLS handshakes failed",
 }
@@ -89,6 +93,7 @@ const SOCKET: &[(&str, &str, Read<SocketStats>)] = &[
 ];
 
 const GAUGES: &[(&str, &str, Read<Stats>)] = &[
+    ("media_limited_transports", "PeerConnections whose clients could use more than their way carries", |s| &s.limited),
     ("media_rooms", "Rooms on the media workers", |s| &s.rooms),
     ("media_transports", "PeerConnections on the media workers", |s| &s.transports),
     ("media_tracks", "Published tracks", |s| &s.tracks),

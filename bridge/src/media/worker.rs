@@ -393,6 +393,7 @@ impl Worker {
         }
         let (rooms, transports, tracks, legs) = self.engine.sizes();
         let stats = &self.handle.stats;
+        stats.limited.store(self.engine.limited() as u64, Ordering::Relaxed);
         for (gauge, value) in
             [(&stats.rooms, rooms), (&stats.transports, transports), (&stats.tracks, tracks), (&stats.legs, legs)]
         {

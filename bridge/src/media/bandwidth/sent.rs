@@ -78,6 +78,42 @@ impl Sent {
     }
 }
 
+/// Length of a slot of the meter, microseconds.
+const SLOT: u64 = 25_000;
+const SLOTS: usize = 41;
+
+/// How many bytes were sent in the last second.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    slots: [(u64, u32); SLOTS],
+    began: Option<u64>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self { slots: [(u64::MAX, 0); SLOTS], began: None }
+    }
+}
+
+impl Meter {
+    pub(crate) fn add(&mut self, now: u64, bytes: u16) {
+        self.began.get_or_insert(now);
+        let number = now / SLOT;
+        let slot = &mut self.slots[(number % SLOTS as u64) as usize];
+        let before = if slot.0 == number { slot.1 } else { 0 };
+        *slot = (number, before.saturating_add(u32::from(bytes)));
+    }
+
+    /// Bits per second over the last `window` microseconds, at most a second, or since the first packet.
+    pub(crate) fn rate(&self, now: u64, window: u64) -> f64 {
+        let Some(began) = self.began else { return 0.0 };
+        let oldest = now.saturating_sub(window).max(began) / SLOT;
+        let valid = self.slots.iter().filter(|(number, _)| *number != u64::MAX && *number >= oldest);
+        let bytes: u64 = valid.map(|(_, bytes)| u64::from(*bytes)).sum();
+        bytes as f64 * 8e6 / (now + SLOT - oldest * SLOT) as f64
+    }
+}
+
 fn place(number: u64) -> usize {
     (number % REMEMBERED as u64) as usize
 }
@@ -102,6 +138,20 @@ mod tests {
         assert_eq!(sent.get_mut(oldest).unwrap().at, oldest);
         assert_eq!(sent.extend((oldest - 1) as u16), None, "forgotten");
         assert!(sent.get_mut(oldest - 1).is_none());
+    }
+
+    #[test]
+    fn the_meter_knows_the_last_second() {
+        let mut meter = Meter::default();
+        assert_eq!(meter.rate(0, 1_000_000), 0.0);
+        for packet in 0..1000 {
+            meter.add(packet * 10_000, 1250); // 1 Mbit/s
+        }
+        for window in [300_000, 1_000_000] {
+            let rate = meter.rate(9_999_000, window);
+            assert!((0.9e6..1.1e6).contains(&rate), "{rate}");
+        }
+        assert_eq!(meter.rate(12_000_000, 1_000_000), 0.0);
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Engine {
                 let peer = &mut self.peers[key];
                 peer.ids = extensions;
                 peer.map = ExtensionMap::new(&extensions);
+                peer.bandwidth.negotiated(extensions.twcc != 0 && send.iter().any(|section| section.transport_wide));
                 self.negotiate_tracks(now, key, receive);
                 self.negotiate_legs(key, send);
             }

@@ -10,7 +10,6 @@ use super::super::leg::{Packet, SenderClock, clock_rate};
 use super::super::receiver::Report;
 use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
 use super::super::rtp::{self, Header, Values};
-use super::peer::Peer;
 use super::{Engine, TICK};
 
 /// Sequence numbers answered of one NACK message; more is not repair but a flood.
@@ -47,6 +46,11 @@ impl Engine {
                     self.repair(now, key, nack.media_ssrc, sequences);
                 }
                 Feedback::KeyFrame(ssrc) => self.key_frame_wanted(now, key, ssrc),
+                Feedback::TransportWide(message) => {
+                    let taken = self.peers[key].bandwidth.feedback(now, message);
+                    self.counters.feedback_refused += u64::from(!taken);
+                }
+                Feedback::Remb(bits) => self.peers[key].bandwidth.remb(bits),
             }
         }
     }
@@ -96,7 +100,12 @@ impl Engine {
                 payload,
                 frame: codec.map_or_else(Frame::default, |codec| Frame::read(codec, payload)),
             };
-            let Some(to) = self.peers.get_mut(key).and_then(Peer::destination) else { return };
+            let Some(peer) = self.peers.get_mut(key) else { return };
+            if !peer.bandwidth.may_repair(now, stored.len()) {
+                self.counters.repairs_refused += 1;
+                continue;
+            }
+            let Some(to) = peer.destination() else { return };
             self.counters.retransmitted += u64::from(leg.repair(now, &repair, &packet, to, &mut self.outbox));
         }
     }
@@ -147,6 +156,7 @@ impl Engine {
         let retarget: Vec<usize> = self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)).collect();
         for key in keys {
             self.peer_tick(now, key);
+            self.probe(now, key);
             self.watch_budget(key);
         }
         for key in twcc {

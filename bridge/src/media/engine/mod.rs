@@ -5,6 +5,7 @@
 //! - `allocate.rs`: who gets which layers;
 //! - `incoming.rs`: the way of an RTP packet;
 //! - `feedback.rs`: RTCP, both ways;
+//! - `probe.rs`: padding to find out what the way to a subscriber carries;
 //! - `peer.rs`: one PeerConnection;
 //! - `quality.rs`: what its connection is like.
 
@@ -13,6 +14,7 @@ mod commands;
 mod feedback;
 mod incoming;
 mod peer;
+mod probe;
 mod quality;
 #[cfg(test)]
 mod tests;
@@ -68,6 +70,12 @@ pub(crate) struct Counters {
     pub(crate) stun_refused: u64,
     /// Dropped: an SSRC or payload type that the SDP does not explain.
     pub(crate) unknown: u64,
+    /// Bytes sent only to find out what the way to a subscriber carries.
+    pub(crate) probe_bytes: u64,
+    /// Repairs refused because they would take more than their part of the budget.
+    pub(crate) repairs_refused: u64,
+    /// Transport-wide feedback that was malformed or spoke of what cannot be.
+    pub(crate) feedback_refused: u64,
     /// DTLS handshakes that succeeded and failed.
     pub(crate) handshakes: u64,
     pub(crate) handshakes_failed: u64,
@@ -285,6 +293,11 @@ impl Engine {
     /// Counts since the beginning.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Transports whose clients could use more than their way is known to carry.
+    pub(crate) fn limited(&self) -> usize {
+        self.peers.iter().filter(|(_, peer)| peer.bandwidth.limited()).count()
     }
 
     /// (rooms, transports, tracks, legs) at present.
