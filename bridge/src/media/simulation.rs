@@ -406,7 +406,7 @@ pub(crate) fn leg(track: TrackId, kind: Kind, mid: &str) -> SendSection {
         payload_types: vec![if kind == Kind::Video { vp8(120) } else { opus(109) }],
         ssrc: 0x5000_0000 + leg.0 as u32,
         rtx_ssrc: 0x6000_0000 + leg.0 as u32,
-        transport_wide: true,
+        transport_wide: false, // what answers with feedback says so
         wanted: Wanted::BEST,
     }
 }

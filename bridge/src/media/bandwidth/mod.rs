@@ -48,6 +48,8 @@ const LONGEST_MESSAGE: i64 = 10_000_000;
 /// Sending without feedback for so long means that little arrives; then again and again after the shorter time.
 const SILENCE: u64 = 1_500_000;
 const SILENCE_AGAIN: u64 = 500_000;
+/// A client that sends receiver reports but has sent no feedback this long after the first packet will send none.
+const UNHEARD: u64 = 3_000_000;
 /// One unit of the reference time, and of a delta, microseconds.
 const REFERENCE: u64 = 64_000;
 const TICK: i64 = 250;
@@ -76,6 +78,9 @@ pub(crate) struct Bandwidth {
     reported: u64,
     clock: Option<Clock>,
     heard: Option<u64>,
+    /// The client reports on what it gets (RFC 3550), but not transport-wide although it has agreed to.
+    reporting: bool,
+    mute: bool,
     arrivals: Arrivals,
     loss: Loss,
     estimate: Estimate,
@@ -96,6 +101,8 @@ impl Bandwidth {
             reported: 0,
             clock: None,
             heard: None,
+            reporting: false,
+            mute: false,
             arrivals: Arrivals::new(),
             loss: Loss::new(),
             estimate: Estimate::new(),
@@ -115,7 +122,7 @@ impl Bandwidth {
     pub(crate) fn budget(&self) -> Option<u64> {
         match self.remb {
             Some(remb) if self.heard.is_none() => Some(remb),
-            _ => self.negotiated.then_some(self.estimate.bits() as u64),
+            _ => (self.negotiated && !self.mute).then_some(self.estimate.bits() as u64),
         }
     }
 
@@ -176,7 +183,10 @@ impl Bandwidth {
     /// Time passes: whoever does not answer gets less.
     pub(crate) fn tick(&mut self, now: Instant) {
         let now = self.micros(now);
-        let Some(heard) = self.heard else { return };
+        let Some(heard) = self.heard else {
+            self.mute |= self.reporting && self.meter.began().is_some_and(|began| now > began + UNHEARD);
+            return;
+        };
         if self.reported == self.sent.next() || self.meter.rate(now, 1_000_000) == 0.0 {
             self.heard = Some(now); // there is nothing to answer
             return;
@@ -187,6 +197,11 @@ impl Bandwidth {
             self.prober.useful(now);
             tracing::debug!(bits = self.estimate.bits(), "estimate down: no feedback");
         }
+    }
+
+    /// A receiver report came.
+    pub(crate) fn reported(&mut self) {
+        self.reporting = true;
     }
 
     /// The client names a limit for what it gets. Counts while it sends no transport-wide feedback.
@@ -232,7 +247,7 @@ impl Bandwidth {
                 _ => {}
             }
         }
-        self.heard = Some(now);
+        (self.heard, self.mute) = (Some(now), false);
         self.observe(now, newest);
         self.settle(now);
         true

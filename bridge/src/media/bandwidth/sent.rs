@@ -104,6 +104,11 @@ impl Meter {
         *slot = (number, before.saturating_add(u32::from(bytes)));
     }
 
+    /// When the first packet was sent.
+    pub(crate) fn began(&self) -> Option<u64> {
+        self.began
+    }
+
     /// Bits per second over the last `window` microseconds, at most a second, or since the first packet.
     pub(crate) fn rate(&self, now: u64, window: u64) -> f64 {
         let Some(began) = self.began else { return 0.0 };

@@ -246,6 +246,24 @@ fn remb_counts_where_there_is_nothing_better_and_within_bounds() {
     assert_eq!(simulation.estimate(), known, "transport-wide feedback knows better");
 }
 
+#[test]
+fn a_client_that_does_not_keep_its_word_is_not_limited() {
+    let start = Instant::now();
+    let mut bandwidth = Bandwidth::new(start);
+    bandwidth.negotiated(true);
+    for second in 0..10 {
+        let now = start + std::time::Duration::from_secs(second);
+        bandwidth.sent(now, 1000, Some(bandwidth.next_number()), Purpose::Media);
+        bandwidth.tick(now);
+    }
+    assert_eq!(bandwidth.budget(), Some(START as u64), "nothing at all is heard");
+    bandwidth.reported();
+    bandwidth.tick(start + std::time::Duration::from_secs(10));
+    assert_eq!(bandwidth.budget(), None, "receiver reports come, feedback does not");
+    assert!(bandwidth.feedback(start + std::time::Duration::from_secs(11), &message(0, 0, &[1])));
+    assert_eq!(bandwidth.budget(), Some(START as u64));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -68,6 +68,7 @@ impl Engine {
     fn reception(&mut self, now: Instant, key: usize, reports: &[ReceptionReport]) {
         let peer = &mut self.peers[key];
         for report in reports {
+            peer.bandwidth.reported();
             peer.answered(now, report.last_sender_report, report.delay);
             let Some(leg) = peer.legs.iter().find(|leg| leg.ssrc == report.ssrc) else { continue };
             let Some(kind) = self.tracks.get(leg.track).map(|track| track.kind) else { continue };

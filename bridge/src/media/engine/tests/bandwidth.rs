@@ -9,6 +9,17 @@ use super::super::super::simulation::*;
 use super::super::super::twcc::Recorder;
 use super::super::Peer;
 
+/// Everything is sent to a client, whatever the estimate: it is the estimate that is looked at.
+fn unlimited(world: &mut World, client: &Client) {
+    let key = world.engine.by_transport[&client.transport];
+    world.engine.peers[key].allocation.limit = Some(1_000_000_000);
+}
+
+/// A leg that takes part in transport-wide congestion control.
+fn numbered(track: TrackId, mid: &str) -> SendSection {
+    SendSection { transport_wide: true, ..leg(track, Kind::Video, mid) }
+}
+
 #[test]
 fn everything_sent_on_a_transport_is_numbered_in_one_row() {
     let mut world = World::new();
@@ -19,7 +30,8 @@ fn everything_sent_on_a_transport_is_numbered_in_one_row() {
     let mut other = Client::connect(&mut world, "127.0.0.1:1002");
     other.negotiate(&mut world, vec![back.section("0")], vec![]);
     let mut subscriber = Client::connect(&mut world, "127.0.0.1:1003");
-    let legs = [leg(front.track, Kind::Video, "1"), leg(back.track, Kind::Video, "2")];
+    unlimited(&mut world, &subscriber);
+    let legs = [numbered(front.track, "1"), numbered(back.track, "2")];
     subscriber.negotiate(&mut world, vec![], legs.to_vec());
     let mut got = Vec::new();
     for i in 0..10u32 {
@@ -50,7 +62,7 @@ fn a_section_without_the_extension_bears_no_numbers() {
     let mut camera = Camera::new(&["q"]);
     publisher.negotiate(&mut world, vec![camera.section("0")], vec![]);
     let mut subscriber = Client::connect(&mut world, "127.0.0.1:1002");
-    let leg = SendSection { transport_wide: false, ..leg(camera.track, Kind::Video, "1") };
+    let leg = leg(camera.track, Kind::Video, "1");
     subscriber.negotiate(&mut world, vec![], vec![leg]);
     for packet in camera.frame(&mut publisher, "0", 0, 0, true, 2) {
         world.send(publisher.address, packet);
@@ -116,7 +128,8 @@ impl Stage {
         let mut seen = Vec::new();
         for (&rate, port) in rates.iter().zip(1002..) {
             let client = Client::connect(&mut world, &format!("127.0.0.1:{port}"));
-            let leg = leg(camera.track, Kind::Video, "1");
+            unlimited(&mut world, &client);
+            let leg = numbered(camera.track, "1");
             client.negotiate(&mut world, vec![], vec![leg.clone()]);
             let way = Way::new(&world, rate);
             seen.push((client, leg, way));
@@ -130,7 +143,7 @@ impl Stage {
     }
 
     fn budget(&mut self, index: usize) -> u64 {
-        self.peer(index).budget().unwrap()
+        self.peer(index).bandwidth.budget().unwrap()
     }
 
     /// A second has a hundred steps, and every third one a frame of `packets`; `before` each step something may happen.
