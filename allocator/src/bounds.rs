@@ -2,7 +2,7 @@
 
 use ratssaal_proto::allocator::v1::{
     AppendRequest, BridgeReport, BridgeState, DrainRequest, EndRoomRequest, ListRoomsRequest, OpenRoomRequest,
-    PlaceRequest, ReleaseRequest, RoomSettings, SnapshotRequest, TailRequest,
+    PlaceRequest, ReleaseRequest, RestoreRequest, RoomSettings, SnapshotRequest, TailRequest,
 };
 
 use crate::refusal::Refusal;
@@ -17,6 +17,8 @@ const SEATS: u32 = 100_000;
 const LIST: usize = 64;
 const JOINED: usize = 10_000;
 const ROOMS: usize = 1000;
+/// Largest sequence and time a store keeps exactly: 2^48.
+const FURTHEST: u64 = 1 << 48;
 /// Longest timeout a room may be opened with: 30 days.
 const TIMEOUT_MS: u64 = 30 * 24 * 3600 * 1000;
 
@@ -139,6 +141,24 @@ pub(crate) fn snapshot(request: &SnapshotRequest) -> Checked {
     name("room", &request.room)?;
     name("room_sid", &request.room_sid)?;
     count("bytes in a snapshot", request.state.len(), SNAPSHOT)
+}
+
+pub(crate) fn restore(request: &RestoreRequest) -> Checked {
+    let Some(room) = &request.room else { return invalid("the room is missing: it is required".into()) };
+    name("name", &room.name)?;
+    name("sid", &room.sid)?;
+    name("store", &room.store)?;
+    room.settings.as_ref().map_or(Ok(()), settings)?;
+    if request.sequence.max(room.epoch).max(room.created_ms) > FURTHEST {
+        return invalid(format!("sequence, epoch and created_ms may be {FURTHEST} at most"));
+    }
+    count("bytes in a snapshot", request.state.len(), SNAPSHOT)?;
+    count("seats", request.seats.len(), JOINED)?;
+    request.seats.iter().try_for_each(|seat| {
+        optional("bridge_address", &seat.bridge_address)?;
+        let parts = [&seat.join_id, &seat.identity, &seat.participant_sid, &seat.bridge];
+        parts.into_iter().try_for_each(|part| name("part of a seat", part))
+    })
 }
 
 pub(crate) fn drain(request: &DrainRequest) -> Checked {

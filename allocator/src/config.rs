@@ -23,6 +23,9 @@ pub struct Config {
     pub departure_timeout: Duration,
     /// How long the log of an ended room can still be read, so that slow readers learn of its end.
     pub linger: Duration,
+    /// How long a shared store that began empty opens no new rooms, so that bridges can first tell it of those that were open
+    /// before it lost its data.
+    pub settle: Duration,
     /// Load in ‰ from which a room's bridge counts as filled and the room spills to another one.
     pub spill_permille: u32,
     /// Bridges one room may span.
@@ -50,6 +53,7 @@ impl Default for Config {
             empty_timeout: Duration::from_secs(300),
             departure_timeout: Duration::from_secs(20),
             linger: Duration::from_secs(60),
+            settle: Duration::from_secs(3),
             spill_permille: 900,
             max_room_bridges: 8,
             max_bridges: 10_000,

@@ -19,6 +19,8 @@ use crate::store::Store;
 const PIPE: usize = 256 << 10;
 /// Flow-control window of a call and of the connection: a large snapshot must not wait for the reader's answer.
 const WINDOW: u32 = 4 << 20;
+/// Calls open at once: the bridge holds a tail for each of its rooms.
+const STREAMS: u32 = 100_000;
 
 /// A channel to the service, served until the channel and all its clones are dropped. Must be called within a Tokio
 /// runtime. It behaves as a channel over a network does: a connection that broke is made anew with the next call.
@@ -27,6 +29,7 @@ pub fn embedded<S: Store>(service: &Service<S>) -> Channel {
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(STREAMS)
         .add_service(service.grpc())
         .serve_with_incoming(ReceiverStream::new(incoming).map(Ok::<_, Infallible>));
     tokio::spawn(async move {

@@ -5,6 +5,7 @@
 //! | [`placement`], [`load`] | which bridge takes a participant: pure functions |
 //! | [`store`] | the contract of the shared state, the in-memory store that keeps it for one process, the Redis one that many share |
 //! | [`Service`] | `allocator.v1` over gRPC: checks input, follows logs, reaps what died |
+//! | [`serve`] | the service on a network, with health and reflection |
 //! | [`embedded`] | the same service for a bridge in the same process, over an in-memory connection |
 //!
 //! A participant's way in: [`Store::place`](store::Store::place) chooses by [`placement::choose`] and reserves the seat
@@ -22,6 +23,7 @@ mod reaper;
 #[cfg(test)]
 mod redis_server;
 mod refusal;
+mod server;
 mod service;
 pub mod store;
 
@@ -29,4 +31,5 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{Config, ConfigError};
 pub use embedded::embedded;
 pub use refusal::{Quota, Refusal};
+pub use server::serve;
 pub use service::Service;

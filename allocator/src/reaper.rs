@@ -21,44 +21,49 @@ const ENTRY_VERSION: u32 = 1;
 /// Participants logged as left in one step.
 const BATCH: usize = 64;
 
-/// Whether this allocator may judge who is lost. One that just began, or that was itself held up for long (a paused
-/// process, a starved machine), has missed reports or the time to take them: it first gives every bridge the time to
-/// report again.
+/// Whether this allocator may judge who is lost. One that just began, that was itself held up for long (a paused process, a
+/// starved machine, a store that was away), or whose store's clock was set, has missed reports or the time to take them: it
+/// first gives every bridge the time to report again.
 #[derive(Debug)]
 pub(crate) struct Judge {
     expiry: Duration,
-    last: Instant,
+    /// When it last looked, and the store's time then, ms.
+    last: (Instant, Option<u64>),
     silent_until: Instant,
 }
 
 impl Judge {
     pub(crate) fn new(now: Instant, expiry: Duration) -> Self {
-        Self { expiry, last: now, silent_until: now + expiry }
+        Self { expiry, last: (now, None), silent_until: now + expiry }
     }
 
-    /// To be asked in each round.
-    pub(crate) fn may_judge(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.last) >= self.expiry {
+    /// To be asked in each round in which the store answered, with its time.
+    pub(crate) fn may_judge(&mut self, now: Instant, store_ms: u64) -> bool {
+        let (last, last_ms) = std::mem::replace(&mut self.last, (now, Some(store_ms)));
+        let passed = Duration::from_millis(last_ms.map_or(0, |last_ms| store_ms.saturating_sub(last_ms)));
+        if now.duration_since(last).max(passed) >= self.expiry {
             self.silent_until = now + self.expiry;
         }
-        self.last = now;
         now >= self.silent_until
     }
 }
 
-/// Looks around, and deals with everything that is found if `judging`. What could not be done (a conflict) is left for
-/// the next round.
-pub(crate) async fn reap(store: &impl Store, metrics: &Metrics, judging: bool) {
+/// Looks around, and deals with everything that is found if it may judge. What could not be done (a conflict) is left for the
+/// next round. Answers whether the store answered.
+pub(crate) async fn reap(store: &impl Store, metrics: &Metrics, judge: &mut Judge) -> bool {
     let sweep = match store.sweep().await {
         Ok(sweep) => sweep,
-        Err(refusal) => return warn!(%refusal, "cannot look for lost bridges and empty rooms"),
+        Err(refusal) => {
+            debug!(%refusal, "cannot look for lost bridges and empty rooms");
+            return false;
+        }
     };
     match store.bridges().await {
         Ok(bridges) => metrics.census(&sweep, &bridges),
-        Err(refusal) => warn!(%refusal, "cannot count the bridges"),
+        Err(refusal) => debug!(%refusal, "cannot count the bridges"),
     }
-    if !judging {
-        return;
+    if !judge.may_judge(Instant::now(), sweep.now_ms) {
+        return true;
     }
     for lost in sweep.lost {
         reap_seats(store, metrics, lost).await;
@@ -66,6 +71,7 @@ pub(crate) async fn reap(store: &impl Store, metrics: &Metrics, judging: bool) {
     for room in sweep.due {
         end_room(store, metrics, room).await;
     }
+    true
 }
 
 async fn reap_seats(store: &impl Store, metrics: &Metrics, lost: Lost) {
@@ -118,19 +124,26 @@ mod tests {
         let began = Instant::now();
         let at = |millis| began + Duration::from_millis(millis);
         let mut judge = Judge::new(began, Duration::from_secs(3));
+        // Our milliseconds, the store's, whether it may judge.
         let rounds = [
-            (0, false),
-            (2_500, false),
-            (3_000, true),
-            (5_500, true),
-            (20_000, false),
-            (22_900, false),
-            (23_000, true),
-            (25_999, true),
-            (28_999, false),
+            (0, 0, false),
+            (2_500, 2_500, false),
+            (3_000, 3_000, true),
+            (5_500, 5_500, true),
+            (20_000, 20_000, false),
+            (22_900, 22_900, false),
+            (23_000, 23_000, true),
+            (25_999, 25_999, true),
+            (28_999, 28_999, false),
+            (31_998, 31_998, false),
+            (34_000, 34_000, true),
+            (36_000, 36_000, true),
+            (36_500, 636_500, false),
+            (39_400, 639_400, false),
+            (39_500, 639_500, true),
         ];
-        for (millis, expected) in rounds {
-            assert_eq!(judge.may_judge(at(millis)), expected, "at {millis} ms");
+        for (millis, store, expected) in rounds {
+            assert_eq!(judge.may_judge(at(millis), 1_000_000 + store), expected, "at {millis} ms");
         }
     }
 }

@@ -112,17 +112,3 @@ pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("bound").port()
 }
-
-/// The way to a store of its own in the one server that all tests of this process share.
-#[cfg(test)]
-pub(crate) fn shared_redis() -> crate::store::RedisSettings {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    static STORES: AtomicU32 = AtomicU32::new(0);
-    let prefix = format!("test-{}", STORES.fetch_add(1, Ordering::Relaxed));
-    let url = SERVER.get_or_init(Server::new).url();
-    // A machine that runs many tests at once is slow, not away.
-    crate::store::RedisSettings { prefix, timeout: PATIENCE, ..crate::store::RedisSettings::new(url.into()) }
-}

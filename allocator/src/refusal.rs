@@ -82,6 +82,13 @@ pub enum Quota {
     Bridges,
 }
 
+impl Refusal {
+    /// A join id stands for one participant's attempt.
+    pub(crate) fn foreign_join() -> Self {
+        Self::Invalid("this join id is another participant's: make a new one for every attempt to join".into())
+    }
+}
+
 impl From<Refusal> for Message {
     fn from(refusal: Refusal) -> Self {
         let mut message = Self { message: refusal.to_string(), ..Self::default() };

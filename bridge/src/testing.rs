@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use ratssaal_allocator::store::{RedisSettings, RedisStore, Store};
 use ratssaal_process::health::Health;
 use ratssaal_process::http::{self, HttpConfig};
 use ratssaal_process::metrics::Metrics;
@@ -67,7 +68,7 @@ impl Line {
         *self.cut.lock().unwrap() = CancellationToken::new();
     }
 
-    fn to(&self, allocator: &ratssaal_allocator::Service) -> Channel {
+    fn to<S: Store>(&self, allocator: &ratssaal_allocator::Service<S>) -> Channel {
         let (callers, incoming) = mpsc::channel::<DuplexStream>(4);
         let incoming = ReceiverStream::new(incoming).map(Ok::<_, io::Error>);
         tokio::spawn(Server::builder().add_service(allocator.grpc()).serve_with_incoming(incoming));
@@ -115,27 +116,47 @@ pub(crate) async fn bridge(config: Config) -> TestBridge {
 
 /// The same on these media workers.
 pub(crate) async fn bridge_on(media: Media, metrics: Metrics, config: Config) -> TestBridge {
-    start(media, metrics, config, ratssaal_allocator::embedded).await
+    let allocator = in_memory(&metrics);
+    start(media, metrics, config, allocator, ratssaal_allocator::embedded).await
+}
+
+/// The same with an allocator on this Redis.
+pub(crate) async fn bridge_on_redis(url: String) -> TestBridge {
+    let (media, _) = Media::watched();
+    let metrics = Metrics::new();
+    let config = ratssaal_allocator::Config { settle: Duration::from_millis(500), ..settings() };
+    let store = RedisStore::connect(RedisSettings::new(url.into()), &config).unwrap();
+    let allocator = metrics.register(|registry| ratssaal_allocator::Service::build(config, store, registry).unwrap());
+    start(media, metrics, Config::default(), allocator, ratssaal_allocator::embedded).await
+}
+
+fn settings() -> ratssaal_allocator::Config {
+    ratssaal_allocator::Config { sweep_interval: Duration::from_millis(20), ..Default::default() }
+}
+
+fn in_memory(metrics: &Metrics) -> ratssaal_allocator::Service {
+    metrics.register(|registry| ratssaal_allocator::Service::in_memory(settings(), registry).unwrap())
 }
 
 /// The same with a line to the allocator that can be cut.
 pub(crate) async fn bridge_on_a_line(config: Config) -> (TestBridge, Line) {
     let (media, _) = Media::watched();
     let line = Line::default();
-    let bridge = start(media, Metrics::new(), config, |allocator| line.to(allocator)).await;
+    let metrics = Metrics::new();
+    let allocator = in_memory(&metrics);
+    let bridge = start(media, metrics, config, allocator, |allocator| line.to(allocator)).await;
     (bridge, line)
 }
 
-async fn start(
+async fn start<S: Store>(
     media: Media,
     metrics: Metrics,
     config: Config,
-    connect: impl FnOnce(&ratssaal_allocator::Service) -> Channel,
+    allocator: ratssaal_allocator::Service<S>,
+    connect: impl FnOnce(&ratssaal_allocator::Service<S>) -> Channel,
 ) -> TestBridge {
     let health = Health::new();
     let all = CancellationToken::new();
-    let settings = ratssaal_allocator::Config { sweep_interval: Duration::from_millis(20), ..Default::default() };
-    let allocator = metrics.register(|registry| ratssaal_allocator::Service::in_memory(settings, registry).unwrap());
     let channel = connect(&allocator);
     tokio::spawn(allocator.run(all.clone()));
 

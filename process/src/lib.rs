@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod exit;
+pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod logs;

@@ -14,10 +14,11 @@ use std::{
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use rustls::{
-    ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
+    client::ResolvesClientCert,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
 use tokio_util::sync::CancellationToken;
@@ -43,7 +44,7 @@ pub struct Files {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {path}: {source}; check http.certificate and http.key and the file's permissions", path = .path.display())]
+    #[error("cannot read {path}: {source}; check the path and the file's permissions", path = .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -137,6 +138,37 @@ impl Certificate {
         Ok(config)
     }
 
+    /// The rustls configuration of a gRPC server that lets in only who shows a certificate of these authorities (PEM).
+    ///
+    /// # Errors
+    /// When the authorities' file cannot be used.
+    pub fn mutual_server_config(&self, authorities: &Path) -> Result<ServerConfig, TlsError> {
+        let unusable = || TlsError::Content { path: authorities.to_owned(), what: "authority's certificate" };
+        let roots = Arc::new(roots(authorities)?);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, self.0.provider.clone());
+        let verifier = verifier.build().map_err(|_| unusable())?;
+        let builder = ServerConfig::builder_with_provider(self.0.provider.clone());
+        let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
+        let mut config =
+            builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(Resolver(self.clone())));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+
+    /// The rustls configuration of a gRPC client that shows the current certificate and trusts only these authorities
+    /// (PEM).
+    ///
+    /// # Errors
+    /// When the authorities' file cannot be used.
+    pub fn mutual_client_config(&self, authorities: &Path) -> Result<ClientConfig, TlsError> {
+        let builder = ClientConfig::builder_with_provider(self.0.provider.clone());
+        let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
+        let builder = builder.with_root_certificates(roots(authorities)?);
+        let mut config = builder.with_client_cert_resolver(Arc::new(Resolver(self.clone())));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+
     /// Looks at the files once and takes over what is new and good.
     pub fn check(&self) -> Checked {
         let inner = &*self.0;
@@ -193,6 +225,27 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.0.current.load_full())
     }
+}
+
+impl ResolvesClientCert for Resolver {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.0.current.load_full())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// The authorities in a PEM file.
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let unusable = || TlsError::Content { path: path.to_owned(), what: "authority's certificate" };
+    let pem = read(path, "authority's certificate")?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.map_err(|_| unusable())?).map_err(|_| unusable())?;
+    }
+    if roots.is_empty() { Err(unusable()) } else { Ok(roots) }
 }
 
 impl Contents {

@@ -1,4 +1,4 @@
-//! The command line. The flags of `serve` are made from [`SETTINGS`], so that help, file, environment and documentation
+//! The command line. The flags of `serve` and `allocator` are made from `SETTINGS`, so that help, file, environment and documentation
 //! cannot differ.
 
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::load;
-use crate::settings::{Kind, SETTINGS};
+use crate::settings::{Kind, Setting, allocator_settings, serve_settings};
 
 /// What `serve --help` says after the flags.
 const SOURCES: &str = "\
@@ -26,7 +26,7 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), token(), keys(), load::command()])
+        .subcommands([serve(), allocator(), token(), keys(), load::command()])
 }
 
 fn serve() -> Command {
@@ -35,16 +35,29 @@ fn serve() -> Command {
         .after_help(SOURCES)
         .arg(config_file())
         .arg(dev("Use the built-in key pair devkey / secret-secret-secret-secret-secret; only on a loopback address"));
-    SETTINGS.iter().fold(command, |command, setting| {
-        let arg = Arg::new(setting.key)
-            .long(setting.flag)
-            .value_name(setting.value)
-            .help_heading(setting.heading())
-            .help(format!("{} [{}; default: {}]", setting.help, setting.key, setting.default));
-        command.arg(match setting.kind {
-            Kind::Value => arg,
-            Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-        })
+    serve_settings().fold(command, with_flag)
+}
+
+fn allocator() -> Command {
+    let command = Command::new("allocator")
+        .about("Run one of a cluster's allocators: who sits where, and each room's log, in a shared Redis")
+        .after_help(
+            "Any number of allocators may run on one Redis; servers are given all their addresses (--allocator).\n\
+             Example: ratssaal allocator --redis redis://localhost --listen 127.0.0.1:7890",
+        )
+        .arg(config_file());
+    allocator_settings().fold(command, with_flag)
+}
+
+fn with_flag(command: Command, setting: &'static Setting) -> Command {
+    let arg = Arg::new(setting.key)
+        .long(setting.flag)
+        .value_name(setting.value)
+        .help_heading(setting.heading())
+        .help(format!("{} [{}; default: {}]", setting.help, setting.key, setting.default));
+    command.arg(match setting.kind {
+        Kind::Value => arg,
+        Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
     })
 }
 

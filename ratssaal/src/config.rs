@@ -12,7 +12,10 @@ use ratssaal_process::{config::Sources, exit::Usage, http::HttpConfig, logs::Log
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::settings::SETTINGS;
+use crate::{
+    cluster::ClusterConfig,
+    settings::{Setting, allocator_settings, serve_settings},
+};
 
 /// The key pair of `--dev`.
 pub(crate) const DEV: (&str, &str) = ("devkey", "secret-secret-secret-secret-secret");
@@ -20,6 +23,9 @@ pub(crate) const DEV: (&str, &str) = ("devkey", "secret-secret-secret-secret-sec
 /// What to do without an API key.
 pub(crate) const NO_KEYS: &str = "no API key is configured; run `ratssaal keys > ratssaal.toml` and give --config ratssaal.toml, or \
      try it on this machine only with --dev";
+
+/// What to do without a Redis.
+pub(crate) const NO_REDIS: &str = "an allocator keeps everything in Redis; give cluster.redis, e.g. redis://localhost";
 
 /// Everything `serve` is told.
 #[derive(Debug, Default, Deserialize)]
@@ -31,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) media: MediaConfig,
     pub(crate) room: RoomConfig,
     pub(crate) site: SiteConfig,
+    pub(crate) cluster: ClusterConfig,
     pub(crate) brand: BrandConfig,
     pub(crate) log: LogConfig,
     pub(crate) otlp: OtlpConfig,
@@ -39,17 +46,36 @@ pub(crate) struct Config {
     pub(crate) dev: bool,
 }
 
-/// Reads file, environment and the flags of `serve`, and checks what can be checked before anything starts.
-pub(crate) fn load(matches: &ArgMatches) -> anyhow::Result<Config> {
+/// Reads file, environment and flags.
+fn read(matches: &ArgMatches, settings: impl Iterator<Item = &'static Setting>) -> anyhow::Result<Config> {
     let mut sources = sources(matches);
-    for setting in SETTINGS {
+    for setting in settings {
         if let (Some(value), Some(ValueSource::CommandLine)) =
             (matches.get_one::<String>(setting.key), matches.value_source(setting.key))
         {
             sources = sources.flag(format!("--{}", setting.flag), setting.key, value);
         }
     }
-    let mut config: Config = sources.load()?;
+    let config: Config = sources.load()?;
+    config.http.check()?;
+    config.log.check()?;
+    config.otlp.check()?;
+    Ok(config)
+}
+
+/// Reads file, environment and the flags of `allocator`.
+pub(crate) fn load_allocator(matches: &ArgMatches) -> anyhow::Result<Config> {
+    let config = read(matches, allocator_settings())?;
+    if config.cluster.redis.is_none() {
+        return Err(Usage(NO_REDIS.into()).into());
+    }
+    Ok(config)
+}
+
+/// Reads file, environment and the flags of `serve`, and checks what can be checked before anything starts.
+pub(crate) fn load(matches: &ArgMatches) -> anyhow::Result<Config> {
+    let mut config = read(matches, serve_settings())?;
+    config.cluster.check()?;
     config.dev = matches.get_flag("dev");
     if config.dev {
         if !config.http.bind.ip().to_canonical().is_loopback() {
@@ -67,9 +93,6 @@ pub(crate) fn load(matches: &ArgMatches) -> anyhow::Result<Config> {
     }
     Keys::new(config.keys.iter().map(|(name, secret)| (name.as_str(), secret)))
         .map_err(|error| Usage(error.to_string()))?;
-    config.http.check()?;
-    config.log.check()?;
-    config.otlp.check()?;
     Ok(config)
 }
 

@@ -1,8 +1,10 @@
 //! The Ratssaal binary: reads the command line, runs one subcommand, turns an error into one sentence and an exit status.
 #![forbid(unsafe_code)]
 
+mod allocator;
 mod assets;
 mod cli;
+mod cluster;
 mod config;
 mod keys;
 mod load;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
 fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(config::load(matches)?),
+        Some(("allocator", matches)) => allocator::run(config::load_allocator(matches)?),
         Some(("token", matches)) => token::run(matches),
         Some(("keys", _)) => keys::run(),
         Some(("load", matches)) => load::run(matches),

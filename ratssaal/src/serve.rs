@@ -45,9 +45,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         departure_timeout: config.room.departure_timeout,
         ..ratssaal_allocator::Config::default()
     };
-    let allocator = metrics.register(|registry| ratssaal_allocator::Service::in_memory(settings, registry))?;
+    let last = CancellationToken::new();
+    let control = config.cluster.control(settings, &metrics, &last)?;
     let deps = Deps {
-        allocator: ratssaal_allocator::embedded(&allocator),
+        allocator: control.channel,
         media: media.clone(),
         assets: Arc::new(WebClient),
         metrics: metrics.clone(),
@@ -60,8 +61,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     // Each ends after those that need it: HTTP and the bridge at the signal, then media, and the allocator last, where
     // rooms log their end.
-    let last = CancellationToken::new();
-    let allocator = tokio::spawn(allocator.run(last.clone()));
     let pulse = tokio::spawn(watch(media.clone(), health.liveness("media"), last.clone()));
     let mut bridge = tokio::spawn(bridge.run(stop.clone()));
     let mut server = tokio::spawn(server.serve(router, stop.clone()));
@@ -82,7 +81,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     server.await.context("the HTTP server failed while stopping")?;
     media.stop();
     last.cancel();
-    allocator.await.context("the allocator failed")?;
+    control.own.await.context("the allocator failed")?;
     pulse.await?;
     if let Some(telemetry) = telemetry {
         tokio::task::spawn_blocking(|| telemetry.finish()).await?;
@@ -91,8 +90,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 fn bridge_config(config: Config) -> BridgeConfig {
-    let Config { http, keys, room, site, brand, .. } = config;
-    BridgeConfig { keys, room, site, brand, public_url: http.public_url, ..BridgeConfig::default() }
+    let Config { http, keys, room, site, brand, cluster, .. } = config;
+    BridgeConfig { bridge: cluster.bridge(), keys, room, site, brand, public_url: http.public_url }
 }
 
 /// Keeps the liveness check at what the media workers say.

@@ -1,4 +1,4 @@
-//! Every setting of `serve`: key, flag and explanation, in one table for help, documentation and tests.
+//! Every setting of `serve` and `allocator`: key, flag and explanation, in one table for help, documentation and tests.
 
 /// A setting with its flag.
 pub(crate) struct Setting {
@@ -33,6 +33,7 @@ impl Setting {
             Some("media") => "Media",
             Some("room") => "Rooms",
             Some("site" | "brand") => "This server",
+            Some("cluster") => "Cluster",
             _ => "Logs and traces",
         }
     }
@@ -50,6 +51,21 @@ const fn value(
 
 const fn switch(key: &'static str, flag: &'static str, default: &'static str, help: &'static str) -> Setting {
     Setting { key, flag, value: "true|false", default, help, kind: Kind::Switch }
+}
+
+/// What `serve` takes.
+pub(crate) fn serve_settings() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.key != "cluster.listen")
+}
+
+/// What `allocator` takes.
+pub(crate) fn allocator_settings() -> impl Iterator<Item = &'static Setting> {
+    let own = |setting: &&Setting| {
+        let section = setting.key.split('.').next().unwrap_or_default();
+        matches!(section, "http" | "cluster" | "log" | "otlp")
+            && !matches!(setting.key, "cluster.allocator" | "cluster.bridge" | "http.public_url")
+    };
+    SETTINGS.iter().filter(own)
 }
 
 /// All settings but the API keys, which have no flag.
@@ -131,6 +147,45 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Joining opens a room that is not open; if false, only the server API does",
     ),
     value("site.name", "site", "NAME", "none", "Where this server stands, to seat people near each other"),
+    value("cluster.bridge", "bridge", "NAME", "host name", "This server's name in the cluster, no other's"),
+    value(
+        "cluster.redis",
+        "redis",
+        "URL",
+        "none",
+        "Redis 7 or newer that several servers share: redis://, rediss://, redis-sentinel:// (with a password: not as a flag)",
+    ),
+    value(
+        "cluster.redis_ca",
+        "redis-ca",
+        "FILE",
+        "the system's",
+        "PEM file with the authority that Redis' certificate is from",
+    ),
+    value("cluster.redis_prefix", "redis-prefix", "NAME", "ratssaal", "Name of this cluster in Redis"),
+    value(
+        "cluster.allocator",
+        "allocator",
+        "URL,URL",
+        "none",
+        "Allocators to use instead of an own one, https://host:port each",
+    ),
+    value(
+        "cluster.listen",
+        "listen",
+        "ADDRESS:PORT",
+        "127.0.0.1:7890",
+        "Where an allocator listens for servers (gRPC)",
+    ),
+    value("cluster.ca", "cluster-ca", "FILE", "none", "PEM file with the authority of the cluster's own certificates"),
+    value(
+        "cluster.certificate",
+        "cluster-certificate",
+        "FILE",
+        "none",
+        "PEM file with this process's certificate in the cluster, re-read when it changes",
+    ),
+    value("cluster.key", "cluster-key", "FILE", "none", "PEM file with that certificate's private key"),
     value("brand.name", "name", "TEXT", "Ratssaal", "What the web client calls itself"),
     value("brand.imprint", "imprint", "URL", "none", "Link to the imprint (Impressum)"),
     value("brand.privacy", "privacy", "URL", "none", "Link to the privacy notice (Datenschutz)"),
@@ -171,7 +226,7 @@ mod tests {
     fn sample(setting: &Setting) -> &'static str {
         match (setting.key, setting.kind) {
             (_, Kind::Switch) => "true",
-            ("http.bind", _) => "127.0.0.1:7880",
+            ("http.bind" | "cluster.listen", _) => "127.0.0.1:7880",
             ("media.ports", _) => "7882-7897",
             ("media.bind", _) => "127.0.0.1",
             ("media.advertise", _) => "192.0.2.1,2001:db8::1",

@@ -10,14 +10,8 @@ use std::{
 
 use common::{Server, ratssaal, run};
 
-/// Status line, headers and body of a GET over a connection that the server closes.
 fn get(server: &Server, path: &str) -> String {
-    let address = server.address();
-    let mut stream = TcpStream::connect(&address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    server.get(path)
 }
 
 #[test]

@@ -8,8 +8,8 @@ use ratssaal_proto::allocator::v1::allocator_server::Allocator;
 use ratssaal_proto::allocator::v1::{
     AppendRequest, AppendResponse, BridgeOrder, BridgeReport, ClusterRequest, ClusterView, DrainRequest, DrainResponse,
     EndRoomRequest, EndRoomResponse, ListRoomsRequest, ListRoomsResponse, OpenRoomRequest, OpenRoomResponse,
-    PlaceRequest, PlaceResponse, ReleaseRequest, ReleaseResponse, SnapshotRequest, SnapshotResponse, TailFrame,
-    TailRequest,
+    PlaceRequest, PlaceResponse, ReleaseRequest, ReleaseResponse, RestoreRequest, RestoreResponse, SnapshotRequest,
+    SnapshotResponse, TailFrame, TailRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -120,6 +120,15 @@ impl<S: Store> Allocator for Service<S> {
             Err(refusal) => Err(refusal),
         };
         self.answer("snapshot", result.map(|stored| SnapshotResponse { stored }))
+    }
+
+    async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<RestoreResponse>, Status> {
+        let request = request.into_inner();
+        let result = match bounds::restore(&request) {
+            Ok(()) => self.inner.store.restore(request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer("restore", result.map(|room| RestoreResponse { room: Some(room) }))
     }
 
     async fn cluster(&self, request: Request<ClusterRequest>) -> Result<Response<Self::ClusterStream>, Status> {

@@ -34,6 +34,8 @@ struct Inner<S> {
     metrics: Metrics,
     /// Moves when orders to bridges have changed here.
     ordered: watch::Sender<()>,
+    /// Whether the store answers.
+    available: watch::Sender<bool>,
 }
 
 impl<S> Clone for Service<S> {
@@ -61,7 +63,15 @@ impl<S: Store> Service<S> {
     pub fn build(config: Config, store: S, registry: &mut Registry) -> Result<Self, ConfigError> {
         config.check()?;
         let metrics = Metrics::new(registry);
-        Ok(Self { inner: Arc::new(Inner { store, config, metrics, ordered: watch::Sender::new(()) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                config,
+                metrics,
+                ordered: watch::Sender::new(()),
+                available: watch::Sender::new(false),
+            }),
+        })
     }
 
     /// The gRPC service, to be added to a server.
@@ -70,6 +80,12 @@ impl<S: Store> Service<S> {
         AllocatorServer::new(self.clone())
             .max_decoding_message_size(bounds::MESSAGE)
             .max_encoding_message_size(2 * bounds::MESSAGE)
+    }
+
+    /// Whether the store answers; known while this [runs](Self::run).
+    #[must_use]
+    pub fn available(&self) -> watch::Receiver<bool> {
+        self.inner.available.subscribe()
     }
 
     /// Reaps lost bridges and empty rooms until cancelled. Calls are answered as long as there is a server or an
@@ -82,8 +98,8 @@ impl<S: Store> Service<S> {
             tokio::select! {
                 () = cancelled.cancelled() => return,
                 _ = ticks.tick() => {
-                    let judging = judge.may_judge(Instant::now());
-                    reap(&self.inner.store, &self.inner.metrics, judging).await;
+                    let answered = reap(&self.inner.store, &self.inner.metrics, &mut judge).await;
+                    self.inner.available.send_if_modified(|available| std::mem::replace(available, answered) != answered);
                 }
             }
         }

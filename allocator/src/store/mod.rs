@@ -17,7 +17,7 @@ pub use memory::MemoryStore;
 use ratssaal_proto::allocator::v1::{
     AppendRequest, AppendResponse, BridgeInfo, BridgeReport, DrainOrder, EndRoomRequest, ListRoomsRequest,
     ListRoomsResponse, LogEntry, LogSnapshot, OpenRoomRequest, OpenRoomResponse, PlaceRequest, PlaceResponse,
-    ReleaseRequest, RoomInfo, Seat, SnapshotRequest,
+    ReleaseRequest, RestoreRequest, RoomInfo, Seat, SnapshotRequest,
 };
 pub use redis::{RedisError, RedisSettings, RedisStore};
 use tokio::sync::watch;
@@ -69,6 +69,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Keeps a snapshot, if it is newer than the kept one, and drops entries it contains. Answers whether it was kept.
     fn snapshot(&self, request: SnapshotRequest) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Takes back a room that was open before this store lost its data; answers how it is now. A store that lost nothing,
+    /// or has another room of that name, refuses it as unknown: it has ended.
+    fn restore(&self, request: RestoreRequest) -> impl Future<Output = Result<RoomInfo>> + Send;
 
     /// What time has done: participants of lost bridges, rooms whose time is over. Calling it again before that is
     /// dealt with gives it again.
@@ -147,6 +151,8 @@ pub struct Sweep {
     pub rooms: usize,
     /// Seats taken or reserved.
     pub seats: usize,
+    /// The store's time.
+    pub now_ms: u64,
 }
 
 /// A room's participants whose bridge is lost.

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use livekit_protocol::{ConnectionQualityInfo, DisconnectReason};
-use ratssaal_proto::allocator::v1::{TailFrame, tail_frame::Frame};
+use ratssaal_proto::allocator::v1::{Seat, TailFrame, tail_frame::Frame};
 use ratssaal_proto::room::v1::Snapshot;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::apply;
 use super::command::{Actor, Command, Refusal};
-use super::entry::Logged;
+use super::entry::{self, Logged};
 use super::handle::{Request, Shared};
 use super::ids::ParticipantSid;
 use super::inbox::Inbox;
@@ -26,7 +26,7 @@ use super::log::{BATCH, LogError, RoomLog};
 use super::metrics::RoomMetrics;
 use super::session::ToSession;
 use super::speakers::Speakers;
-use super::state::State;
+use super::state::{Participant, State};
 use crate::media::control::{Event, TrackId};
 
 /// How often slow sessions, retries, qualities and the room's counts are looked at.
@@ -182,8 +182,35 @@ impl RoomActor {
     pub(super) async fn reopen_tail(&mut self) {
         match self.log.tail(self.state.sequence()).await {
             Ok(tail) => self.tail = Some(tail),
-            Err(LogError::Ended) => self.end(DisconnectReason::RoomClosed),
+            Err(LogError::Ended) if self.restore().await.is_none() => self.end(DisconnectReason::RoomClosed),
+            // Taken back, or to be tried again: the clock reads on.
+            Err(LogError::Ended) => {}
             Err(error) => debug!(room = %self.shared.name, %error, "the room's log cannot be read"),
+        }
+    }
+
+    /// The allocator does not know the room. If it has lost its data, it is told of the room again; `None` if the room has
+    /// ended, else the head of its log as far as it is known.
+    pub(super) async fn restore(&mut self) -> Option<u64> {
+        let seat = |who: &Participant| Seat {
+            join_id: who.join_id.clone(),
+            identity: who.identity.to_string(),
+            participant_sid: who.sid.to_string(),
+            bridge: who.bridge.clone(),
+            ..Seat::default()
+        };
+        let seats = self.state.participants().map(|who| seat(who)).collect();
+        let state = entry::bytes_of(&apply::snapshot(&self.state));
+        match self.log.restore(self.state.sequence(), state, seats).await {
+            Ok(head) => {
+                warn!(room = %self.shared.name, "the allocator had lost this room and has taken it back");
+                Some(head)
+            }
+            Err(LogError::Ended) => None,
+            Err(error) => {
+                debug!(room = %self.shared.name, %error, "the allocator does not know this room, nor take it back yet");
+                Some(self.state.sequence())
+            }
         }
     }
 

@@ -64,6 +64,16 @@ impl RoomActor {
                     attempts += 1;
                     self.give_up(accepted.commands, |c| matches!(c, Command::Join(who) if who.join_id == join_id))
                 }
+                Err(LogError::Ended)
+                    if attempts < ATTEMPTS
+                        && let Some(head) = self.restore().await =>
+                {
+                    attempts += 1;
+                    self.tail = None;
+                    self.reopen_tail().await;
+                    self.catch_up(head).await;
+                    accepted.commands
+                }
                 Err(LogError::Ended) => {
                     self.end(livekit_protocol::DisconnectReason::RoomClosed);
                     self.answer(accepted.commands, &Err(Refusal::Ended));

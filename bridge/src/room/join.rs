@@ -13,7 +13,7 @@ use super::handle::RoomHandle;
 use super::ids::ParticipantSid;
 use super::inbox::Inbox;
 use super::limits;
-use super::log::within;
+use super::log::{repeat, within};
 use super::metrics::JoinLabel;
 use super::registry::Rooms;
 use super::session::ToSession;
@@ -155,7 +155,11 @@ impl Rooms {
             open: self.settings_for(claims),
             ..PlaceRequest::default()
         };
-        let placed = within(self.allocator().place(place)).await?;
+        let placing = || {
+            let (mut allocator, place) = (self.allocator(), place.clone());
+            async move { allocator.place(place).await }
+        };
+        let placed = repeat(placing).await?;
         let entered = self.enter(request, sid, &placed).await;
         if entered.is_err() {
             let room = claims.grants.room.clone();

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
-use ratssaal_proto::allocator::v1::refusal::Code;
+use ratssaal_proto::allocator::v1::refusal::Code as Reason;
 use ratssaal_proto::allocator::v1::{
-    AppendRequest, AppendResponse, EndRoomRequest, Refusal, SnapshotRequest, TailFrame, TailRequest,
+    AppendRequest, AppendResponse, EndRoomRequest, Refusal, RestoreRequest, RoomInfo, Seat, SnapshotRequest, TailFrame,
+    TailRequest,
 };
 use tonic::transport::Channel;
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 
 use super::ids::{RoomName, RoomSid};
 
@@ -25,6 +26,27 @@ pub(super) async fn within<T>(call: impl Future<Output = Result<Response<T>, Sta
         Ok(answer) => answer.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded("the allocator did not answer in time")),
     }
+}
+
+/// Pause before a call is tried again that did not reach an allocator: the channel finds another one meanwhile.
+const REPEAT: Duration = Duration::from_millis(150);
+
+/// The answer of a call that may be repeated: again as long as none of the allocators is reached, until the deadline.
+pub(super) async fn repeat<T, F>(call: impl Fn() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    within(async {
+        loop {
+            match call().await {
+                Err(status) if status.code() == Code::Unavailable && Refusal::from_status(&status).is_none() => {
+                    tokio::time::sleep(REPEAT).await;
+                }
+                answer => return answer,
+            }
+        }
+    })
+    .await
 }
 
 /// Why the log did not take something.
@@ -48,9 +70,11 @@ impl From<Status> for LogError {
     fn from(status: Status) -> Self {
         let refusal = Refusal::from_status(&status);
         match refusal.as_ref().map(Refusal::code) {
-            Some(Code::Conflict) => Self::Conflict { head: refusal.map(|refusal| refusal.head).unwrap_or_default() },
-            Some(Code::UnknownRoom) => Self::Ended,
-            Some(Code::Lapsed) => Self::Lapsed { join_id: refusal.map(|refusal| refusal.join_id).unwrap_or_default() },
+            Some(Reason::Conflict) => Self::Conflict { head: refusal.map(|refusal| refusal.head).unwrap_or_default() },
+            Some(Reason::UnknownRoom) => Self::Ended,
+            Some(Reason::Lapsed) => {
+                Self::Lapsed { join_id: refusal.map(|refusal| refusal.join_id).unwrap_or_default() }
+            }
             _ => Self::Unavailable { message: status.message().to_owned() },
         }
     }
@@ -70,11 +94,26 @@ pub(super) struct RoomLog {
     allocator: AllocatorClient<Channel>,
     name: RoomName,
     sid: RoomSid,
+    /// The room as the allocator told it: what an allocator that has lost it needs to know.
+    info: RoomInfo,
 }
 
 impl RoomLog {
-    pub(super) fn new(allocator: AllocatorClient<Channel>, name: RoomName, sid: RoomSid) -> Self {
-        Self { allocator, name, sid }
+    pub(super) fn new(allocator: AllocatorClient<Channel>, info: RoomInfo) -> Self {
+        Self { allocator, name: info.name.as_str().into(), sid: info.sid.as_str().into(), info }
+    }
+
+    /// Offers the room to an allocator that does not know it. If its data was lost, it takes the room back; answers the new
+    /// head of the log, which has to be read from where we are. [`LogError::Ended`] if nothing was lost.
+    pub(super) async fn restore(&mut self, sequence: u64, state: Bytes, seats: Vec<Seat>) -> Result<u64, LogError> {
+        if self.info.store.is_empty() {
+            return Err(LogError::Ended);
+        }
+        let request = RestoreRequest { room: Some(self.info.clone()), sequence, state, seats };
+        let room = within(self.allocator.restore(request)).await?.room.unwrap_or_default();
+        let head = room.head;
+        self.info = room;
+        Ok(head)
     }
 
     /// Appends if `expected` is still the last entry.

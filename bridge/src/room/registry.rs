@@ -233,7 +233,7 @@ impl Rooms {
     /// Reads a room's log up to its head and starts its task.
     async fn start(&self, info: &RoomInfo) -> Result<RoomHandle, Refusal> {
         let name = RoomName::from(info.name.as_str());
-        let log = RoomLog::new(self.allocator(), name.clone(), info.sid.as_str().into());
+        let log = RoomLog::new(self.allocator(), info.clone());
         let tail = match log.tail(0).await {
             Ok(tail) => tail,
             Err(LogError::Ended) => return Err(Refusal::Ended),

@@ -1,5 +1,5 @@
 //! A real certificate authority, and clients that trust it.
-#![allow(missing_docs, unreachable_pub, reason = "a module of the test")]
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "a module of the tests, each uses a part")]
 
 use std::{path::Path, sync::Arc};
 
@@ -16,6 +16,11 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its own certificate, as PEM.
+    pub fn pem(&self) -> String {
+        self.0.pem()
     }
 
     /// A new certificate for `localhost` with its key, as PEM.

@@ -2,10 +2,12 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "a module of the tests, each uses a part")]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
+    time::{Duration, Instant},
 };
 
 /// The binary without any of our variables in its environment.
@@ -68,6 +70,11 @@ impl Server {
         self.url.trim_start_matches("http://").to_owned()
     }
 
+    /// Status line, headers and body of a GET over a connection that the server closes.
+    pub fn get(&self, path: &str) -> String {
+        get(&self.address(), path).unwrap()
+    }
+
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
@@ -94,5 +101,23 @@ impl Drop for Server {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Status line, headers and body of a GET over a connection that the server closes.
+pub fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Asks until it is so.
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "never happened: {what}");
+        thread::sleep(Duration::from_millis(20));
     }
 }

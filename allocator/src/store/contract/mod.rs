@@ -8,7 +8,8 @@ mod model;
 mod rooms;
 mod seats;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,10 +18,10 @@ use ratssaal_proto::allocator::v1::{
     PlaceRequest, PlaceResponse, ReleaseRequest, RoomInfo, RoomSettings, Seat,
 };
 
-use super::{MemoryStore, Orders, RedisStore, Result, Store, Writer};
+use super::{MemoryStore, Orders, RedisSettings, RedisStore, Result, Store, Writer};
 use crate::clock::ManualClock;
 use crate::config::Config;
-use crate::redis_server::shared_redis;
+use crate::redis_server::{PATIENCE, Server};
 use crate::refusal::{Quota, Refusal};
 
 /// Makes the store under test.
@@ -39,6 +40,16 @@ impl Fixture for Memory {
     }
 }
 
+/// The way to a store of its own in the one server that all tests of this process share.
+fn shared_redis() -> RedisSettings {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    static STORES: AtomicU32 = AtomicU32::new(0);
+    let prefix = format!("test-{}", STORES.fetch_add(1, Ordering::Relaxed));
+    let url = SERVER.get_or_init(Server::new).url();
+    // A machine that runs many tests at once is slow, not away.
+    RedisSettings { prefix, timeout: PATIENCE, ..RedisSettings::new(url.into()) }
+}
+
 /// A store of its own in the Redis that all tests of this process share.
 struct Redis;
 
@@ -46,6 +57,7 @@ impl Fixture for Redis {
     type Store = RedisStore;
 
     async fn store(config: Config, clock: Arc<ManualClock>) -> RedisStore {
+        let config = Config { settle: Duration::ZERO, ..config };
         RedisStore::with_clock(shared_redis(), &config, Some(clock)).unwrap()
     }
 }
@@ -74,7 +86,7 @@ stores!(memory: Memory, redis: Redis; {
     bridges: silent_bridges_get_nobody stale_reports_are_ignored one_id_is_one_process goodbye_is_at_once
         drain_orders reported_and_promised_seats_count moved_to_another_site lost_after_expiry_and_grace
         back_within_grace lost_with_an_older_process at_most_so_many_bridges figures_beyond_reason;
-    seats: opened_by_the_first the_same_join_the_same_seat a_seat_is_not_kept_on_a_dead_bridge
+    seats: opened_by_the_first the_same_join_the_same_seat a_join_id_is_one_participants a_seat_is_not_kept_on_a_dead_bridge
         the_same_identity_comes_anew unconfirmed_seats_lapse confirmed_seats_stay lapsed_seats_cannot_be_confirmed
         full_is_full participants_at_most pinned_to_a_site released_seats_return an_older_lapse_is_no_matter spilling;
     rooms: opened_once names_are_free_after_the_end pages ended_with_everything rooms_at_most nobody_came

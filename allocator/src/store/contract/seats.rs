@@ -36,6 +36,15 @@ pub(super) async fn the_same_join_the_same_seat<F: Fixture>() {
     assert!(other_room.opened, "a join id is one of its room");
 }
 
+pub(super) async fn a_join_id_is_one_participants<F: Fixture>() {
+    let stage = cluster::<F>(&["a"]).await;
+    stage.place("rat", "anna").await.unwrap();
+    let thief = PlaceRequest { join_id: "join-anna".into(), ..placement("rat", "ben") };
+    let refused = stage.store.place(thief).await;
+    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    assert_eq!((stage.room("rat").await.unwrap().seats, stage.seats("a").await), (1, 1));
+}
+
 pub(super) async fn a_seat_is_not_kept_on_a_dead_bridge<F: Fixture>() {
     let stage = cluster::<F>(&["a"]).await;
     stage.place("rat", "anna").await.unwrap();

@@ -235,12 +235,16 @@ impl Bridges {
         }
     }
 
-    /// Forgets incarnations that are over and hold no seats; gives those whose participants are lost.
+    /// Takes silent bridges out of the order until they report again; forgets incarnations that are over and hold no seats; gives those whose participants are lost.
     pub(super) fn sweep(&mut self, now: u64, config: &Config) -> Vec<Slot> {
+        let silent: Vec<Slot> =
+            self.records.iter().filter(|(_, record)| !record.alive(now, config)).map(|(slot, _)| *slot).collect();
+        for slot in silent {
+            self.unrank(slot);
+        }
         let over = |record: &Record| record.rooms.is_empty() && !record.alive(now, config);
         let dead: Vec<Slot> = self.records.iter().filter(|(_, record)| over(record)).map(|(slot, _)| *slot).collect();
         for slot in dead {
-            self.unrank(slot);
             if let Some(record) = self.records.remove(&slot)
                 && self.current.get(&record.report.bridge) == Some(&slot)
             {

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ratssaal_proto::allocator::v1::{
     AppendRequest, AppendResponse, BridgeInfo, BridgeReport, EndRoomRequest, ListRoomsRequest, ListRoomsResponse,
-    OpenRoomRequest, OpenRoomResponse, PlaceRequest, PlaceResponse, ReleaseRequest, RoomInfo, SnapshotRequest,
+    OpenRoomRequest, OpenRoomResponse, PlaceRequest, PlaceResponse, ReleaseRequest, RestoreRequest, RoomInfo,
+    SnapshotRequest,
 };
 use state::State;
 
 use super::{Chunk, EndIf, Followed, Orders, Result, Store, Sweep, Writer};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::refusal::Refusal;
 
 /// A [`Store`] for one process. What it knows is gone with it.
 #[derive(Debug)]
@@ -90,6 +92,11 @@ impl Store for MemoryStore {
 
     async fn snapshot(&self, request: SnapshotRequest) -> Result<bool> {
         self.state().snapshot(request)
+    }
+
+    /// This store lives as long as its process and loses nothing before: a room it does not know has ended.
+    async fn restore(&self, request: RestoreRequest) -> Result<RoomInfo> {
+        Err(Refusal::UnknownRoom(request.room.unwrap_or_default().name))
     }
 
     async fn sweep(&self) -> Result<Sweep> {

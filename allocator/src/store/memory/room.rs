@@ -81,6 +81,7 @@ impl Room {
             head: self.log.head(),
             seats: self.seat_count(),
             bridges: self.bridges.iter().map(|(slot, &seats)| RoomBridge { bridge: name(slot), seats }).collect(),
+            store: String::new(),
         }
     }
 

@@ -184,6 +184,9 @@ impl State {
             return Ok(answer);
         }
         let room = self.rooms.get(&request.room);
+        if room.and_then(|room| room.identity_of(&request.join_id)).is_some_and(|owner| owner != request.identity) {
+            return Err(Refusal::foreign_join());
+        }
         match (room, &request.open) {
             (None, None) => return Err(Refusal::UnknownRoom(request.room)),
             (None, Some(_)) => self.check_room_quota()?,
@@ -239,7 +242,7 @@ impl State {
     /// The answer a join id got before, unless its bridge died or is to be avoided.
     fn placed_before(&self, request: &PlaceRequest) -> Option<PlaceResponse> {
         let room = self.rooms.get(&request.room)?;
-        let identity = room.identity_of(&request.join_id)?;
+        let identity = room.identity_of(&request.join_id).filter(|owner| *owner == request.identity)?;
         let record = room.seat_of(identity)?;
         let seat = room.seat(identity, record, &self.bridges);
         let usable =
@@ -349,7 +352,7 @@ impl State {
         }
         let due = self.due.iter().take_while(|(due, _)| *due <= now).filter_map(|(_, name)| self.rooms.get(name));
         let due = due.map(|room| room.info(&self.bridges)).collect();
-        Sweep { lost, due, rooms: self.rooms.len(), seats: self.seats }
+        Sweep { lost, due, rooms: self.rooms.len(), seats: self.seats, now_ms: now }
     }
 }
 

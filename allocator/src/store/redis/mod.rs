@@ -21,7 +21,7 @@ use rand::distr::Alphanumeric;
 use ratssaal_proto::allocator::v1::{
     AppendRequest, AppendResponse, BridgeInfo, BridgeReport, BridgeState, DrainOrder, EndRoomRequest, ListRoomsRequest,
     ListRoomsResponse, LogEntry, LogSnapshot, OpenRoomRequest, OpenRoomResponse, PlaceRequest, PlaceResponse,
-    ReleaseRequest, RoomInfo, RoomSettings, SnapshotRequest,
+    ReleaseRequest, RestoreRequest, RoomInfo, RoomSettings, SnapshotRequest,
 };
 use redis::{Script, ScriptInvocation};
 use reply::Reply;
@@ -59,7 +59,7 @@ struct Inner {
     positions: Positions,
     /// A test's clock; Redis has its own.
     clock: Option<Arc<dyn Clock>>,
-    /// The name an empty store gets from this process.
+    /// The name an empty store gets from this process, together with the time.
     name: String,
 }
 
@@ -315,6 +315,20 @@ impl Store for RedisStore {
         self.inner.run(&call, Repeat::Once, &request.room).await?.flag()
     }
 
+    async fn restore(&self, request: RestoreRequest) -> Result<RoomInfo> {
+        let RestoreRequest { room, sequence, state, seats } = request;
+        let room = room.unwrap_or_default();
+        let mut call = self.inner.call(&self.inner.scripts.restore);
+        call.arg(&room.name).arg(&room.sid).arg(&room.store).arg(room.epoch).arg(room.created_ms);
+        with_settings(&mut call, &room.settings.unwrap_or_default());
+        call.arg(sequence).arg(&state[..]);
+        for seat in &seats {
+            call.arg(&seat.join_id).arg(&seat.identity).arg(&seat.participant_sid);
+            call.arg(&seat.bridge).arg(&seat.bridge_address);
+        }
+        self.inner.run(&call, Repeat::Once, &room.name).await?.list()?.room()
+    }
+
     async fn sweep(&self) -> Result<Sweep> {
         let call = self.inner.call(&self.inner.scripts.sweep);
         let mut reply = self.inner.run(&call, Repeat::Once, "").await?;
@@ -327,7 +341,7 @@ impl Store for RedisStore {
         })?;
         let due = reply.list()?.each(Reply::room)?;
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        Ok(Sweep { lost, due, rooms: count(rooms), seats: count(seats) })
+        Ok(Sweep { lost, due, rooms: count(rooms), seats: count(seats), now_ms: reply.number()? })
     }
 }
 
@@ -354,5 +368,7 @@ fn random(characters: usize) -> String {
     rand::rng().sample_iter(Alphanumeric).take(characters).map(char::from).collect()
 }
 
+#[cfg(test)]
+mod differential;
 #[cfg(test)]
 mod tests;

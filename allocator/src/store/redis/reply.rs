@@ -40,9 +40,14 @@ impl Reply {
             "draining" => Refusal::Draining,
             "none" => unavailable("no bridge is attached"),
             "unsuitable" => unavailable("no bridge suits this participant"),
+            "settling" => Refusal::Unavailable {
+                reason: "the shared store has just begun, and bridges first tell it of their rooms",
+                retry_after: Duration::from_millis(reply.number()?),
+            },
             "beyond" => {
                 Refusal::Invalid(format!("the log's head is {}, there is nothing beyond it yet", reply.number()?))
             }
+            "foreign" => Refusal::foreign_join(),
             "gone" => Refusal::Invalid("this incarnation said it is gone: attach with a new one".into()),
             "taken" => {
                 let retry_after = Duration::from_millis(reply.number()?);
@@ -151,8 +156,8 @@ impl Reply {
             head: self.number()?,
             seats: self.count()?,
             bridges: Vec::new(),
+            store: self.text()?,
         };
-        let _store = self.text()?;
         let mut bridges = Vec::new();
         for _ in 0..self.number()? {
             let slot = self.text()?;

@@ -4,7 +4,7 @@
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `clock` | hash | the last time seen and what it was set back by; `store`: this store's random name |
+//! | `clock` | hash | the last time seen and what it was set back by; `store`, `born`: this store's random name and when it got it |
 //! | `slots`, `promises`, `epoch`, `taken` | numbers | the last slot, promise, epoch; seats in the cluster |
 //! | `current` | hash | bridge id → slot of its living incarnation |
 //! | `bridge:{slot}` | hash | an incarnation of a bridge: its last report, in fields and as bytes |

@@ -9,9 +9,13 @@ use crate::config::Config;
 /// Entries kept though the snapshot contains them, for readers that are a little behind.
 const KEPT_BEHIND: u64 = 64;
 
+/// How far a restored log goes on beyond what its bridge knew: nobody has read entries up to there.
+const RESTORED: u64 = 1 << 20;
+
 /// All scripts of a store.
 #[derive(Debug)]
 pub(super) struct Scripts {
+    pub(super) restore: Script,
     pub(super) report: Script,
     pub(super) orders: Script,
     pub(super) drain: Script,
@@ -34,6 +38,7 @@ impl Scripts {
         let limits = limits(config);
         let script = |body| Script::new(&format!("{limits}{}{body}", include_str!("lua/base.lua")));
         Self {
+            restore: script(include_str!("lua/restore.lua")),
             report: script(include_str!("lua/report.lua")),
             orders: script(include_str!("lua/orders.lua")),
             drain: script(include_str!("lua/drain.lua")),
@@ -71,6 +76,8 @@ fn limits(config: &Config) -> String {
         ("MAX_BYTES", count(config.max_log_bytes)),
         ("SNAPSHOT_AFTER", count(config.snapshot_after)),
         ("KEPT_BEHIND", KEPT_BEHIND),
+        ("SETTLE", millis(config.settle)),
+        ("RESTORED", RESTORED),
     ];
     let line = |(name, value): (&str, u64)| format!("local {name} = {}\n", value.min(1 << 52));
     limits.into_iter().map(line).collect()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ratssaal_proto::allocator::v1::Load;
+use ratssaal_proto::allocator::v1::{Load, Seat};
 use redis::Value;
 use secrecy::SecretString;
 use tempfile::tempdir;
@@ -14,7 +14,12 @@ use crate::refusal::Refusal;
 
 fn store(url: impl Into<SecretString>) -> RedisStore {
     let settings = RedisSettings { timeout: Duration::from_millis(500), ..RedisSettings::new(url.into()) };
-    RedisStore::connect(settings, &Config::default()).unwrap()
+    RedisStore::connect(settings, &unsettled()).unwrap()
+}
+
+/// Rooms can be opened at once.
+pub(super) fn unsettled() -> Config {
+    Config { settle: Duration::ZERO, ..Config::default() }
 }
 
 fn room(name: &str) -> OpenRoomRequest {
@@ -22,7 +27,7 @@ fn room(name: &str) -> OpenRoomRequest {
 }
 
 /// Asks until it is answered.
-async fn eventually<T>(ask: impl AsyncFn() -> Result<T>) -> T {
+pub(super) async fn eventually<T>(ask: impl AsyncFn() -> Result<T>) -> T {
     let patience = tokio::time::timeout(PATIENCE, async {
         loop {
             match ask().await {
@@ -97,7 +102,8 @@ async fn an_empty_redis_begins_anew_and_readers_have_to_ask_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_and_rights() {
-    let acl = "user ratssaal on >geheim ~{ratssaal}:* &{ratssaal}:* +@all -@admin -@dangerous +role";
+    let acl = "user ratssaal on >geheim ~{ratssaal}:* &{ratssaal}:* -@all +@read +@write +@scripting +@pubsub \
+               +@connection -@dangerous +time +role";
     let folder = tempdir().unwrap();
     std::fs::write(folder.path().join("users.acl"), format!("user default off\n{acl}\n")).unwrap();
     let server = Server::start(folder, &["--aclfile", "users.acl"]);
@@ -108,7 +114,7 @@ async fn passwords_and_rights() {
     assert!(matches!(wrong.open(room("rat")).await, Err(Refusal::Unavailable { .. })));
     let elsewhere =
         RedisSettings { prefix: "fremd".into(), ..RedisSettings::new(with("?user=ratssaal&pass=geheim").into()) };
-    let elsewhere = RedisStore::connect(elsewhere, &Config::default()).unwrap();
+    let elsewhere = RedisStore::connect(elsewhere, &unsettled()).unwrap();
     assert!(matches!(elsewhere.open(room("rat")).await, Err(Refusal::Unavailable { .. })), "not its keys");
 }
 
@@ -148,7 +154,7 @@ async fn tls_with_an_own_ca_and_with_no_other() {
     let url = SecretString::from(format!("rediss://localhost:{port}"));
     let ca = Some(server.folder().join("ca.pem"));
     let trusting = RedisSettings { ca, timeout: PATIENCE, ..RedisSettings::new(url.clone()) };
-    let trusting = RedisStore::connect(trusting, &Config::default()).unwrap();
+    let trusting = RedisStore::connect(trusting, &unsettled()).unwrap();
     eventually(|| trusting.open(room("rat"))).await;
     assert!(
         matches!(store(url).open(room("rat")).await, Err(Refusal::Unavailable { .. })),
@@ -235,4 +241,79 @@ async fn figures_as_large_as_they_can_be() {
     assert_eq!(store.bridges().await.unwrap()[0].seats, 7, "beyond 2^53 the later sequence still counts");
     assert!(store.drain("a", Some(u64::MAX)).await.unwrap());
     assert_eq!(store.orders("a").await.unwrap().drain.map(|drain| drain.within_ms > 1 << 39), Some(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_survive_the_loss_of_the_store_through_their_bridges() {
+    let server = Server::new();
+    let store = store(server.url());
+    let report = |sequence| BridgeReport {
+        bridge: "a".into(),
+        incarnation: "first".into(),
+        sequence,
+        state: BridgeState::Ready.into(),
+        load: Some(Load { seats: 1, seat_limit: 10, ..Load::default() }),
+        ..BridgeReport::default()
+    };
+    let opened = eventually(|| store.open(room("rat"))).await.room.unwrap();
+    let seat = |identity: &str, bridge: &str| Seat {
+        join_id: format!("join-{identity}"),
+        identity: identity.into(),
+        participant_sid: format!("PA_{identity}"),
+        bridge: bridge.into(),
+        ..Seat::default()
+    };
+    let state = |sequence, text: &'static str| RestoreRequest {
+        room: Some(opened.clone()),
+        sequence,
+        state: Bytes::from_static(text.as_bytes()),
+        seats: vec![seat("anna", "a"), seat("ben", "b")],
+    };
+    let ended = store.restore(state(7, "state")).await;
+    assert!(matches!(ended, Err(Refusal::UnknownRoom(_))), "it has lost nothing: {ended:?}");
+
+    let _server = Server::start(server.crash(), &[]);
+    let restored = eventually(|| store.restore(state(7, "older"))).await;
+    assert_eq!((&restored.sid, restored.epoch, restored.seats), (&opened.sid, opened.epoch, 2));
+    assert!(restored.head > 8, "nobody has read up to there");
+    let furthest = store.restore(state(8, "furthest")).await.unwrap();
+    assert_eq!((furthest.seats, furthest.head), (2, restored.head + 1), "each once");
+    assert_eq!(store.restore(state(7, "older")).await.unwrap().head, furthest.head);
+    let chunk = store.read("rat", &opened.sid, 8).await.unwrap();
+    let snapshot = chunk.snapshot.unwrap();
+    assert_eq!((&snapshot.state[..], snapshot.sequence, chunk.entries.len()), (&b"furthest"[..], furthest.head, 0));
+
+    store.report(report(9)).await.unwrap();
+    let bridges = store.bridges().await.unwrap();
+    assert_eq!(bridges.len(), 2, "b has not come back yet, but somebody sits there: {bridges:?}");
+    let append = AppendRequest {
+        room: "rat".into(),
+        room_sid: opened.sid.clone(),
+        expected: furthest.head,
+        entries: vec![Bytes::from_static(b"left")],
+        release: vec!["join-anna".into()],
+        ..AppendRequest::default()
+    };
+    let head = store.append(append, Writer::Bridge).await.unwrap().head;
+    let late = store.restore(state(9, "late")).await.unwrap();
+    assert_eq!((late.head, late.seats), (head, 1), "who left meanwhile is not brought back");
+    let other = RoomInfo { sid: "RM_other".into(), ..opened.clone() };
+    let twin = store.restore(RestoreRequest { room: Some(other), ..state(99, "twin") }).await;
+    assert!(matches!(twin, Err(Refusal::UnknownRoom(_))), "one room of a name: {twin:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_store_first_hears_of_rooms_that_are_open() {
+    let server = Server::new();
+    let clock = Arc::new(crate::clock::ManualClock::at(1_700_000_000_000));
+    let settings = RedisSettings { timeout: PATIENCE, ..RedisSettings::new(server.url().into()) };
+    let store =
+        RedisStore::with_clock(settings, &Config::default(), Some(Arc::clone(&clock) as Arc<dyn Clock>)).unwrap();
+    eventually(|| store.sweep()).await;
+    clock.advance(Duration::from_secs(1));
+    let early = store.open(room("rat")).await;
+    let Err(Refusal::Unavailable { retry_after, .. }) = early else { panic!("{early:?}") };
+    assert_eq!(retry_after, Duration::from_secs(2));
+    clock.advance(retry_after);
+    assert!(store.open(room("rat")).await.unwrap().opened);
 }

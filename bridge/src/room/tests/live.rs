@@ -20,12 +20,12 @@ use crate::room::*;
 use crate::testing::{TestBridge, bridge, bridge_on, bridge_on_a_line, guest, soon};
 use crate::token::Claims;
 
-async fn join(bridge: &TestBridge, claims: Claims) -> Result<Joined, JoinRefusal> {
+pub(super) async fn join(bridge: &TestBridge, claims: Claims) -> Result<Joined, JoinRefusal> {
     let request = JoinRequest { claims, client: ClientInfo::default(), join_id: random_base62(12) };
     soon(bridge.rooms.join(request)).await
 }
 
-async fn enter(bridge: &TestBridge, room: &str, identity: &str) -> Joined {
+pub(super) async fn enter(bridge: &TestBridge, room: &str, identity: &str) -> Joined {
     join(bridge, guest(room, identity)).await.unwrap()
 }
 

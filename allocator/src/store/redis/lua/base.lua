@@ -3,17 +3,10 @@
 local call = redis.call
 local P = KEYS[1]
 
--- Milliseconds since the epoch that do not run backwards when the machine's clock is set back; and this store's name,
--- which it gets with its first script and loses with its data.
-local function clock()
-  local seen = call('HMGET', P .. 'clock', 'last', 'offset', 'store')
-  local store = seen[3]
-  if not store then
-    store = ARGV[2]
-    call('HSET', P .. 'clock', 'store', store)
-  end
+-- Milliseconds since the epoch that do not run backwards when the machine's clock is set back.
+local function clock(seen)
   local given = tonumber(ARGV[1])
-  if given > 0 then return given, store end
+  if given > 0 then return given end
   local time = call('TIME')
   local raw = time[1] * 1000 + math.floor(time[2] / 1000)
   local last, offset = tonumber(seen[1] or raw), tonumber(seen[2] or 0)
@@ -21,9 +14,19 @@ local function clock()
   if not seen[1] or raw < last or raw - last >= 100 then
     call('HSET', P .. 'clock', 'last', raw, 'offset', offset)
   end
-  return raw + offset, store
+  return raw + offset
 end
-local now, store = clock()
+local seen = call('HMGET', P .. 'clock', 'last', 'offset', 'store', 'born')
+local now, store, born = clock(seen), seen[3], tonumber(seen[4])
+
+-- The store gets a name with its first script, and loses it with its data.
+if not store then
+  store, born = ARGV[2] .. string.format('%.0f', now), now
+  call('HSET', P .. 'clock', 'store', store, 'born', born)
+end
+
+-- Sequences of reports are compared as text of twenty digits: Lua's numbers are exact up to 2^53 only.
+local NO_REPORT = string.rep('0', 20)
 
 -- The order of load: who takes people, who is full, who takes nobody; then load, then seats.
 local CLASS, LOAD = 8796093022208, 4294967296
@@ -129,6 +132,9 @@ local function seat_info(identity, packed)
   local bridge = call('HMGET', P .. 'bridge:' .. slot, 'id', 'address')
   return { join, identity, participant, bridge[1] or '', bridge[2] or '', confirmed }
 end
+
+-- How long no new rooms are opened yet: whoever knows rooms from before the store began tells it of them first.
+local function unsettled() return math.max(born + SETTLE - now, 0) end
 
 local function open_room(name, sid, max, empty, departure, pin)
   local last = tonumber(call('GET', P .. 'epoch') or 0)

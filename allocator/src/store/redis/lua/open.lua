@@ -6,5 +6,6 @@ if open then
   return { 'ok', 0, info(open) }
 end
 if call('HLEN', P .. 'open') >= MAX_ROOMS then return { 'quota', 'rooms' } end
+if unsettled() > 0 then return { 'settling', unsettled() } end
 open_room(name, sid, ARGV[6], ARGV[7], ARGV[8], ARGV[9])
 return { 'ok', 1, info(sid) }

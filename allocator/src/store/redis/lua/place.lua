@@ -25,6 +25,7 @@ local old = sid and call('HGET', P .. 'seats:' .. sid, identity)
 
 -- The same join gets the same seat, whoever asks, unless its bridge died or is to be avoided.
 local owner = sid and call('HGET', P .. 'joins:' .. sid, join)
+if owner and owner ~= identity then return { 'foreign' } end
 if owner then
   local packed = call('HGET', P .. 'seats:' .. sid, owner)
   local _, _, slot, _, confirmed, lapses = unpack_seat(packed)
@@ -38,6 +39,7 @@ end
 if not sid then
   if ARGV[10] == '0' then return { 'unknown' } end
   if call('HLEN', P .. 'open') >= MAX_ROOMS then return { 'quota', 'rooms' } end
+  if unsettled() > 0 then return { 'settling', unsettled() } end
 else
   local max = tonumber(room[1])
   if max > 0 and room[2] - (old and 1 or 0) >= max then return { 'quota', 'participants' } end

@@ -8,7 +8,7 @@ local function attach()
   local old = call('HGET', P .. 'current', id)
   if old then unrank(old) end
   call('HSET', P .. 'current', id, slot)
-  call('HSET', P .. 'bridge:' .. slot, 'id', id, 'incarnation', incarnation, 'sequence', '', 'site', site, 'mode', '',
+  call('HSET', P .. 'bridge:' .. slot, 'id', id, 'incarnation', incarnation, 'sequence', NO_REPORT, 'site', site, 'mode', '',
     'address', ARGV[8], 'limit', 0, 'base', 0, 'reported', 0, 'seats', 0, 'load', 1000, 'last', 0, 'gone', '')
   call('ZADD', P .. 'lost', EXPIRY + GRACE, slot)
   call('ZADD', P .. 'expiry', EXPIRY, slot)
@@ -16,7 +16,7 @@ local function attach()
 end
 
 local slot = call('HGET', P .. 'current', id)
-local known = ''
+local known = NO_REPORT
 if slot then
   local f = call('HMGET', P .. 'bridge:' .. slot, 'incarnation', 'gone', 'last', 'sequence')
   if f[1] == '' then

@@ -1,0 +1,44 @@
+//! Rooms on an allocator whose Redis loses everything: the bridge tells it again, and nobody in the meeting notices.
+
+use std::time::Duration;
+
+use super::live::join;
+use super::redis_server::Server;
+use crate::room::*;
+use crate::testing::{PATIENCE, TestBridge, bridge_on_redis, guest};
+
+/// Tries to come in until the allocator lets it.
+async fn come_in(bridge: &TestBridge, identity: &str) -> Joined {
+    let trying = async {
+        loop {
+            match join(bridge, guest("rat", identity)).await {
+                Ok(joined) => return joined,
+                Err(JoinRefusal::Unavailable { .. } | JoinRefusal::Refused(Refusal::Unavailable { .. })) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, trying).await.expect("the allocator comes back")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_outlives_the_loss_of_redis() {
+    let server = Server::new();
+    let bridge = bridge_on_redis(server.url()).await;
+    let (mut anna, ben) = (come_in(&bridge, "anna").await, come_in(&bridge, "ben").await);
+    let describe = |metadata: &str| Command::DescribeRoom { metadata: metadata.to_owned() };
+    anna.room.submit(Actor::Admin, describe("before")).await.unwrap();
+
+    let _server = Server::start(server.crash(), &[]);
+    let cem = come_in(&bridge, "cem").await;
+    assert_eq!((&cem.info.sid, cem.info.metadata.as_str()), (&anna.info.sid, "before"), "the same room as it was");
+    let others: Vec<_> = cem.others.iter().map(|other| other.identity.as_str()).collect();
+    assert_eq!(others, ["anna", "ben"]);
+    ben.room.submit(Actor::Admin, describe("after")).await.unwrap();
+    assert_eq!(anna.room.state().info().metadata, "after");
+    while let Ok(message) = anna.inbox.try_recv() {
+        assert!(!matches!(message, ToSession::Leave { .. }), "{message:?}");
+    }
+}
