@@ -132,25 +132,27 @@ local function shortage()
     local allowed, offset, looking = pin == '' or pin == site, 0, true
     while looking and budget > 0 do
       local slots = call('ZRANGE', P .. 'site:' .. site, offset, offset + 31)
-      looking = #slots == 32
+      offset, looking = offset + 32, #slots == 32
       for _, slot in ipairs(slots) do
         budget = budget - 1
         local c = candidate(slot, 0)
         alive = alive or c ~= nil
         if c and suits(c) then
           local takes = c.ready and c.free > 0 and c.load < 1000
-          if not allowed then
-            if takes then elsewhere = elsewhere + c.free else looking = false end
-          else
+          if allowed then
             suiting, ready, unspanned = true, ready or c.ready, unspanned or takes
-            if not takes then looking = false end
+          elseif takes then
+            elsewhere = elsewhere + c.free
           end
-          if not looking or (unspanned and pin == '') then break end
+          -- Those that follow take nobody either, and without a pin nothing else is asked.
+          if not takes or pin == '' then
+            looking = false
+            break
+          end
         end
       end
-      if unspanned and pin == '' then looking, budget = false, 0 end
-      offset = offset + 32
     end
+    if unspanned and pin == '' then break end
   end
   if not alive then return { 'none' } end
   if not suiting and elsewhere == 0 then return { 'unsuitable' } end
