@@ -57,8 +57,10 @@ impl Meter {
         self.counted[spatial] = self.counted[spatial].wrapping_add(1);
     }
 
-    /// Closes the window if it is long enough. To be called several times a second.
-    pub(crate) fn roll(&mut self, now: Instant) {
+    /// Closes the window if it is long enough. To be called several times a second. Only the lowest `asked` spatial layers
+    /// are measured: of one that its publisher was told to stop, Firefox sends a trickle, and what it will cost when it
+    /// comes back is what it cost before.
+    pub(crate) fn roll(&mut self, now: Instant, asked: u8) {
         for (seen, counted) in self.seen.iter_mut().zip(&mut self.counted) {
             if std::mem::take(counted) > 0 {
                 *seen = Some(now);
@@ -70,9 +72,9 @@ impl Meter {
         }
         self.since = now;
         let per_second = 1.0 / passed.as_secs_f32();
-        for layer in &mut self.cells {
-            // A layer that is silent keeps its last rate: that is what it will cost when it comes back.
-            let silent = layer.iter().all(|cell| cell.bytes == 0);
+        for (spatial, layer) in self.cells.iter_mut().enumerate() {
+            // A layer that is silent keeps its last rate, too.
+            let silent = spatial >= usize::from(asked) || layer.iter().all(|cell| cell.bytes == 0);
             for cell in layer {
                 let (bytes, needed) = (std::mem::take(&mut cell.bytes), std::mem::take(&mut cell.needed));
                 let frames = std::mem::take(&mut cell.frames);
@@ -146,7 +148,7 @@ mod tests {
             meter.count(1, &frame, bytes, true);
             *now += Duration::from_secs(1) / 30;
             if turn % 3 == 0 {
-                meter.roll(*now);
+                meter.roll(*now, 3);
             }
         }
     }
@@ -181,16 +183,33 @@ mod tests {
     }
 
     #[test]
+    fn a_trickle_of_what_is_not_asked_for_is_no_measure() {
+        let mut now = Instant::now();
+        let mut meter = Meter::new(now);
+        run(&mut meter, &mut now, 3, 948);
+        meter.roll(now, 3);
+        let before = meter.bits(1, u8::MAX);
+        for _ in 0..100 {
+            now += 100 * MS;
+            meter.count(1, &Frame::default(), 40, true);
+            meter.roll(now, 1);
+        }
+        let (before, after) = (before.unwrap() as f64, meter.bits(1, u8::MAX).unwrap() as f64);
+        assert!((0.8..1.2).contains(&(after / before)), "{before} → {after}");
+        assert_eq!(meter.seen(1), Some(now), "but it is seen");
+    }
+
+    #[test]
     fn a_silent_layer_keeps_its_rate_and_is_not_seen() {
         let mut now = Instant::now();
         let mut meter = Meter::new(now);
         run(&mut meter, &mut now, 3, 948);
-        meter.roll(now);
+        meter.roll(now, 3);
         let (before, seen) = (meter.bits(1, u8::MAX), meter.seen(1).unwrap());
         assert_eq!(seen, now);
         for _ in 0..100 {
             now += 100 * MS;
-            meter.roll(now);
+            meter.roll(now, 3);
         }
         assert_eq!(meter.seen(1), Some(seen));
         let (before, after) = (before.unwrap() as f64, meter.bits(1, u8::MAX).unwrap() as f64);

@@ -155,7 +155,8 @@ impl Track {
 
     /// Looks again which layers can be had. True when others can than before.
     pub(crate) fn look(&mut self, now: Instant) -> bool {
-        self.meter.roll(now);
+        let asked = if self.layer_count > 1 { self.supply.asked() } else { u8::MAX };
+        self.meter.roll(now, asked);
         if self.muted {
             return false;
         }
