@@ -1,17 +1,36 @@
 // Cameras and microphones that can be told apart at the far end: a canvas of one hue, an oscillator of one frequency.
 
-/** A `fps` video track of `width`×`height` in `hue` (degrees), with enough motion that every simulcast layer has work. */
-export function camera({ hue, width = 1280, height = 720, fps = 15 }) {
+/** A picture of coarse random dots, which an encoder has to spend all its bits on. */
+function dots(width, height) {
+  const canvas = document.createElement('canvas');
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext('2d', { alpha: false });
+  for (let y = 0; y < height; y += 4) {
+    for (let x = 0; x < width; x += 4) {
+      context.fillStyle = `rgb(${256 * Math.random()} ${256 * Math.random()} ${256 * Math.random()})`;
+      context.fillRect(x, y, 4, 4);
+    }
+  }
+  return canvas;
+}
+
+/**
+ * A `fps` video track of `width`×`height` in `hue` (degrees), with enough motion that every simulcast layer has work; with
+ * `busy` so much detail that each layer takes the whole bit rate it may have.
+ */
+export function camera({ hue, width = 1280, height = 720, fps = 15, busy = false }) {
   const canvas = document.createElement('canvas');
   Object.assign(canvas, { width, height });
   const context = canvas.getContext('2d', { alpha: false });
   let frame = 0;
+  const detail = busy && dots(width * 2, height / 2);
   const paint = () => {
     context.fillStyle = `hsl(${hue} 100% 50%)`;
     context.fillRect(0, 0, width, height);
     // A bar of the same hue runs along the lower edge; the middle of the picture, which is read back, stays plain.
     context.fillStyle = `hsl(${hue} 100% 35%)`;
     for (let i = 0; i < 8; i++) context.fillRect((frame * 17 + (i * width) / 8) % width, height * 0.8, width / 24, height * 0.2);
+    if (detail) context.drawImage(detail, -Math.random() * width, -Math.random() * height * 0.25);
     frame += 1;
   };
   paint();

@@ -42,7 +42,7 @@ describe('a participant on a bad line', { skip: !ours && 'the advertised address
 
   test('gets what fits 600 kbit/s with 100 ms and 2 % loss, while another gets everything', async () => {
     await anna.join(server, room);
-    await anna.publish();
+    await anna.publish({ busy: true });
     await cem.join(server, room);
     await cem.sees(anna, { width: 1280 });
     const line = impairment.set({ down: { kilobits: 600, delay: 50, loss: 0.02 }, up: { delay: 50 } });
@@ -51,13 +51,13 @@ describe('a participant on a bad line', { skip: !ours && 'the advertised address
     await bela.hears(anna);
     const settled = await until('the picture fits the line', async () => {
       const { frameWidth, framesDecoded, freezeCount } = await during(bela, 'camera', 3);
-      if (frameWidth < 1280 && framesDecoded > 30 && freezeCount === 0) return frameWidth;
+      if (frameWidth < 1280 && framesDecoded > 15 && freezeCount === 0) return frameWidth;
       throw new Error(JSON.stringify({ frameWidth, framesDecoded, freezeCount }));
     }, 30_000);
     assert.ok([320, 640].includes(settled), `${settled} wide`);
     const [video, audio, other] = await Promise.all([during(bela, 'camera', 15), during(bela, 'microphone', 15), during(cem, 'camera', 15)]);
     const told = JSON.stringify({ video, audio, line: impairment.counts(line) });
-    assert.ok(video.framesDecoded > 15 * 8, told);
+    assert.ok(video.framesDecoded > 15 * 5, told);
     assert.ok(video.totalFreezesDuration < 1, told);
     assert.ok(audio.concealedSamples - audio.silentConcealedSamples < 0.04 * audio.totalSamplesReceived, told);
     assert.equal(other.frameWidth, 1280, 'cem gets the top layer');
