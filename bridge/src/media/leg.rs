@@ -1,87 +1,39 @@
-//! One subscriber's copy of a track: which layer flows, and the rewriting of a packet into the subscriber's numbers.
+//! One subscriber's copy of a track: which of its streams flows, and the writing of its packets.
 
-use std::time::{Duration, Instant};
+use std::cmp::Ordering;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
 use super::allocation::Rank;
 use super::bandwidth::{Bandwidth, Purpose};
-use super::codec::{Frame, Offsets};
-use super::control::{ExtensionIds, Kind, LegId, PayloadType, SendSection, TransportId, Wanted};
+use super::codec::{Frame, Structure};
+use super::control::{Codec, ExtensionIds, Kind, LegId, PayloadType, SendSection, TransportId, Wanted};
 use super::layer::Layer;
 use super::outbox::{Outbox, Slot};
+use super::repairs::{Repair, Repairs};
 use super::rtp::{self, Header, Outgoing, OutgoingExtensions, Values};
-use super::sequence::SequenceMap;
+use super::source::{MAX_DESCRIPTOR, Progress, Rewrite, SenderClock, Source};
 use super::srtp::{OutStream, Outbound};
-
-/// Packets a subscriber can ask for again; a power of two.
-const REPAIRABLE: usize = 512;
-/// The same packet is not sent again within this.
-const REPAIR_PAUSE: Duration = Duration::from_millis(20);
 
 /// A plain packet of a published track, ready to be copied to subscribers.
 #[derive(Clone, Copy)]
 pub(crate) struct Packet<'a> {
-    /// Simulcast layer, 0 the lowest.
+    /// Which of the track's incoming streams: the simulcast layer, 0 the lowest.
     pub(crate) layer: u8,
     /// Rollover counter and sequence number.
     pub(crate) index: u64,
     pub(crate) header: Header,
     pub(crate) values: Values<'a>,
     pub(crate) payload: &'a [u8],
+    pub(crate) codec: Codec,
     pub(crate) frame: Frame,
-}
-
-/// Sender's clock of one layer, from its sender reports.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct SenderClock {
-    /// NTP timestamp (32.32 fixed point, seconds since 1900) …
-    pub(crate) ntp: u64,
-    /// … and the RTP timestamp of the same instant.
-    pub(crate) rtp: u32,
-    /// When the report came.
-    pub(crate) at: Instant,
-}
-
-impl SenderClock {
-    /// Seconds on the sender's clock at an RTP timestamp, from an arbitrary start.
-    fn seconds(&self, timestamp: u32, clock_rate: u32) -> f64 {
-        let since = timestamp.wrapping_sub(self.rtp).cast_signed();
-        self.ntp as f64 / 4_294_967_296.0 + f64::from(since) / f64::from(clock_rate)
-    }
-}
-
-/// The source a leg copies from.
-#[derive(Debug)]
-struct Source {
-    layer: u8,
-    ssrc: u32,
-    sequence: SequenceMap,
-    timestamp: u32,
-    vp8: Offsets,
-    last: u32,
-    clock: Option<SenderClock>,
-}
-
-/// A sent packet, to find it again when the subscriber asks.
-#[derive(Clone, Copy)]
-struct Sent {
-    index: u64,
-    source_sequence: u16,
-    layer: u8,
-    timestamp: u32,
-    vp8: Offsets,
-    repaired: Option<Instant>,
-}
-
-/// Where a packet that is asked for again is to be found.
-#[derive(Clone, Copy)]
-pub(crate) struct Repair {
-    pub(crate) layer: u8,
-    pub(crate) sequence: u16,
-    index: u64,
-    timestamp: u32,
-    vp8: Offsets,
+    /// What the frame's dependency descriptor refers to.
+    pub(crate) structure: Option<&'a Structure>,
+    /// No later packet of the stream has come yet.
+    pub(crate) newest: bool,
+    /// When it came; for one out of the history, when its key frame came.
+    pub(crate) arrived: Instant,
 }
 
 /// Payload type translation: (incoming, outgoing, outgoing RTX).
@@ -124,12 +76,11 @@ pub(crate) struct Leg {
     pub(crate) wanted: Wanted,
     /// The layer to go to, chosen from what is wanted and what there is; `None` pauses.
     pub(crate) target: Option<Layer>,
-    source: Option<Source>,
-    next: u64,
-    last_timestamp: u32,
-    last_sent: Option<Instant>,
-    last_vp8: Option<(u16, u8)>,
-    sent: Box<[Option<Sent>]>,
+    /// How many incoming streams the track has: more than one are simulcast.
+    streams: u8,
+    source: Option<Box<Source>>,
+    progress: Progress,
+    repairs: Repairs,
     packets: u32,
     octets: u32,
     /// Whether the subscriber was told that packets flow.
@@ -145,7 +96,6 @@ pub(crate) struct Leg {
 impl Leg {
     /// A leg that sends nothing yet. `first` is its first sequence number, random (RFC 3711 §3.3.1 wants it below 2^15).
     pub(crate) fn new(section: SendSection, transport: TransportId, peer: usize, kind: Kind, first: u16) -> Self {
-        let repairable = if kind == Kind::Video { REPAIRABLE } else { 0 };
         Self {
             id: section.leg,
             transport,
@@ -163,12 +113,10 @@ impl Leg {
             rtx_next: u64::from(first),
             wanted: section.wanted,
             target: None,
+            streams: 1,
             source: None,
-            next: u64::from(first & 0x7fff),
-            last_timestamp: 0,
-            last_sent: None,
-            last_vp8: None,
-            sent: vec![None; repairable].into(),
+            progress: Progress::new(u64::from(first & 0x7fff)),
+            repairs: Repairs::default(),
             packets: 0,
             octets: 0,
             active: false,
@@ -185,8 +133,9 @@ impl Leg {
         self.accepted = section.payload_types;
     }
 
-    /// Works out how the track's payload types are called by the subscriber.
-    pub(crate) fn translate(&mut self, track: &[PayloadType]) {
+    /// Works out how the track's payload types are called by the subscriber. The track has so many incoming streams.
+    pub(crate) fn translate(&mut self, track: &[PayloadType], streams: usize) {
+        self.streams = u8::try_from(streams).unwrap_or(u8::MAX).max(1);
         let same = |a: &PayloadType, b: &PayloadType| a.codec == b.codec && a.profile >> 8 == b.profile >> 8;
         self.translation.clear();
         for incoming in track {
@@ -202,8 +151,9 @@ impl Leg {
     pub(crate) fn open(&mut self, outbound: &mut Outbound) {
         if self.stream.is_none() {
             self.stream = outbound.stream(self.ssrc);
-            self.rtx = (!self.sent.is_empty()).then(|| outbound.stream(self.rtx_ssrc)).flatten();
-            self.next = self.stream.as_ref().map_or(self.next, |stream| stream.next_index(self.next));
+            self.rtx = (self.kind == Kind::Video).then(|| outbound.stream(self.rtx_ssrc)).flatten();
+            let next = &mut self.progress.next;
+            *next = self.stream.as_ref().map_or(*next, |stream| stream.next_index(*next));
             self.rtx_next = self.rtx.as_ref().map_or(self.rtx_next, |stream| stream.next_index(self.rtx_next));
         }
     }
@@ -215,17 +165,45 @@ impl Leg {
         }
     }
 
-    /// Whether it waits for a key frame of its target layer.
-    pub(crate) fn needs_key_frame(&self) -> bool {
-        self.kind == Kind::Video
+    /// The incoming stream that has a layer.
+    fn stream_of(&self, layer: Layer) -> u8 {
+        layer.spatial.min(self.streams - 1)
+    }
+
+    /// How much of an incoming stream is taken on the way to the target: of one that is left for a lower one, only the
+    /// base temporal layer.
+    fn limit(&self, stream: u8) -> Layer {
+        let Some(target) = self.target else { return Layer { spatial: 0, temporal: 0 } };
+        let temporal = match self.stream_of(target).cmp(&stream) {
+            Ordering::Less => 0,
+            Ordering::Equal => target.temporal,
+            Ordering::Greater => u8::MAX,
+        };
+        Layer { spatial: if self.streams > 1 { u8::MAX } else { target.spatial }, temporal }
+    }
+
+    /// The incoming stream that the leg waits for a key frame of.
+    pub(crate) fn awaits(&self) -> Option<u8> {
+        let stream = self.stream_of(self.target?);
+        let waits = self.kind == Kind::Video
             && self.stream.is_some()
-            && self.target.is_some()
-            && self.source.as_ref().map(|source| source.layer) != self.target.map(|target| target.spatial)
+            && self
+                .source
+                .as_ref()
+                .is_none_or(|source| source.stream != stream || source.selection.lacks(self.limit(stream)));
+        waits.then_some(stream)
+    }
+
+    /// The incoming stream that is copied.
+    pub(crate) fn stream(&self) -> Option<u8> {
+        self.source.as_ref().map(|source| source.stream)
     }
 
     /// The layer that flows.
     pub(crate) fn current(&self) -> Option<Layer> {
-        self.source.as_ref().map(|source| Layer::full(source.layer))
+        let source = self.source.as_ref()?;
+        let flowing = source.selection.flowing();
+        Some(if self.streams > 1 { Layer { spatial: source.stream, ..flowing } } else { flowing })
     }
 
     /// Stops; the next start continues the numbers.
@@ -233,7 +211,19 @@ impl Leg {
         self.source = None;
     }
 
-    /// Copies a packet to the subscriber if it belongs to what the leg shows, switching to its layer where that is
+    /// Whether a packet of another stream than the leg copies is where to go on.
+    fn may_begin(&self, packet: &Packet<'_>) -> bool {
+        let Some(target) = self.target.map(|target| self.stream_of(target)) else { return false };
+        let current = self.stream();
+        // Any layer is better than none, a higher one is welcome, and the target is where to go.
+        let better = current.is_none_or(|current| current < packet.layer) && packet.layer <= target;
+        let replaced = current == Some(packet.layer); // the publisher took another SSRC
+        let welcome = better || replaced || packet.layer == target;
+        // Behind a late one, packets would be missing: the history serves better.
+        welcome && packet.newest && packet.frame.key_start && !packet.payload.is_empty()
+    }
+
+    /// Copies a packet to the subscriber if it belongs to what the leg shows, switching to its stream where that is
     /// possible and wanted. True if something was sent.
     pub(crate) fn forward(
         &mut self,
@@ -243,16 +233,12 @@ impl Leg {
         to: Destination<'_>,
         outbox: &mut Outbox,
     ) -> bool {
-        let same = self.source.as_ref().is_some_and(|s| s.layer == packet.layer && s.ssrc == packet.header.ssrc);
-        if !same {
-            let Some(Layer { spatial: target, .. }) = self.target else { return false };
-            let current = self.source.as_ref().map(|source| source.layer);
-            // Any layer is better than none, a higher one is welcome, and the target is where to go.
-            let better = current.is_none_or(|c| c < packet.layer) && packet.layer <= target;
-            let replaced = current == Some(packet.layer); // the publisher took another SSRC
-            if !packet.frame.key_start || packet.payload.is_empty() || !(better || replaced || packet.layer == target) {
-                return false;
-            }
+        let same = self.source.as_ref().is_some_and(|source| source.is_of(packet));
+        if same && self.source.as_ref().is_some_and(|source| source.has(packet)) {
+            return false;
+        }
+        if !same && !self.may_begin(packet) {
+            return false;
         }
         let Some(&(_, payload_type, _)) = self.translation.iter().find(|t| t.0 == packet.header.payload_type) else {
             return false;
@@ -260,25 +246,20 @@ impl Leg {
         if self.stream.is_none() {
             return false;
         }
+        let limit = self.limit(packet.layer);
         if !same {
-            self.switch(now, packet, clock);
+            if self.rtx.is_some() {
+                self.repairs.prepare();
+            }
+            let before = (self.source.as_deref(), &self.progress);
+            self.source = Some(Box::new(Source::new(packet, limit, clock, before, self.clock_rate)));
         }
-        let Some(source) = &mut self.source else { return false };
-        if packet.payload.is_empty() {
-            source.sequence.skip(packet.index); // padding only
-            return false;
-        }
-        let (Some(index), Some(stream)) = (source.sequence.map(packet.index), &mut self.stream) else { return false };
-        if clock.is_some() {
-            source.clock = clock;
-        }
-        source.last = packet.header.timestamp;
-        let timestamp = packet.header.timestamp.wrapping_add(source.timestamp);
-        let header =
-            Outgoing { marker: packet.header.marker, payload_type, sequence: index as u16, timestamp, ssrc: self.ssrc };
-        let vp8 = source.vp8;
+        let (Some(source), Some(stream)) = (&mut self.source, &mut self.stream) else { return false };
+        let Some((index, rewrite)) = source.take(packet, now, limit, clock, &mut self.progress) else { return false };
+        let Rewrite { marker, timestamp, .. } = rewrite;
+        let header = Outgoing { marker, payload_type, sequence: index as u16, timestamp, ssrc: self.ssrc };
         let number = to.number(self.transport_wide);
-        let start = write(&header, to.extensions, (&self.mid, number.as_ref()), packet, None, vp8, outbox);
+        let start = write(&header, to.extensions, (&self.mid, number.as_ref()), packet, None, &rewrite, outbox);
         let header_len = outbox.arena().len() - start - packet.payload.len();
         if !to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len) {
             outbox.abort(start);
@@ -286,68 +267,16 @@ impl Leg {
         }
         to.bandwidth.sent(now, outbox.arena().len() - start, number, Purpose::Media);
         outbox.commit(to.to, to.slot, start);
-        let sent = Sent {
-            index,
-            source_sequence: packet.header.sequence,
-            layer: packet.layer,
-            timestamp,
-            vp8,
-            repaired: None,
-        };
-        if let Some(place) = slot_of(&mut self.sent, index) {
-            *place = Some(sent);
-        }
-        if index >= self.next {
-            self.next = index + 1;
-            self.last_timestamp = timestamp;
-            self.last_sent = Some(now);
-            self.last_vp8 = packet.frame.counters.map(|counters| vp8.map(&counters)).or(self.last_vp8);
-        }
+        self.repairs.push(Repair { stream: packet.layer, sequence: packet.header.sequence, index, rewrite });
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         true
     }
 
-    /// Continues with another source: sequence numbers without a gap, timestamps by the sender's clock where it is known,
-    /// by the time passed where not, VP8's counters without a jump.
-    fn switch(&mut self, now: Instant, packet: &Packet<'_>, clock: Option<SenderClock>) {
-        let timestamp = match self.last_sent {
-            None => 0,
-            Some(at) => {
-                let passed = now.duration_since(at).as_secs_f64();
-                let by_clock = self.source.as_ref().and_then(|source| {
-                    let before = source.clock?.seconds(source.last, self.clock_rate);
-                    Some(clock?.seconds(packet.header.timestamp, self.clock_rate) - before)
-                });
-                // A clock that disagrees with ours by more than half a second is not believed.
-                let seconds = by_clock.filter(|by_clock| (by_clock - passed).abs() < 0.5).unwrap_or(passed);
-                let ticks = (seconds * f64::from(self.clock_rate)).max(1.0) as u32;
-                self.last_timestamp.wrapping_add(ticks).wrapping_sub(packet.header.timestamp)
-            }
-        };
-        self.source = Some(Source {
-            layer: packet.layer,
-            ssrc: packet.header.ssrc,
-            sequence: SequenceMap::new(packet.index, self.next),
-            timestamp,
-            vp8: packet.frame.counters.map_or_else(Offsets::default, |first| Offsets::after(self.last_vp8, &first)),
-            last: packet.header.timestamp,
-            clock,
-        });
-    }
-
     /// The subscriber asks for a packet again: where its source is, unless it was just repeated.
     pub(crate) fn find(&mut self, now: Instant, sequence: u16) -> Option<Repair> {
         self.rtx.as_ref()?;
-        let behind = (self.next as u16).wrapping_sub(sequence);
-        let index = self.next.checked_sub(u64::from(behind)).filter(|_| behind != 0)?;
-        let sent = slot_of(&mut self.sent, index)?.as_mut().filter(|sent| sent.index == index)?;
-        if sent.repaired.is_some_and(|at| now.duration_since(at) < REPAIR_PAUSE) {
-            return None;
-        }
-        sent.repaired = Some(now);
-        let Sent { layer, source_sequence: sequence, timestamp, vp8, .. } = *sent;
-        Some(Repair { layer, sequence, index, timestamp, vp8 })
+        self.repairs.take(now, self.progress.next, sequence)
     }
 
     /// Sends a packet again as RTX (RFC 4588).
@@ -365,15 +294,22 @@ impl Leg {
         self.rtx_next += 1;
         let (sequence, original) = (index as u16, repair.index as u16);
         let header = Outgoing {
-            marker: packet.header.marker,
+            marker: repair.rewrite.marker,
             payload_type,
             sequence,
-            timestamp: repair.timestamp,
+            timestamp: repair.rewrite.timestamp,
             ssrc: self.rtx_ssrc,
         };
         let number = to.number(self.transport_wide);
-        let start =
-            write(&header, to.extensions, (&self.mid, number.as_ref()), packet, Some(original), repair.vp8, outbox);
+        let start = write(
+            &header,
+            to.extensions,
+            (&self.mid, number.as_ref()),
+            packet,
+            Some(original),
+            &repair.rewrite,
+            outbox,
+        );
         let header_len = outbox.arena().len() - start - packet.payload.len() - 2;
         let sealed = to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len);
         if sealed {
@@ -389,19 +325,15 @@ impl Leg {
     /// the RTX stream; the bytes it takes on the wire, 0 if there is no such stream.
     pub(crate) fn pad(&mut self, now: Instant, bytes: usize, to: Destination<'_>, outbox: &mut Outbox) -> usize {
         let payload_type = self.translation.iter().find_map(|translation| translation.2);
-        let (Some(payload_type), Some(stream), true) = (payload_type, &mut self.rtx, self.last_sent.is_some()) else {
+        let (Some(payload_type), Some(stream), Some(timestamp)) =
+            (payload_type, &mut self.rtx, self.progress.timestamp())
+        else {
             return 0;
         };
         let index = self.rtx_next;
         self.rtx_next += 1;
         let number = to.number(self.transport_wide);
-        let header = Outgoing {
-            marker: false,
-            payload_type,
-            sequence: index as u16,
-            timestamp: self.last_timestamp,
-            ssrc: self.rtx_ssrc,
-        };
+        let header = Outgoing { marker: false, payload_type, sequence: index as u16, timestamp, ssrc: self.rtx_ssrc };
         let arena = outbox.arena();
         let start = arena.len();
         OutgoingExtensions::new(to.extensions, &self.mid, number.as_ref(), &Values::default()).write(&header, arena);
@@ -441,14 +373,6 @@ pub(crate) fn clock_rate(kind: Kind) -> u32 {
     }
 }
 
-fn slot_of(sent: &mut [Option<Sent>], index: u64) -> Option<&mut Option<Sent>> {
-    let len = sent.len();
-    if len == 0 {
-        return None;
-    }
-    sent.get_mut((index % len as u64) as usize)
-}
-
 /// Writes header, original sequence number (RTX) and payload with the leg's counters; returns where the packet begins.
 fn write(
     header: &Outgoing,
@@ -456,19 +380,25 @@ fn write(
     (mid, number): (&[u8], Option<&[u8; 2]>),
     packet: &Packet<'_>,
     original: Option<u16>,
-    vp8: Offsets,
+    rewrite: &Rewrite,
     outbox: &mut Outbox,
 ) -> usize {
     let arena = outbox.arena();
     let start = arena.len();
-    OutgoingExtensions::new(ids, mid, number, &packet.values).write(header, arena);
+    let mut buffer;
+    let dependency_descriptor = if rewrite.changes_descriptor() {
+        buffer = [0; MAX_DESCRIPTOR];
+        rewrite.descriptor(packet, &mut buffer)
+    } else {
+        packet.values.dependency_descriptor
+    };
+    let values = Values { dependency_descriptor, ..packet.values };
+    OutgoingExtensions::new(ids, mid, number, &values).write(header, arena);
     if let Some(original) = original {
         arena.extend_from_slice(&original.to_be_bytes());
     }
     let body = arena.len();
     arena.extend_from_slice(packet.payload);
-    if let Some(counters) = &packet.frame.counters {
-        vp8.rewrite(counters, &mut arena[body..]);
-    }
+    rewrite.payload(packet.frame.counters.as_ref(), &mut arena[body..]);
     start
 }

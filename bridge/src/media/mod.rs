@@ -13,6 +13,7 @@ pub mod bench;
 mod codec;
 mod config;
 pub mod control;
+mod decisions;
 mod engine;
 mod handle;
 mod history;
@@ -21,13 +22,16 @@ mod leg;
 pub(crate) mod outbox;
 mod rate;
 pub(crate) mod receiver;
+mod repairs;
 pub(crate) mod rtcp;
 pub(crate) mod rtp;
+mod selection;
 mod sequence;
 #[cfg(any(test, feature = "bench"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "the benchmarks use less of it than the tests"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests and benchmarks")]
 pub(crate) mod simulation;
+mod source;
 mod speakers;
 mod spotlight;
 pub(crate) mod srtp;

@@ -88,6 +88,11 @@ impl Receiver {
         newest
     }
 
+    /// The highest index that has come.
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// The index of a packet that is missed, by its sequence number.
     pub(crate) fn missing_index(&self, sequence: u16) -> Option<u64> {
         let same = |missing: &&Missing| missing.index as u16 == sequence;

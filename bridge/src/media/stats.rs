@@ -46,6 +46,7 @@ stats! {
     forwarded_bytes: "media_forwarded_bytes" "Payload bytes sent to subscribers",
     repaired: "media_repaired_packets" "Lost packets that publishers sent again",
     retransmitted: "media_retransmitted_packets" "Packets sent again to subscribers",
+    replayed: "media_replayed" "Subscriptions started with a key frame out of the history",
     nacks_sent: "media_nacks_sent" "Lost packets asked for at publishers",
     nacks_received: "media_nacks_received" "Lost packets that subscribers asked for",
     key_frames_asked: "media_key_frames_asked" "Key frames asked for at publishers",

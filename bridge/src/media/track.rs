@@ -7,9 +7,10 @@ use super::codec::Reader;
 use super::control::{Codec, Kind, PayloadType, ReceiveSection, RoomId, TrackId, TransportId, Wanted};
 use super::history::History;
 use super::layer::Layer;
-use super::leg::{Leg, SenderClock};
+use super::leg::Leg;
 use super::rate::Meter;
 use super::receiver::Receiver;
+use super::source::SenderClock;
 use super::speakers::Loudness;
 use super::supply::Supply;
 
@@ -38,6 +39,8 @@ pub(crate) struct Encoding {
     /// A subscriber waits for a key frame that was not asked for yet.
     pub(crate) key_frame_wanted: bool,
     key_frame_asked: Option<Instant>,
+    /// Where the last key frame begins (index of its first packet), and when it came.
+    pub(crate) key_frame: Option<(u64, Instant)>,
 }
 
 impl Encoding {
@@ -129,7 +132,7 @@ impl Track {
         self.payload_types.clone_from(&section.payload_types);
         self.layer_count = layer_count(section);
         for leg in &mut self.legs {
-            leg.translate(&self.payload_types);
+            leg.translate(&self.payload_types, self.layer_count);
         }
     }
 
@@ -220,25 +223,21 @@ impl Track {
         self.meter.bits(0, u8::MAX).unwrap_or(0)
     }
 
-    /// Gives leg `at` its target and marks the layer whose key frame is missing.
+    /// Marks the streams that legs wait for a key frame of.
+    pub(crate) fn mark_awaited(&mut self) {
+        for stream in self.legs.iter().filter_map(Leg::awaits) {
+            if let Some(encoding) = self.layers.get_mut(usize::from(stream)) {
+                encoding.key_frame_wanted = true;
+            }
+        }
+    }
+
+    /// Gives leg `at` its target.
     pub(crate) fn aim(&mut self, at: usize, target: Option<Layer>) {
         let leg = &mut self.legs[at];
         leg.target = target;
         if target.is_none() {
             leg.pause();
-        }
-        self.want_key_frame(at);
-    }
-
-    /// Marks the layer whose key frame leg `at` waits for.
-    pub(crate) fn want_key_frame(&mut self, at: usize) {
-        let leg = &self.legs[at];
-        // Any key frame of the only stream begins all of its layers.
-        let waits = leg.needs_key_frame() && (self.layer_count > 1 || leg.current().is_none());
-        let Some(target) = leg.target.filter(|_| waits) else { return };
-        let stream = if self.layer_count > 1 { usize::from(target.spatial) } else { 0 };
-        if let Some(stream) = self.layers.get_mut(stream) {
-            stream.key_frame_wanted = true;
         }
     }
 

@@ -10,13 +10,20 @@ pub(crate) struct Counters {
     pub(super) tl0: Option<(u8, u8)>,
 }
 
+impl Counters {
+    /// What makes the picture id `to`.
+    pub(crate) fn offset_to(&self, to: u64) -> u16 {
+        self.picture_id.map_or(0, |(_, _, id)| (to as u16).wrapping_sub(id))
+    }
+}
+
 /// What is added to one source's counters for one subscriber.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Offsets {
     /// To the picture id.
     pub(crate) picture_id: u16,
     /// To TL0PICIDX.
-    pub(crate) tl0: u8,
+    tl0: u8,
 }
 
 impl Offsets {

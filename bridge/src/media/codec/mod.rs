@@ -3,8 +3,6 @@
 //! Only the clear header of the RTP payload format and the dependency descriptor are read; end-to-end encrypted media
 //! stays opaque.
 
-#![allow(dead_code, reason = "the legs will choose by the dependency descriptor")]
-
 mod bits;
 mod counters;
 mod dependency;
@@ -14,7 +12,7 @@ mod vp8;
 mod vp9;
 
 pub(crate) use counters::{Counters, Offsets};
-pub(crate) use dependency::{Dependencies, Structure};
+pub(crate) use dependency::{Dependencies, Indication, Structure, with_mask};
 
 use super::control::Codec;
 use counters::PictureCount;
@@ -81,6 +79,7 @@ impl Reader {
         let mut frame = Frame::read(codec, payload);
         match descriptor.and_then(|bytes| self.descriptors.read(bytes, newest)) {
             Some(dependencies) => self.describe(&mut frame, dependencies),
+            None if self.is_described(descriptor) => {}
             None => frame.number = frame.counters.and_then(|counters| self.pictures.take(&counters)),
         }
         self.number_layers(codec, &mut frame);
@@ -92,6 +91,7 @@ impl Reader {
         let mut frame = Frame::read(codec, payload);
         match descriptor.and_then(|bytes| self.descriptors.reread(bytes)) {
             Some(dependencies) => self.describe(&mut frame, dependencies),
+            None if self.is_described(descriptor) => {}
             None => frame.number = frame.counters.and_then(|counters| self.pictures.of(&counters)),
         }
         self.number_layers(codec, &mut frame);
@@ -101,6 +101,11 @@ impl Reader {
     /// The structure of the stream's last key frame, where it has dependency descriptors.
     pub(crate) fn structure(&self) -> Option<&Structure> {
         self.descriptors.structure()
+    }
+
+    /// Frames are numbered by their descriptors. A packet whose descriptor cannot be read has no number then.
+    fn is_described(&self, descriptor: Option<&[u8]>) -> bool {
+        descriptor.is_some() || self.structure().is_some()
     }
 
     /// The descriptor knows better than the payload.

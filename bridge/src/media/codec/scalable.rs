@@ -198,12 +198,13 @@ impl Encoder {
         let mut indications = Vec::new();
         for (s, t) in (0..spatial_layers).flat_map(|s| (0..temporal_layers).map(move |t| (s, t))) {
             let present = t >= temporal && (s == spatial || (s > spatial && self.mode.inter_layer(key)));
-            let highest = temporal > 0 && temporal + 1 == temporal_layers;
-            indications.push(match (present, s == spatial && t == temporal) {
-                (false, _) => 0,
-                (true, true) if highest => 1,
-                (true, true) => 2,
-                (true, false) => 3,
+            // As libwebrtc has it: one can begin with a target behind its spatial layer's base pictures.
+            indications.push(match present {
+                false => 0,
+                true if key => 2,
+                true if s > spatial => 3,
+                true if temporal > 0 && t == temporal => 1,
+                true => 2,
             });
         }
         let chains: Vec<u64> =

@@ -41,8 +41,10 @@ impl Engine {
             for (demand, &(track, at)) in work.demands.iter().zip(&work.places) {
                 self.apply(now, demand, track, at, (budget, outcome.used));
             }
-            for &(track, _) in &work.places {
-                self.request_key_frames(now, track);
+            for &(track, at) in &work.places {
+                if self.tracks[track].legs[at].awaits().is_some() {
+                    self.request_key_frames(now, track);
+                }
             }
         }
         self.workspace = work;
@@ -132,7 +134,6 @@ impl Engine {
     pub(super) fn watch_track(&mut self, now: Instant, at: usize) {
         let Some(track) = self.tracks.get_mut(at) else { return };
         let changed = track.look(now);
-        (0..track.legs.len()).for_each(|leg| track.want_key_frame(leg));
         self.request_key_frames(now, at);
         self.dynacast(now, at);
         if changed {

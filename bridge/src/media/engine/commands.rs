@@ -86,6 +86,7 @@ impl Engine {
                 let room = track.room;
                 self.count_microphones(room);
                 let track = &mut self.tracks[at];
+                track.layers.iter_mut().for_each(|layer| layer.key_frame = None);
                 if !muted {
                     // What was sent meanwhile is missing to everybody.
                     for leg in &mut track.legs {
@@ -171,10 +172,10 @@ impl Engine {
             let known = self.peers[key].legs.iter().find(|known| known.leg == section.leg).map(|known| known.track);
             match (known, self.by_track.get(&section.track)) {
                 (Some(at), _) => {
-                    let Track { legs, payload_types, .. } = &mut self.tracks[at];
+                    let Track { legs, payload_types, layer_count, .. } = &mut self.tracks[at];
                     if let Some(leg) = legs.iter_mut().find(|leg| leg.id == section.leg) {
                         leg.renegotiate(section);
-                        leg.translate(payload_types);
+                        leg.translate(payload_types, *layer_count);
                     }
                 }
                 (None, Some(&at)) => self.add_leg(key, at, section),
@@ -188,7 +189,7 @@ impl Engine {
         let wanted = section.wanted.layer.is_some();
         peer.legs.push(LegRef { leg: section.leg, track: at, ssrc: section.ssrc, wanted, at: track.legs.len() });
         let mut leg = Leg::new(section, peer.id, key, track.kind, rand::random());
-        leg.translate(&track.payload_types);
+        leg.translate(&track.payload_types, track.layer_count);
         if let Some(outbound) = &mut peer.outbound {
             leg.open(outbound);
         }

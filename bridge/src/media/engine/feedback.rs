@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use rtc::rtcp::reception_report::ReceptionReport;
 
-use super::super::codec::Frame;
 use super::super::control::{CloseReason, Event, Kind, TrackId};
-use super::super::leg::{Packet, SenderClock, clock_rate};
+use super::super::leg::clock_rate;
 use super::super::receiver::Report;
 use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
-use super::super::rtp::{self, Header, Values};
+use super::super::source::SenderClock;
+use super::replay::stored;
 use super::{Engine, TICK};
 
 /// Sequence numbers answered of one NACK message; more is not repair but a flood.
@@ -86,23 +86,11 @@ impl Engine {
         for sequence in sequences {
             self.counters.nacks_received += 1;
             let Some(repair) = leg.find(now, sequence) else { continue };
-            let layer = &track.layers[usize::from(repair.layer)];
-            let Some(stored) = layer.history.as_ref().and_then(|history| history.get(repair.sequence)) else {
-                continue;
-            };
-            let Some(header) = Header::read(stored) else { continue };
-            let Some(payload) = rtp::payload(&header, stored) else { continue };
-            let codec = track.payload_types.iter().find(|p| p.number == header.payload_type).map(|p| p.codec);
-            let packet = Packet {
-                layer: repair.layer,
-                index: u64::from(repair.sequence),
-                header,
-                values: Values::read(&map, &header, stored),
-                payload,
-                frame: codec.map_or_else(Frame::default, |codec| Frame::read(codec, payload)),
-            };
+            let layer = &track.layers[usize::from(repair.stream)];
+            let index = u64::from(repair.sequence);
+            let Some(packet) = stored(layer, repair.stream, index, (&track.payload_types, &map), now) else { continue };
             let Some(peer) = self.peers.get_mut(key) else { return };
-            if !peer.bandwidth.may_repair(now, stored.len()) {
+            if !peer.bandwidth.may_repair(now, packet.header.len + packet.payload.len()) {
                 self.counters.repairs_refused += 1;
                 continue;
             }
@@ -117,19 +105,22 @@ impl Engine {
         let Some(leg) = self.peers[key].legs.iter().find(|leg| leg.ssrc == ssrc).copied() else { return };
         let Some(track) = self.tracks.get_mut(leg.track).filter(|track| track.kind == Kind::Video) else { return };
         let known = track.legs.iter().find(|known| known.id == leg.leg);
-        if let Some(layer) = known.and_then(|leg| leg.current().or(leg.target))
-            && let Some(layer) = track.layers.get_mut(usize::from(layer.spatial))
+        if let Some(stream) = known.and_then(|leg| leg.stream().or(leg.awaits()))
+            && let Some(layer) = track.layers.get_mut(usize::from(stream))
         {
             layer.key_frame_wanted = true;
             self.request_key_frames(now, leg.track);
         }
     }
 
-    /// Asks a track's publisher for the key frames that are wanted, as often as allowed.
+    /// Gives legs the key frames they wait for out of the history, and asks the track's publisher for those that are
+    /// still wanted, as often as allowed.
     pub(super) fn request_key_frames(&mut self, now: Instant, at: usize) {
+        self.start_from_history(now, at);
         let Some(track) = self.tracks.get_mut(at).filter(|track| track.kind == Kind::Video && !track.muted) else {
             return;
         };
+        track.mark_awaited();
         let Some(peer) = self.peers.get_mut(track.peer).filter(|peer| peer.connected()) else { return };
         self.writer.clear();
         for layer in &mut track.layers {
@@ -229,8 +220,8 @@ impl Engine {
         for leg in peer.legs.clone() {
             let Some(track) = self.tracks.get(leg.track) else { continue };
             let Some(known) = track.legs.iter().find(|known| known.id == leg.leg) else { continue };
-            let Some(current) = known.current() else { continue };
-            let clock = track.layers.get(usize::from(current.spatial)).and_then(|layer| layer.clock);
+            let Some(stream) = known.stream() else { continue };
+            let clock = track.layers.get(usize::from(stream)).and_then(|layer| layer.clock);
             if let Some(report) = known.sender_report(now, clock) {
                 peer.reported(now, report.0);
                 self.writer.sender_report(known.ssrc, report);

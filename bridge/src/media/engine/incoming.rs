@@ -114,13 +114,17 @@ impl Engine {
             let spatial = if track.layer_count > 1 { stream.layer as u8 } else { frame.spatial };
             track.meter.count(spatial, &frame, bytes, header.marker);
         }
-        if track.legs.is_empty() {
-            return;
-        }
         if !payload.is_empty()
             && let Some(history) = track.history(stream.layer)
         {
             history.push(header.sequence, &packet[..bytes]);
+        }
+        let layer = &mut track.layers[stream.layer];
+        if frame.key_start && layer.key_frame.is_none_or(|(last, _)| last < index) {
+            layer.key_frame = Some((index, now));
+        }
+        if track.legs.is_empty() {
+            return;
         }
         if first && track.look(now) {
             // A layer more to choose from.
@@ -128,11 +132,23 @@ impl Engine {
             self.settle(now);
         }
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
-        let packet = Packet { layer: stream.layer as u8, index, header: *header, values, payload, frame };
-        if packet.frame.key_start {
+        if frame.key_start {
             track.layers[stream.layer].key_frame_wanted = false; // here it is
         }
-        for leg in &mut track.legs {
+        let Track { layers, legs, .. } = track;
+        let packet = Packet {
+            layer: stream.layer as u8,
+            index,
+            header: *header,
+            values,
+            payload,
+            codec: payload_type.codec,
+            frame,
+            structure: layers[stream.layer].reader.structure(),
+            newest,
+            arrived: now,
+        };
+        for leg in legs {
             if leg.target.is_none() {
                 continue;
             }
@@ -146,8 +162,7 @@ impl Engine {
                 }
             }
         }
-        if first {
-            (0..track.legs.len()).for_each(|leg| track.want_key_frame(leg));
+        if first || (frame.key_start && !newest) {
             self.request_key_frames(now, stream.track);
         }
     }

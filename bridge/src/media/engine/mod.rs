@@ -6,6 +6,7 @@
 //! - `incoming.rs`: the way of an RTP packet;
 //! - `feedback.rs`: RTCP, both ways;
 //! - `probe.rs`: padding to find out what the way to a subscriber carries;
+//! - `replay.rs`: what comes out of the history;
 //! - `peer.rs`: one PeerConnection;
 //! - `quality.rs`: what its connection is like.
 
@@ -16,6 +17,7 @@ mod incoming;
 mod peer;
 mod probe;
 mod quality;
+mod replay;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +56,8 @@ pub(crate) struct Counters {
     /// Packets repaired by the publisher's RTX, and by ours for subscribers.
     pub(crate) repaired: u64,
     pub(crate) retransmitted: u64,
+    /// Legs started with a key frame out of the history.
+    pub(crate) replayed: u64,
     /// NACKed sequence numbers, both ways.
     pub(crate) nacks_sent: u64,
     pub(crate) nacks_received: u64,

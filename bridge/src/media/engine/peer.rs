@@ -17,6 +17,7 @@ use super::super::rtp::ExtensionMap;
 use super::super::srtp::{Inbound, Outbound, contexts};
 use super::super::twcc;
 use super::quality::Measured;
+use super::replay::Allowance;
 use crate::transport::data::{Data, DataEnd, DataEvent, SendRefusal};
 use crate::transport::dtls::{Dtls, DtlsEnd, DtlsEvent, Identity};
 use crate::transport::ice::IceLite;
@@ -95,6 +96,8 @@ pub(super) struct Peer {
     reports: [(u32, Option<Instant>); REPORTS],
     next_report: usize,
     pub(super) measured: Measured,
+    /// What may be sent to it out of the history.
+    pub(super) allowance: Allowance,
     /// The engine has noticed that DTLS is up.
     pub(super) opened: bool,
 }
@@ -134,6 +137,7 @@ impl Peer {
             reports: [(0, None); REPORTS],
             next_report: 0,
             measured: Measured::new(now),
+            allowance: Allowance::default(),
             opened: false,
         }
     }

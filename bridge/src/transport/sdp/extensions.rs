@@ -78,7 +78,7 @@ impl Extension {
 pub(super) fn accepted(kind: Kind) -> &'static [Extension] {
     match kind {
         Kind::Audio => &[Mid, AudioLevel, Twcc, AbsCaptureTime],
-        Kind::Video => &[Mid, Rid, RepairedRid, Twcc, DependencyDescriptor, AbsCaptureTime],
+        Kind::Video => &[Mid, Rid, RepairedRid, Twcc, DependencyDescriptor, AbsCaptureTime, PlayoutDelay],
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) fn accepted(kind: Kind) -> &'static [Extension] {
 pub(super) fn sent(kind: Kind) -> &'static [(Extension, u8)] {
     match kind {
         Kind::Audio => &[(AudioLevel, 1), (Twcc, 3), (Mid, 4), (AbsCaptureTime, 5)],
-        Kind::Video => &[(Twcc, 3), (Mid, 4), (AbsCaptureTime, 5), (DependencyDescriptor, 8)],
+        Kind::Video => &[(Twcc, 3), (Mid, 4), (AbsCaptureTime, 5), (PlayoutDelay, 6), (DependencyDescriptor, 8)],
     }
 }
 
