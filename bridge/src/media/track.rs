@@ -225,8 +225,12 @@ impl Track {
 
     /// Marks the streams that legs wait for a key frame of.
     pub(crate) fn mark_awaited(&mut self) {
-        for stream in self.legs.iter().filter_map(Leg::awaits) {
-            if let Some(encoding) = self.layers.get_mut(usize::from(stream)) {
+        for leg in &self.legs {
+            let Some(stream) = leg.awaits() else { continue };
+            let up_to = &mut self.layers[..=usize::from(stream).min(MAX_LAYERS - 1)];
+            // Who has nothing yet begins with a lower one, as long as that one has not come.
+            let flowing = up_to.iter().rposition(|encoding| encoding.ssrc.is_some()).filter(|_| leg.stream().is_none());
+            if let Some(encoding) = up_to.get_mut(flowing.unwrap_or(usize::from(stream))) {
                 encoding.key_frame_wanted = true;
             }
         }
