@@ -112,7 +112,7 @@ fn layers_switch_at_key_frames_without_a_seam() {
     pair.frames(66, &[(0, false), (2, false)]);
     packets.extend(pair.subscriber.receive(&mut pair.world).0);
     assert_eq!(layers(&packets), [0; 6], "not without a key frame");
-    assert_eq!(pair.asked().0, [Camera::ssrc(2)], "so one is asked for");
+    assert_eq!(pair.asked().0.last(), Some(&Camera::ssrc(2)), "so one is asked for");
     pair.world.pass(33 * MS);
     pair.frames(99, &[(0, false), (1, true), (2, true)]);
     packets.extend(pair.subscriber.receive(&mut pair.world).0);
