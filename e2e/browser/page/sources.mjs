@@ -23,14 +23,14 @@ export function camera({ hue, width = 1280, height = 720, fps = 15, busy = false
   Object.assign(canvas, { width, height });
   const context = canvas.getContext('2d', { alpha: false });
   let frame = 0;
-  const detail = busy && dots(width * 2, height / 2);
+  const detail = busy && dots(width * 2, height / 4);
   const paint = () => {
     context.fillStyle = `hsl(${hue} 100% 50%)`;
     context.fillRect(0, 0, width, height);
     // A bar of the same hue runs along the lower edge; the middle of the picture, which is read back, stays plain.
     context.fillStyle = `hsl(${hue} 100% 35%)`;
     for (let i = 0; i < 8; i++) context.fillRect((frame * 17 + (i * width) / 8) % width, height * 0.8, width / 24, height * 0.2);
-    if (detail) context.drawImage(detail, -Math.random() * width, -Math.random() * height * 0.25);
+    if (detail) context.drawImage(detail, -Math.random() * width, -Math.random() * height * 0.1);
     frame += 1;
   };
   paint();
