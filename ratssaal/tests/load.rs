@@ -41,7 +41,8 @@ fn in_a_room_of_five_everything_arrives() {
 #[test]
 fn a_bad_line_loses_what_it_should_and_disturbs_nobody_else() {
     let server = Server::dev(&[]);
-    let bad = ["--impaired", "0.34", "--loss", "20", "--delay", "20ms", "--jitter", "5ms"];
+    // Below the tenth from which on the server takes loss for a narrow line and sends less.
+    let bad = ["--impaired", "0.34", "--loss", "6", "--delay", "20ms", "--jitter", "5ms"];
     let args = ["--publishers", "2", "--subscribers", "1", "--talk", "1", "--duration", "5s"];
     let (code, out, err, json) = load(&server, &[&bad[..], &args].concat());
     assert_eq!(code, Some(0), "{err}{out}");
@@ -51,8 +52,8 @@ fn a_bad_line_loses_what_it_should_and_disturbs_nobody_else() {
     }
     let (lost, expected) = (count(&json, "/impaired/audio/lost"), count(&json, "/impaired/audio/expected"));
     let share = lost as f64 / expected as f64;
-    assert!((0.1..0.3).contains(&share), "audio is not repaired: {lost} of {expected}");
-    assert!(count(&json, "/impaired/video/repaired") > 10, "video is: {json:#}");
+    assert!((0.02..0.12).contains(&share), "audio is not repaired: {lost} of {expected}");
+    assert!(count(&json, "/impaired/video/repaired") > 3, "video is: {json:#}");
     let latency = json.pointer("/impaired/forwarding_latency_ms/p50").and_then(Value::as_f64).unwrap();
     assert!(latency >= 20.0, "{latency}");
 }
