@@ -56,16 +56,21 @@ fn read(matches: &ArgMatches, settings: impl Iterator<Item = &'static Setting>) 
             sources = sources.flag(format!("--{}", setting.flag), setting.key, value);
         }
     }
-    let config: Config = sources.load()?;
+    Ok(sources.load()?)
+}
+
+/// What every process checks before anything starts.
+fn check(config: &Config) -> anyhow::Result<()> {
     config.http.check()?;
     config.log.check()?;
     config.otlp.check()?;
-    Ok(config)
+    Ok(())
 }
 
 /// Reads file, environment and the flags of `allocator`.
 pub(crate) fn load_allocator(matches: &ArgMatches) -> anyhow::Result<Config> {
     let config = read(matches, allocator_settings())?;
+    check(&config)?;
     if config.cluster.redis.is_none() {
         return Err(Usage(NO_REDIS.into()).into());
     }
@@ -75,7 +80,6 @@ pub(crate) fn load_allocator(matches: &ArgMatches) -> anyhow::Result<Config> {
 /// Reads file, environment and the flags of `serve`, and checks what can be checked before anything starts.
 pub(crate) fn load(matches: &ArgMatches) -> anyhow::Result<Config> {
     let mut config = read(matches, serve_settings())?;
-    config.cluster.check()?;
     config.dev = matches.get_flag("dev");
     if config.dev {
         if !config.http.bind.ip().to_canonical().is_loopback() {
@@ -88,6 +92,8 @@ pub(crate) fn load(matches: &ArgMatches) -> anyhow::Result<Config> {
         }
         add_dev(&mut config);
     }
+    check(&config)?;
+    config.cluster.check()?;
     if config.keys.is_empty() {
         return Err(Usage(NO_KEYS.into()).into());
     }

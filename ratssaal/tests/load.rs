@@ -61,7 +61,7 @@ fn a_bad_line_loses_what_it_should_and_disturbs_nobody_else() {
 #[test]
 fn tiles_decide_what_is_sent() {
     let server = Server::dev(&[]);
-    let args = ["--publishers", "4", "--subscribers", "0", "--tiles", "2", "--tile", "320x180", "--duration", "2s"];
+    let args = ["--publishers", "4", "--subscribers", "0", "--tiles", "2", "--tile", "320x180", "--duration", "6s"];
     let (code, out, err, json) = load(&server, &args);
     assert_eq!(code, Some(0), "{err}{out}");
     assert_eq!((count(&json, "/clean/video/streams_wanted"), count(&json, "/clean/video/streams_missing")), (8, 0));

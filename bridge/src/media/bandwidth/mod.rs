@@ -126,6 +126,11 @@ impl Bandwidth {
         }
     }
 
+    /// Whether the budget is a guess: nothing has been heard of what was sent.
+    pub(crate) fn is_guess(&self) -> bool {
+        self.heard.is_none() && self.remb.is_none()
+    }
+
     /// What an upgrade would need, bits per second; `None` when nothing could be upgraded.
     pub(crate) fn wish(&mut self, bits: Option<u64>) {
         self.wish = bits;

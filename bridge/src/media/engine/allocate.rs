@@ -33,7 +33,10 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(key) {
             let speaker = self.rooms.get(&peer.room).and_then(|room| room.spotlight.speaker());
             let audio = collect(peer, &mut self.tracks, speaker, &mut work);
-            let budget = peer.budget();
+            // A guess is one for video. Audio alone may take more, and where it is not numbered (Firefox) nothing would ever be
+            // heard that corrects the guess.
+            let guess = peer.bandwidth.is_guess();
+            let budget = peer.budget().map(|bits| if guess { bits + audio } else { bits });
             let Workspace { demands, scratch, .. } = &mut work;
             let outcome = allocation::allocate(now, budget, audio, demands, &mut peer.allocation.memory, scratch);
             peer.wish(outcome.wish);
