@@ -103,6 +103,14 @@ pub fn stamp(payload: &[u8], video: bool) -> Option<Stamp> {
     Stamp::read(payload.get(descriptor + header..)?)
 }
 
+/// Whether a VP8 payload is a key frame's beginning (RFC 6386 §9.1: the frame tag's lowest bit is 0).
+#[must_use]
+pub fn is_key_start(payload: &[u8]) -> bool {
+    let long = payload.get(2).is_some_and(|byte| byte & 0x80 != 0);
+    let tag = payload.get(DESCRIPTOR - usize::from(!long));
+    payload.first().is_some_and(|first| first & 0x10 != 0) && tag.is_some_and(|tag| tag & 1 == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

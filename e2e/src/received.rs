@@ -23,6 +23,8 @@ pub struct Received {
     pub layers: BTreeMap<u8, u64>,
     /// How often the layer changed.
     pub switches: u64,
+    /// How often a layer went on with a key frame after a pause.
+    pub pauses: u64,
     /// Packets that the publisher sent in an uninterrupted stretch of one layer, but that did not come.
     pub lost_stamps: u64,
     ssrc: Option<u32>,
@@ -54,7 +56,9 @@ impl Received {
             return;
         }
         match media::stamp(payload, self.video) {
-            Some(stamp) if self.publisher.is_none_or(|publisher| publisher == stamp.publisher) => self.stamp(stamp),
+            Some(stamp) if self.publisher.is_none_or(|publisher| publisher == stamp.publisher) => {
+                self.stamp(stamp, self.video && media::is_key_start(payload));
+            }
             _ => self.damaged += 1,
         }
     }
@@ -79,7 +83,9 @@ impl Received {
         }
     }
 
-    fn stamp(&mut self, stamp: Stamp) {
+    /// `fresh`: a key frame begins. The server may have paused the track before it for want of bandwidth; what it lost on
+    /// the way shows in the sequence numbers.
+    fn stamp(&mut self, stamp: Stamp, fresh: bool) {
         self.publisher = Some(stamp.publisher);
         *self.layers.entry(stamp.layer).or_default() += 1;
         match self.last {
@@ -88,7 +94,9 @@ impl Received {
                     self.lost_stamps -= 1; // came late
                     return;
                 }
-                if stamp.counter > last.counter {
+                if stamp.counter > last.counter + 1 && fresh {
+                    self.pauses += 1;
+                } else if stamp.counter > last.counter {
                     for skipped in last.counter + 1..stamp.counter {
                         self.ahead.insert(skipped);
                         self.lost_stamps += 1;
@@ -129,6 +137,17 @@ mod tests {
         assert!(received.is_complete());
         received.packet(1, 0, &opus(1, 2));
         assert_eq!((received.packets, received.repeated), (4, 1));
+    }
+
+    #[test]
+    fn a_pause_ends_with_a_key_frame() {
+        let frame = |counter, key| media::vp8_frame(1, 0, counter, 7, key).swap_remove(0);
+        let mut received = Received::new(true);
+        received.packet(1, 1, &frame(0, true));
+        received.packet(1, 2, &frame(7, true));
+        assert_eq!((received.lost_stamps, received.pauses), (0, 1));
+        received.packet(1, 3, &frame(9, false));
+        assert_eq!(received.lost_stamps, 1, "but not with any other");
     }
 
     #[test]

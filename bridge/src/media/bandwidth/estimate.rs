@@ -98,6 +98,11 @@ impl Estimate {
         }
     }
 
+    /// Nothing is known yet: the guess is for video, beside `audio` bits per second that are sent in any case.
+    pub(super) fn guess(&mut self, audio: f64) {
+        self.bits = (START + audio).min(CEILING);
+    }
+
     /// Bits per second.
     pub(super) fn bits(&self) -> f64 {
         self.bits

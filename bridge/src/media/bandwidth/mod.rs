@@ -126,9 +126,12 @@ impl Bandwidth {
         }
     }
 
-    /// Whether the budget is a guess: nothing has been heard of what was sent.
-    pub(crate) fn is_guess(&self) -> bool {
-        self.heard.is_none() && self.remb.is_none()
+    /// What audio takes. As long as nothing has been heard of what was sent, the budget is a guess, and one for video: audio
+    /// alone may take more, and where it is not numbered (Firefox) nothing would ever be heard that corrects the guess.
+    pub(crate) fn beside(&mut self, audio: u64) {
+        if self.heard.is_none() {
+            self.estimate.guess(audio as f64);
+        }
     }
 
     /// What an upgrade would need, bits per second; `None` when nothing could be upgraded.

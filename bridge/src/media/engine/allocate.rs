@@ -33,10 +33,8 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(key) {
             let speaker = self.rooms.get(&peer.room).and_then(|room| room.spotlight.speaker());
             let audio = collect(peer, &mut self.tracks, speaker, &mut work);
-            // A guess is one for video. Audio alone may take more, and where it is not numbered (Firefox) nothing would ever be
-            // heard that corrects the guess.
-            let guess = peer.bandwidth.is_guess();
-            let budget = peer.budget().map(|bits| if guess { bits + audio } else { bits });
+            peer.bandwidth.beside(audio);
+            let budget = peer.budget();
             let Workspace { demands, scratch, .. } = &mut work;
             let outcome = allocation::allocate(now, budget, audio, demands, &mut peer.allocation.memory, scratch);
             peer.wish(outcome.wish);
