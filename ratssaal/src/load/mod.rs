@@ -3,7 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`options`] | the command line |
-//! | [`run`] | the order of events: joins, settling, measuring, leaving |
+//! | [`mod@run`] | the order of events: joins, settling, measuring, leaving |
 //! | [`session`], [`wire`] | a participant's signalling, on tokio |
 //! | [`worker`], [`participant`] | threads that carry media, a participant's part of it |
 //! | [`cast`], [`camera`], [`microphone`], [`stamp`] | who sends and sees what, and what it looks like |
