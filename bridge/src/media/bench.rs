@@ -39,18 +39,21 @@ pub fn floor_seal() -> impl FnMut() {
 struct Source {
     client: Client,
     next: u64,
+    frame: u32,
 }
 
 impl Source {
     fn packet(&mut self, frame_packet: usize, frame_packets: usize, key: bool) -> Vec<u8> {
+        self.frame += u32::from(frame_packet == 0);
         let header = Outgoing {
             marker: frame_packet + 1 == frame_packets,
             payload_type: 96,
             sequence: self.next as u16,
-            timestamp: (self.next as u32 / 6) * 3000,
+            timestamp: self.frame.wrapping_mul(3000),
             ssrc: Camera::ssrc(0),
         };
-        let mut body = super::simulation::vp8_payload(self.next as u16 / 6, 0, key, frame_packet == 0, 0);
+        let (picture, base) = (self.frame as u16 & 0x7fff, self.frame as u8);
+        let mut body = super::simulation::vp8_payload(picture, base, key, frame_packet == 0, 0);
         body.resize(PAYLOAD, 0xaa);
         let transport_wide = header.sequence.to_be_bytes();
         let packet = self.client.seal(&header, self.next, &[(IDS.mid, b"0"), (IDS.twcc, &transport_wide)], &body);
@@ -63,7 +66,7 @@ fn publish(wire: &mut impl Wire) -> (Source, TrackId) {
     let client = Client::connect(wire, "127.0.0.1:30000");
     let camera = Camera::new(&[]);
     client.negotiate(wire, vec![camera.section("0")], vec![]);
-    (Source { client, next: 1 }, camera.track)
+    (Source { client, next: 1, frame: 0 }, camera.track)
 }
 
 /// One publisher and many subscribers in an engine without sockets.
