@@ -3,7 +3,7 @@ import { useEffect, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { LanguageSwitch } from '../app/LanguageSwitch'
 import { setPreferences, usePreferences } from '../lib/preferences'
-import { DeviceField, SpeakerField } from '../prejoin/DeviceFields'
+import { DeviceFields } from '../prejoin/DeviceFields'
 import { CheckField } from '../ui/Field'
 import { Dialog } from '../ui/Dialog'
 import { useCall } from './context'
@@ -32,23 +32,7 @@ export function SettingsDialog({ onClose }: { onClose: () => void }) {
       <div className={css.stack}>
         <section className={css.group} aria-labelledby="settings-devices">
           <h3 id="settings-devices">{t('settings.devices')}</h3>
-          <DeviceField
-            label={t('prejoin.microphone')}
-            kind="audioinput"
-            devices={devices}
-            value={preferences.microphoneId}
-            onChange={(deviceId) => void meeting.selectDevice('audioinput', deviceId)}
-            testid="microphone-select"
-          />
-          <DeviceField
-            label={t('prejoin.camera')}
-            kind="videoinput"
-            devices={devices}
-            value={preferences.cameraId}
-            onChange={(deviceId) => void meeting.selectDevice('videoinput', deviceId)}
-            testid="camera-select"
-          />
-          <SpeakerField devices={devices} onChange={(deviceId) => void meeting.selectDevice('audiooutput', deviceId)} />
+          <DeviceFields devices={devices} onSelect={(kind, deviceId) => void meeting.selectDevice(kind, deviceId)} />
         </section>
         <section className={css.group} aria-labelledby="settings-keyboard">
           <h3 id="settings-keyboard">{t('settings.keyboard')}</h3>

@@ -8,16 +8,40 @@ import { SelectField } from '../ui/Field'
 import { canChooseSpeaker, testSpeaker } from './speaker'
 import css from './DeviceFields.module.css'
 
+/** What a choice is for, as the browser calls the device's kind. */
+export type DeviceKind = 'audioinput' | 'videoinput' | 'audiooutput'
+
+interface DeviceFieldsProps {
+  devices: readonly MediaDeviceInfo[]
+  onSelect: (kind: DeviceKind, deviceId: string) => void
+}
+
+export function DeviceFields({ devices, onSelect }: DeviceFieldsProps) {
+  const { t } = useTranslation()
+  const { microphoneId, cameraId } = usePreferences()
+  const chosen = { microphone: ['audioinput', microphoneId], camera: ['videoinput', cameraId] } as const
+  return (
+    <>
+      {(['microphone', 'camera'] as const).map((name) => {
+        const [kind, value] = chosen[name]
+        const onChange = (deviceId: string) => onSelect(kind, deviceId)
+        return <DeviceField key={kind} label={t(`prejoin.${name}`)} {...{ kind, devices, value, onChange }} testid={`${name}-select`} />
+      })}
+      <SpeakerField devices={devices} onChange={(deviceId) => onSelect('audiooutput', deviceId)} />
+    </>
+  )
+}
+
 interface DeviceFieldProps {
   label: string
-  kind: MediaDeviceKind
+  kind: DeviceKind
   devices: readonly MediaDeviceInfo[]
   value: string
   onChange: (deviceId: string) => void
   testid: string
 }
 
-export function DeviceField({ label, kind, devices, value, onChange, testid }: DeviceFieldProps) {
+function DeviceField({ label, kind, devices, value, onChange, testid }: DeviceFieldProps) {
   const { t } = useTranslation()
   // Before a permission is given, browsers list devices without id or name.
   const offered = devices.filter((device) => device.kind === kind && device.deviceId !== '' && device.deviceId !== 'default')
@@ -34,7 +58,7 @@ export function DeviceField({ label, kind, devices, value, onChange, testid }: D
   )
 }
 
-export function SpeakerField({ devices, onChange }: { devices: readonly MediaDeviceInfo[]; onChange?: (deviceId: string) => void }) {
+function SpeakerField({ devices, onChange }: { devices: readonly MediaDeviceInfo[]; onChange: (deviceId: string) => void }) {
   const { t } = useTranslation()
   const speakerId = usePreferences((preferences) => preferences.speakerId)
   const [state, setState] = useState<'idle' | 'playing' | 'failed'>('idle')
@@ -56,7 +80,7 @@ export function SpeakerField({ devices, onChange }: { devices: readonly MediaDev
           testid="speaker-select"
           onChange={(deviceId) => {
             setPreferences({ speakerId: deviceId })
-            onChange?.(deviceId)
+            onChange(deviceId)
           }}
         />
       ) : (

@@ -10,7 +10,7 @@ import { DISPLAY_NAME_MAX, characters, cleanDisplayName } from '../lib/room-name
 import { Button } from '../ui/Button'
 import { TextField } from '../ui/Field'
 import { Notice } from '../ui/Notice'
-import { DeviceField, SpeakerField } from './DeviceFields'
+import { DeviceFields, type DeviceKind } from './DeviceFields'
 import { LevelMeter } from './LevelMeter'
 import { LocalMedia, type Handover } from './local-media'
 import { MediaProblem } from './MediaProblem'
@@ -49,6 +49,12 @@ export function PreJoin({ room, moderator, busy, failure, onJoin }: Props) {
     }
     setPreferences({ name: clean })
     onJoin(clean, media.handOver())
+  }
+
+  // The choice of a speaker is kept by its field; nothing plays here.
+  const select = (kind: DeviceKind, deviceId: string) => {
+    if (kind === 'audioinput') void media.select('microphone', deviceId)
+    if (kind === 'videoinput') void media.select('camera', deviceId)
   }
 
   const starting = camera.status === 'starting' || microphone.status === 'starting'
@@ -108,23 +114,7 @@ export function PreJoin({ room, moderator, busy, failure, onJoin }: Props) {
           </p>
           <fieldset className={css.devices}>
             <legend>{t('prejoin.devices')}</legend>
-            <DeviceField
-              label={t('prejoin.microphone')}
-              kind="audioinput"
-              devices={devices}
-              value={preferences.microphoneId}
-              onChange={(deviceId) => void media.select('microphone', deviceId)}
-              testid="microphone-select"
-            />
-            <DeviceField
-              label={t('prejoin.camera')}
-              kind="videoinput"
-              devices={devices}
-              value={preferences.cameraId}
-              onChange={(deviceId) => void media.select('camera', deviceId)}
-              testid="camera-select"
-            />
-            <SpeakerField devices={devices} />
+            <DeviceFields devices={devices} onSelect={select} />
           </fieldset>
         </form>
       </div>
