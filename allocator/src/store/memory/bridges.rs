@@ -30,6 +30,8 @@ pub(super) struct Record {
     promised: BTreeSet<(String, Promise)>,
     /// Seats of each room here, by the room's name.
     pub(super) rooms: HashMap<String, u32>,
+    /// Found silent by a sweep: out of the order of load until the next report.
+    silent: bool,
     rank: Option<Rank>,
 }
 
@@ -100,6 +102,7 @@ impl Bridges {
             }
             record.last_ms = now;
             record.gone_ms = (report.state() == BridgeState::Gone).then_some(now);
+            record.silent = false;
             record.report = BridgeReport { joined: vec![], ..report };
         }
         self.rerank(slot);
@@ -137,6 +140,7 @@ impl Bridges {
             gone_ms: None,
             promised: BTreeSet::new(),
             rooms: HashMap::new(),
+            silent: false,
             rank: None,
         };
         self.records.insert(slot, record);
@@ -241,6 +245,9 @@ impl Bridges {
             self.records.iter().filter(|(_, record)| !record.alive(now, config)).map(|(slot, _)| *slot).collect();
         for slot in silent {
             self.unrank(slot);
+            if let Some(record) = self.records.get_mut(&slot) {
+                record.silent = true;
+            }
         }
         let over = |record: &Record| record.rooms.is_empty() && !record.alive(now, config);
         let dead: Vec<Slot> = self.records.iter().filter(|(_, record)| over(record)).map(|(slot, _)| *slot).collect();
@@ -272,7 +279,7 @@ impl Bridges {
         self.unrank(slot);
         let Some(record) = self.records.get_mut(&slot) else { return };
         let current = self.current.get(&record.report.bridge) == Some(&slot);
-        if current && record.gone_ms.is_none() {
+        if current && record.gone_ms.is_none() && !record.silent {
             let ready = record.report.state() == BridgeState::Ready && !self.drains.contains_key(&record.report.bridge);
             let (load, seats) = (record.permille(), record.seats());
             let takes = ready && load < load::FULL && seats < record.load().seat_limit;

@@ -193,8 +193,9 @@ impl Pair {
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_and_memory_give_the_same_answers() {
     let server = Server::new();
+    // The first is one whose swept bridge came back into the memory store's order when a promise on it lapsed.
     let first: u64 = rand::random();
-    for seed in (0..30).map(|number| first.wrapping_add(number)) {
+    for seed in std::iter::once(18_055_064_118_178_260_476).chain((0..30).map(|number| first.wrapping_add(number))) {
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
         let config = Config { max_room_bridges: 2, snapshot_after: 5, ..unsettled() };
         let settings = RedisSettings {
