@@ -5,10 +5,10 @@ web_sources := $(shell find web -name node_modules -prune -o -path web/dist -pru
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build web test lint e2e audit bench bench-peers doc
+.PHONY: help run build image web test lint e2e audit bench bench-peers doc
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build what is missing and run the product on this machine: http://localhost:7880 (ARGS='--bind ...')
 	@exec $(target)/release/ratssaal serve --dev $(ARGS)
@@ -17,6 +17,9 @@ build: web ## Build the web client and the release binary
 	@scripts/need rust
 	@echo '==> Building the server (the first time takes some minutes, later seconds)'
 	@cargo build --release --locked -p ratssaal
+
+image: build ## The container image as an OCI archive, without a container engine
+	@scripts/image $(ARGS)
 
 web: web/dist/index.html ## Build the web client
 
