@@ -8,6 +8,7 @@
 //! | [`signal`] | a client's WebSocket, its session, and what is negotiated with it |
 //! | [`token`] | access tokens |
 //! | [`client`] | the other end of a media transport, for load tests |
+//! | [`peers`] | the cluster's other bridges: channels to them, the server they call |
 //! | [`api`] | the server API, our own API, the web client's files |
 //! | [`Service`] | all of it put together |
 
@@ -15,6 +16,7 @@ pub mod api;
 pub mod client;
 pub mod config;
 pub mod media;
+pub mod peers;
 pub mod room;
 mod service;
 pub mod signal;
@@ -25,4 +27,4 @@ pub mod transport;
 
 pub use api::assets::{Asset, Assets};
 pub use config::Config;
-pub use service::{BuildError, Deps, Service};
+pub use service::{BuildError, Deps, Neighbourhood, Service};

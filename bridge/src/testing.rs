@@ -164,6 +164,7 @@ async fn start<S: Store>(
     let config = Config { keys: keys.clone().into(), ..config };
     let deps = Deps {
         allocator: channel,
+        neighbourhood: None,
         media,
         assets: Arc::new(TestAssets),
         metrics: metrics.clone(),

@@ -110,14 +110,23 @@ impl Certificate {
     /// # Errors
     /// When they cannot be read or used: at start a wrong certificate is a reason not to start.
     pub fn load(files: Files, metrics: &Metrics) -> Result<Self, TlsError> {
+        Self::load_for("", files, metrics)
+    }
+
+    /// The same for another use, whose name the metrics' names begin with.
+    pub(crate) fn load_for(name: &str, files: Files, metrics: &Metrics) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let contents = Contents::read(&files)?;
         let current = contents.parse(&files, &provider)?;
         let (reloads, failures) = (Counter::default(), Counter::default());
         metrics.register(|registry| {
-            registry.register("tls_reloads", "Certificates taken over from changed files", reloads.clone());
             registry.register(
-                "tls_reload_failures",
+                format!("{name}tls_reloads"),
+                "Certificates taken over from changed files",
+                reloads.clone(),
+            );
+            registry.register(
+                format!("{name}tls_reload_failures"),
                 "Changed certificate files that could not be used",
                 failures.clone(),
             );

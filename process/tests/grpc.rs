@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::Authority;
-use ratssaal_process::grpc::{GrpcError, Identity, Listener, channel};
+use ratssaal_process::grpc::{Caller, Credentials, GrpcError, Identity, Listener, Role, channel, peer, require};
 use ratssaal_process::metrics::Metrics;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -21,15 +21,24 @@ const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 /// An identity from an authority; certificates are for `localhost`.
 fn identity(authority: &Authority, folder: &tempfile::TempDir) -> Identity {
-    let files = authority.issue_into(folder.path());
+    identity_with(authority, folder, &[])
+}
+
+/// The same with these URI names in its certificate.
+fn identity_with(authority: &Authority, folder: &tempfile::TempDir, uris: &[&str]) -> Identity {
+    let files = authority.issue_into_with(folder.path(), uris);
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, authority.pem()).unwrap();
     Identity { ca: Some(ca), certificate: Some(files.certificate), key: Some(files.key) }
 }
 
+fn load(identity: &Identity) -> Credentials {
+    identity.load(&Metrics::new()).unwrap()
+}
+
 /// A server that answers every call with its name as a header.
 async fn serve(name: &'static str, identity: &Identity) -> (SocketAddr, JoinHandle<()>) {
-    let listener = Listener::bind(LOCAL.into(), identity, &Metrics::new()).await.unwrap();
+    let listener = Listener::bind(LOCAL.into(), &load(identity)).await.unwrap();
     let address = listener.address();
     let answer =
         move || async move { ([("name", name), ("grpc-status", "0"), ("content-type", "application/grpc")], "") };
@@ -57,25 +66,71 @@ async fn both_sides_show_their_certificates() {
     let (authority, folders) = (Authority::new(), [(); 3].map(|()| tempfile::tempdir().unwrap()));
     let (address, _server) = serve("a", &identity(&authority, &folders[0])).await;
     let url = format!("https://localhost:{}", address.port());
-    let friend = channel(&url, &identity(&authority, &folders[1]), &Metrics::new()).unwrap();
+    let friend = channel(&url, &load(&identity(&authority, &folders[1]))).unwrap();
     assert_eq!(patiently(who(&friend)).await.unwrap(), "a");
     // It trusts the server but has no certificate of that authority.
     let other = identity(&Authority::new(), &folders[2]);
     let ca = identity(&authority, &folders[1]).ca;
-    let stranger = channel(&url, &Identity { ca, ..other.clone() }, &Metrics::new()).unwrap();
+    let stranger = channel(&url, &load(&Identity { ca, ..other.clone() })).unwrap();
     assert!(patiently(who(&stranger)).await.is_err(), "the server lets no stranger in");
-    let misled = channel(&url, &other, &Metrics::new()).unwrap();
+    let misled = channel(&url, &load(&other)).unwrap();
     assert!(patiently(who(&misled)).await.is_err(), "and the client talks to none");
 }
 
 #[tokio::test]
 async fn plain_only_on_loopback() {
     let none = Identity::default();
-    let anywhere = Listener::bind(([0, 0, 0, 0], 0).into(), &none, &Metrics::new()).await;
+    let anywhere = Listener::bind(([0, 0, 0, 0], 0).into(), &load(&none)).await;
     assert!(matches!(anywhere, Err(GrpcError::Plain(_))));
-    assert!(matches!(channel("https://localhost:1", &none, &Metrics::new()), Err(GrpcError::Plain(_))));
+    assert!(matches!(channel("https://localhost:1", &load(&none)), Err(GrpcError::Plain(_))));
     let half = Identity { ca: Some("ca.pem".into()), ..none };
-    assert!(matches!(channel("https://localhost:1", &half, &Metrics::new()), Err(GrpcError::Incomplete)));
+    assert!(matches!(half.load(&Metrics::new()), Err(GrpcError::Incomplete)));
+}
+
+/// A server that answers with the roles it sees in its caller.
+async fn roles(identity: &Identity) -> String {
+    let listener = Listener::bind(LOCAL.into(), &load(identity)).await.unwrap();
+    let address = listener.address();
+    let answer = |request: http::Request<axum::body::Body>| async move {
+        let caller = request.extensions().get::<Caller>().unwrap().clone();
+        let all = [Role::Bridge, Role::Allocator, Role::Operator];
+        let names: Vec<&str> = all.into_iter().filter(|role| caller.is(*role)).map(Role::uri).collect();
+        ([("name", names.join(" ")), ("grpc-status", "0".into()), ("content-type", "application/grpc".into())], "")
+    };
+    let routes = tonic::service::Routes::from(axum::Router::new().fallback(answer));
+    let incoming = listener.incoming(CancellationToken::new());
+    tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming(incoming));
+    let scheme = if identity.ca.is_some() { "https" } else { "http" };
+    format!("{scheme}://localhost:{}", address.port())
+}
+
+#[tokio::test]
+async fn a_certificate_says_what_its_bearer_may() {
+    let (authority, folders) = (Authority::new(), [(); 4].map(|()| tempfile::tempdir().unwrap()));
+    let url = roles(&identity(&authority, &folders[0])).await;
+    let cases: [&[&str]; 3] =
+        [&[], &["urn:ratssaal:bridge"], &["https://x/", "urn:ratssaal:operator", "urn:ratssaal:bridges"]];
+    for (uris, folder) in cases.into_iter().zip(&folders[1..]) {
+        let channel = peer(&url, &load(&identity_with(&authority, folder, uris))).unwrap();
+        let seen = patiently(who(&channel)).await.unwrap();
+        let known = uris.iter().filter(|uri| matches!(**uri, "urn:ratssaal:bridge" | "urn:ratssaal:operator"));
+        assert_eq!(seen, known.copied().collect::<Vec<_>>().join(" "), "{uris:?}");
+    }
+    let plain = roles(&Identity::default()).await;
+    let channel = peer(&plain, &Credentials::default()).unwrap();
+    let seen = patiently(who(&channel)).await.unwrap();
+    assert_eq!(seen, "urn:ratssaal:bridge urn:ratssaal:allocator urn:ratssaal:operator", "on loopback, everything");
+}
+
+#[test]
+fn a_request_without_a_caller_has_no_role() {
+    let mut request = tonic::Extensions::new();
+    assert!(require(&request, &[Role::Bridge]).is_err());
+    request.insert(Caller::Certified(vec![Role::Bridge]));
+    assert!(require(&request, &[Role::Operator, Role::Bridge]).is_ok());
+    let refusal = require(&request, &[Role::Operator]).unwrap_err();
+    assert_eq!(refusal.code(), tonic::Code::PermissionDenied);
+    assert!(refusal.message().contains("urn:ratssaal:operator"), "{refusal}");
 }
 
 /// The same with a runtime of its own, with which all its connections end.
@@ -93,7 +148,7 @@ async fn serve_apart(name: &'static str) -> (SocketAddr, Runtime) {
 #[tokio::test]
 async fn the_next_address_takes_over() {
     let ((a, first), (b, second)) = (serve_apart("a").await, serve_apart("b").await);
-    let channel = channel(&format!("http://{a},http://{b}"), &Identity::default(), &Metrics::new()).unwrap();
+    let channel = channel(&format!("http://{a},http://{b}"), &load(&Identity::default())).unwrap();
     let (other, gone, left) = match patiently(who(&channel)).await.unwrap().as_str() {
         "a" => ("b", first, second),
         _ => ("a", second, first),
@@ -127,7 +182,7 @@ async fn a_hanging_address_is_left() {
         }
     });
     let (alive, _server) = serve("alive", &none).await;
-    let channel = channel(&format!("http://{silent_address},http://{alive}"), &none, &Metrics::new()).unwrap();
+    let channel = channel(&format!("http://{silent_address},http://{alive}"), &load(&none)).unwrap();
     let answered = patiently(async {
         loop {
             if let Ok(name) = who(&channel).await {

@@ -15,6 +15,15 @@ pub mod allocator {
     }
 }
 
+/// What bridges say to each other, and an operator to a bridge.
+pub mod bridge {
+    /// Version 1 of `ratssaal.bridge`.
+    #[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated; documented in bridge.proto")]
+    pub mod v1 {
+        tonic::include_proto!("ratssaal.bridge.v1");
+    }
+}
+
 /// What happens in a room: the entries of its log.
 pub mod room {
     /// Version 1 of `ratssaal.room`.

@@ -37,7 +37,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let (metrics, health) = (Metrics::new(), Health::new());
     let http = Server::bind(&config.http, &metrics).await?;
     let cluster = &config.cluster;
-    let listener = Listener::bind(cluster.listen, &cluster.identity(), &metrics).await?;
+    let listener = Listener::bind(cluster.listen, &cluster.credentials(&metrics)?).await?;
     let settings = AllocatorConfig::default();
     let store = cluster.store(&settings)?.ok_or_else(|| Usage(NO_REDIS.into()))?;
     let service = metrics.register(|registry| Service::build(settings, store, registry))?;

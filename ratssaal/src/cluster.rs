@@ -1,15 +1,19 @@
 //! The `[cluster]` section: this process among others. Without it a server is on its own.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 use ratssaal_allocator::{
     Config, Service, embedded,
     store::{RedisSettings, RedisStore, Store},
 };
+use ratssaal_bridge::Neighbourhood;
 use ratssaal_process::{
     exit::Usage,
-    grpc::{self, Identity},
+    grpc::{self, Credentials, GrpcError, Identity, Listener},
     metrics::Metrics,
 };
 use secrecy::SecretString;
@@ -20,6 +24,9 @@ use tonic::transport::Channel;
 
 /// A bridge that has no name needs none.
 const ALONE: &str = "local";
+
+/// Where a server with a certificate listens for others.
+const PEER_PORT: u16 = 7891;
 
 /// The `[cluster]` section.
 #[derive(Debug, Deserialize)]
@@ -35,6 +42,9 @@ pub(crate) struct ClusterConfig {
     allocator: Option<String>,
     /// Where an allocator listens.
     pub(crate) listen: SocketAddr,
+    /// Where a server listens for other servers, and what they are told of that.
+    peer_listen: Option<SocketAddr>,
+    peer_address: Option<String>,
     ca: Option<PathBuf>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -49,6 +59,8 @@ impl Default for ClusterConfig {
             redis_prefix: "ratssaal".into(),
             allocator: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 7890)),
+            peer_listen: None,
+            peer_address: None,
             ca: None,
             certificate: None,
             key: None,
@@ -78,15 +90,41 @@ impl ClusterConfig {
 
     /// This bridge's name: as configured, else the machine's in a cluster.
     pub(crate) fn bridge(&self) -> String {
-        let alone = self.redis.is_none() && self.allocator.is_none();
-        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-        let name = self.bridge.clone().or_else(|| if alone { None } else { host() });
+        let name = self.bridge.clone().or_else(|| if self.is_alone() { None } else { host() });
         name.filter(|name| !name.is_empty()).unwrap_or_else(|| ALONE.into())
     }
 
-    /// Who this process is among the cluster's.
-    pub(crate) fn identity(&self) -> Identity {
-        Identity { ca: self.ca.clone(), certificate: self.certificate.clone(), key: self.key.clone() }
+    fn is_alone(&self) -> bool {
+        self.redis.is_none() && self.allocator.is_none()
+    }
+
+    /// Who this process is among the cluster's, read from its files.
+    pub(crate) fn credentials(&self, metrics: &Metrics) -> Result<Credentials> {
+        let identity = Identity { ca: self.ca.clone(), certificate: self.certificate.clone(), key: self.key.clone() };
+        Ok(identity.load(metrics).map_err(usage)?)
+    }
+
+    /// Where the cluster's other servers reach this one, if it is in a cluster: as configured, else any port on loopback,
+    /// or with a certificate [`PEER_PORT`] on every address.
+    pub(crate) async fn neighbourhood(&self, credentials: &Credentials) -> Result<Option<Neighbourhood>> {
+        if self.is_alone() {
+            return Ok(None);
+        }
+        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PEER_PORT));
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let default = if credentials.are_given() { everywhere } else { here };
+        let listener = match Listener::bind(self.peer_listen.unwrap_or(default), credentials).await {
+            Err(error @ GrpcError::Plain(_)) => return Err(usage(error).into()),
+            bound => bound?,
+        };
+        let address = match &self.peer_address {
+            Some(address) => {
+                grpc::peer(address, credentials).map_err(usage)?;
+                address.clone()
+            }
+            None => reached_at(listener.address(), credentials),
+        };
+        Ok(Some(Neighbourhood { listener, address, credentials: credentials.clone() }))
     }
 
     /// The shared store, if there is one.
@@ -99,10 +137,15 @@ impl ClusterConfig {
     }
 
     /// The allocator that a server uses: others, an own one on the shared Redis, or an own one in memory.
-    pub(crate) fn control(&self, config: Config, metrics: &Metrics, stop: &CancellationToken) -> Result<Control> {
+    pub(crate) fn control(
+        &self,
+        config: Config,
+        credentials: &Credentials,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+    ) -> Result<Control> {
         if let Some(addresses) = &self.allocator {
-            let channel = grpc::channel(addresses, &self.identity(), metrics);
-            let channel = channel.map_err(|error| Usage(error.to_string()))?;
+            let channel = grpc::channel(addresses, credentials).map_err(usage)?;
             return Ok(Control { channel, own: tokio::spawn(stop.clone().cancelled_owned()) });
         }
         Ok(match self.store(&config)? {
@@ -110,6 +153,25 @@ impl ClusterConfig {
             None => own(metrics.register(|registry| Service::in_memory(config, registry))?, stop),
         })
     }
+}
+
+/// The address under which others find a listener: the one it is bound to, or this machine's name.
+fn reached_at(bound: SocketAddr, credentials: &Credentials) -> String {
+    let scheme = if credentials.are_given() { "https" } else { "http" };
+    match (bound.ip().is_unspecified(), host()) {
+        (true, Some(host)) => format!("{scheme}://{host}:{}", bound.port()),
+        _ => format!("{scheme}://{bound}"),
+    }
+}
+
+/// This machine's name.
+fn host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+fn usage(error: GrpcError) -> Usage {
+    Usage(error.to_string())
 }
 
 fn own<S: Store>(service: Service<S>, stop: &CancellationToken) -> Control {

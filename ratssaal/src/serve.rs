@@ -46,9 +46,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         ..ratssaal_allocator::Config::default()
     };
     let last = CancellationToken::new();
-    let control = config.cluster.control(settings, &metrics, &last)?;
+    let credentials = config.cluster.credentials(&metrics)?;
+    let control = config.cluster.control(settings, &credentials, &metrics, &last)?;
     let deps = Deps {
         allocator: control.channel,
+        neighbourhood: config.cluster.neighbourhood(&credentials).await?,
         media: media.clone(),
         assets: Arc::new(WebClient),
         metrics: metrics.clone(),

@@ -63,6 +63,7 @@ pub(crate) fn allocator_settings() -> impl Iterator<Item = &'static Setting> {
     let own = |setting: &&Setting| {
         let section = setting.key.split('.').next().unwrap_or_default();
         matches!(section, "http" | "cluster" | "log" | "otlp")
+            && !setting.key.starts_with("cluster.peer_")
             && !matches!(setting.key, "cluster.allocator" | "cluster.bridge" | "http.public_url")
     };
     SETTINGS.iter().filter(own)
@@ -177,6 +178,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "127.0.0.1:7890",
         "Where an allocator listens for servers (gRPC)",
     ),
+    value(
+        "cluster.peer_listen",
+        "peer-listen",
+        "ADDRESS:PORT",
+        "127.0.0.1:0, with cluster.certificate [::]:7891",
+        "Where this server listens for the cluster's other servers (gRPC); port 0 is any",
+    ),
+    value(
+        "cluster.peer_address",
+        "peer-address",
+        "URL",
+        "found",
+        "What the others are told of that, https://host:port; its certificate must name this host",
+    ),
     value("cluster.ca", "cluster-ca", "FILE", "none", "PEM file with the authority of the cluster's own certificates"),
     value(
         "cluster.certificate",
@@ -226,7 +241,7 @@ mod tests {
     fn sample(setting: &Setting) -> &'static str {
         match (setting.key, setting.kind) {
             (_, Kind::Switch) => "true",
-            ("http.bind" | "cluster.listen", _) => "127.0.0.1:7880",
+            ("http.bind" | "cluster.listen" | "cluster.peer_listen", _) => "127.0.0.1:7880",
             ("media.ports", _) => "7882-7897",
             ("media.bind", _) => "127.0.0.1",
             ("media.advertise", _) => "192.0.2.1,2001:db8::1",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ratssaal_proto::allocator::v1::bridge_order::Order;
 use ratssaal_proto::allocator::v1::{BridgeOrder, BridgeReport, BridgeState, Load};
+use ratssaal_proto::bridge::v1::DrainRequest;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,9 +34,17 @@ pub(crate) struct Identity {
     pub(crate) seats: u32,
 }
 
-/// Keeps this bridge attached until `shutdown`; `attached` follows whether the allocator has welcomed it.
-pub(crate) async fn run(rooms: Rooms, me: Identity, attached: watch::Sender<bool>, shutdown: CancellationToken) {
-    let mut reporter = Reporter { rooms, me, incarnation: random_base62(16), sequence: 0, state: BridgeState::Ready };
+/// Keeps this bridge attached until `shutdown`; `attached` follows whether the allocator has welcomed it. `drains` are an
+/// operator's orders to this bridge itself.
+pub(crate) async fn run(
+    rooms: Rooms,
+    me: Identity,
+    drains: watch::Receiver<Option<DrainRequest>>,
+    attached: watch::Sender<bool>,
+    shutdown: CancellationToken,
+) {
+    let mut reporter =
+        Reporter { rooms, me, drains, incarnation: random_base62(16), sequence: 0, state: BridgeState::Ready };
     while !shutdown.is_cancelled() {
         if let Err(status) = reporter.attach(&attached, &shutdown).await {
             warn!(
@@ -54,6 +63,7 @@ pub(crate) async fn run(rooms: Rooms, me: Identity, attached: watch::Sender<bool
 struct Reporter {
     rooms: Rooms,
     me: Identity,
+    drains: watch::Receiver<Option<DrainRequest>>,
     incarnation: String,
     sequence: u64,
     state: BridgeState,
@@ -85,6 +95,15 @@ impl Reporter {
                     None => return Err(tonic::Status::unavailable("the allocator ended the stream")),
                     Some(order) => self.obey(order?, &mut interval, attached),
                 },
+                Ok(()) = self.drains.changed() => {
+                    let order = self.drains.borrow_and_update().clone();
+                    let drain = order.is_some_and(|order| order.drain);
+                    self.state = if drain { BridgeState::Draining } else { BridgeState::Ready };
+                    let report = self.report();
+                    if reports.send(report).await.is_err() {
+                        return Err(tonic::Status::unavailable("the allocator takes no more reports"));
+                    }
+                }
                 () = tokio::time::sleep(interval) => {
                     let report = self.report();
                     if reports.send(report).await.is_err() {

@@ -1,7 +1,8 @@
-//! The client's side: one channel to whichever of several addresses answers.
+//! The client's side: [`channel`] to whichever of several addresses answers, [`peer`] to exactly one.
 //!
-//! The channel holds one connection. It is asked every [`PULSE`] whether it lives, so a server that died, hangs or was cut off
-//! is noticed within 0.8 s; the next call then goes to the next address.
+//! A channel holds one connection. It is asked every [`PULSE`] whether it lives, so a server that died, hangs or was cut off
+//! is noticed within 0.8 s; the next call then goes to the next address. A peer gets more time, for cutting it off cuts the
+//! clients whose signalling runs over it.
 
 use std::io;
 use std::str::FromStr;
@@ -19,13 +20,14 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tracing::{debug, info};
 
-use super::{GrpcError, Identity};
-use crate::metrics::Metrics;
-use crate::tls;
+use super::{Credentials, GrpcError};
 
 /// How often a connection is asked whether it lives, and how long it may take to answer.
 const PULSE: Duration = Duration::from_millis(300);
 const PULSE_ANSWER: Duration = Duration::from_millis(500);
+/// The same towards a peer.
+const PEER_PULSE: Duration = Duration::from_secs(1);
+const PEER_PULSE_ANSWER: Duration = Duration::from_secs(2);
 /// How long one address may take to take a connection.
 const CONNECT: Duration = Duration::from_millis(400);
 /// Flow-control window of a call and of the connection: a large snapshot must not wait for the reader's answer.
@@ -51,33 +53,29 @@ struct Dialer {
 ///
 /// # Errors
 /// An address that is none, plain HTTP to another machine, files that cannot be used.
-pub fn channel(addresses: &str, identity: &Identity, metrics: &Metrics) -> Result<Channel, GrpcError> {
+pub fn channel(addresses: &str, credentials: &Credentials) -> Result<Channel, GrpcError> {
     let parsed = addresses.split(',').map(|text| Address::from_str(text.trim()));
-    let addresses = parsed.collect::<Result<Vec<_>, _>>()?;
-    let tls = match identity.load(metrics)? {
-        Some((certificate, ca)) => {
-            let connector = TlsConnector::from(Arc::new(certificate.mutual_client_config(&ca)?));
-            // Ends with the runtime: a client lives as long as its process.
-            tokio::spawn(certificate.watch(tls::POLL, tokio_util::sync::CancellationToken::new()));
-            Some(connector)
-        }
-        None => None,
-    };
-    if let Some(address) = addresses.iter().find(|address| address.secure && tls.is_none()) {
-        return Err(GrpcError::Plain(address.host.clone()));
-    }
-    let first = std::process::id() as usize % addresses.len();
-    let dialer = Arc::new(Dialer { addresses, tls, next: AtomicUsize::new(first) });
+    let dialer = Dialer::new(parsed.collect::<Result<_, _>>()?, credentials)?;
     let endpoint = Endpoint::from_static("http://allocator.cluster")
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_keep_alive_interval(PULSE)
-        .keep_alive_timeout(PULSE_ANSWER)
-        .keep_alive_while_idle(true);
-    Ok(endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
-        let dialer = Arc::clone(&dialer);
-        async move { dialer.dial().await }
-    })))
+        .keep_alive_timeout(PULSE_ANSWER);
+    Ok(dialer.connect(endpoint))
+}
+
+/// A channel to the one process at this address (`https://host:port`). It connects with its first call, and again whenever
+/// it has to. Must be called within a Tokio runtime.
+///
+/// # Errors
+/// An address that is none, plain HTTP to another machine, files that cannot be used.
+pub fn peer(address: &str, credentials: &Credentials) -> Result<Channel, GrpcError> {
+    let dialer = Dialer::new(vec![Address::from_str(address)?], credentials)?;
+    let endpoint = Endpoint::from_static("http://peer.cluster")
+        .initial_connection_window_size(WINDOW)
+        .http2_keep_alive_interval(PEER_PULSE)
+        .keep_alive_timeout(PEER_PULSE_ANSWER);
+    Ok(dialer.connect(endpoint))
 }
 
 /// What tonic drives: plain or TLS.
@@ -85,18 +83,39 @@ trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Dialer {
+    fn new(addresses: Vec<Address>, credentials: &Credentials) -> Result<Self, GrpcError> {
+        let tls = match &credentials.0 {
+            Some((certificate, ca)) => Some(TlsConnector::from(Arc::new(certificate.mutual_client_config(ca)?))),
+            None => None,
+        };
+        if let Some(address) = addresses.iter().find(|address| address.secure && tls.is_none()) {
+            return Err(GrpcError::Plain(address.host.clone()));
+        }
+        let first = std::process::id() as usize % addresses.len();
+        Ok(Self { addresses, tls, next: AtomicUsize::new(first) })
+    }
+
+    fn connect(self, endpoint: Endpoint) -> Channel {
+        let dialer = Arc::new(self);
+        let connector = service_fn(move |_: Uri| {
+            let dialer = Arc::clone(&dialer);
+            async move { dialer.dial().await }
+        });
+        endpoint.keep_alive_while_idle(true).connect_with_connector_lazy(connector)
+    }
+
     async fn dial(&self) -> io::Result<TokioIo<Box<dyn Stream>>> {
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
         for _ in 0..self.addresses.len() {
             let at = self.next.fetch_add(1, Ordering::Relaxed) % self.addresses.len();
             let address = &self.addresses[at];
-            match timeout(CONNECT, self.connect(address)).await.unwrap_or_else(|late| Err(late.into())) {
+            match timeout(CONNECT, self.reach(address)).await.unwrap_or_else(|late| Err(late.into())) {
                 Ok(stream) => {
-                    info!(host = address.host, port = address.port, "connected to an allocator");
+                    info!(host = address.host, port = address.port, "connected over gRPC");
                     return Ok(TokioIo::new(stream));
                 }
                 Err(error) => {
-                    debug!(host = address.host, port = address.port, %error, "an allocator does not answer");
+                    debug!(host = address.host, port = address.port, %error, "no gRPC connection");
                     last = error;
                 }
             }
@@ -104,7 +123,7 @@ impl Dialer {
         Err(last)
     }
 
-    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Stream>> {
+    async fn reach(&self, address: &Address) -> io::Result<Box<dyn Stream>> {
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;
         match (&self.tls, address.secure) {

@@ -19,9 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use tracing::{debug, info, warn};
 
-use super::{GrpcError, Identity};
-use crate::metrics::Metrics;
-use crate::tls::{self, Certificate};
+use super::{Caller, Credentials, GrpcError};
 
 /// How long a handshake may take, and how many may be under way.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -32,7 +30,7 @@ const HANDSHAKES: usize = 256;
 pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<(Certificate, Arc<rustls::ServerConfig>)>,
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Listener {
@@ -40,12 +38,9 @@ impl Listener {
     ///
     /// # Errors
     /// When files or address cannot be used.
-    pub async fn bind(address: SocketAddr, identity: &Identity, metrics: &Metrics) -> Result<Self, GrpcError> {
-        let tls = match identity.load(metrics)? {
-            Some((certificate, ca)) => {
-                let config = Arc::new(certificate.mutual_server_config(&ca)?);
-                Some((certificate, config))
-            }
+    pub async fn bind(address: SocketAddr, credentials: &Credentials) -> Result<Self, GrpcError> {
+        let tls = match &credentials.0 {
+            Some((certificate, ca)) => Some(Arc::new(certificate.mutual_server_config(ca)?)),
             None if address.ip().to_canonical().is_loopback() => None,
             None => return Err(GrpcError::Plain(address.to_string())),
         };
@@ -66,10 +61,7 @@ impl Listener {
         let (ready, incoming) = mpsc::channel(HANDSHAKES);
         tokio::spawn(async move {
             info!(address = %self.address, mutual_tls = self.tls.is_some(), "listening for gRPC");
-            let acceptor = self.tls.map(|(certificate, config)| {
-                tokio::spawn(certificate.watch(tls::POLL, stop.clone()));
-                TlsAcceptor::from(config)
-            });
+            let acceptor = self.tls.map(TlsAcceptor::from);
             let slots = Arc::new(Semaphore::new(HANDSHAKES));
             while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
                 let (stream, peer) = match accepted {
@@ -113,8 +105,17 @@ pub enum Io {
 }
 
 impl Connected for Io {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        match self {
+            Self::Plain(_) => Caller::Local,
+            Self::Tls(stream) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                shown.map_or(Caller::Certified(Vec::new()), Caller::of)
+            }
+        }
+    }
 }
 
 impl AsyncRead for Io {

@@ -1,16 +1,21 @@
-//! gRPC between our processes: [`Listener`] takes connections, [`channel`] makes them, both with TLS in which each side
-//! shows a certificate of the cluster's authority. Without TLS only on loopback addresses.
+//! gRPC between our processes: [`Listener`] takes connections, [`channel`] and [`peer`] make them, both with TLS in which
+//! each side shows a certificate of the cluster's authority. Without TLS only on loopback addresses. What a caller may do
+//! is in its certificate: [`Caller`].
 
+mod caller;
 mod channel;
 mod listener;
 
 use std::path::PathBuf;
 use std::{io, net::SocketAddr};
 
-use crate::metrics::Metrics;
-use crate::tls::{Certificate, Files, TlsError};
+use tokio_util::sync::CancellationToken;
 
-pub use channel::channel;
+use crate::metrics::Metrics;
+use crate::tls::{self, Certificate, Files, TlsError};
+
+pub use caller::{Caller, Role, require};
+pub use channel::{channel, peer};
 pub use listener::{Io, Listener};
 
 /// Who this process is among the cluster's, and whom it trusts: all three files, or none on loopback addresses.
@@ -39,7 +44,7 @@ pub enum GrpcError {
     )]
     Plain(String),
     /// Not an address.
-    #[error("{0:?} is no address of an allocator: write https://host:port, several separated by commas")]
+    #[error("{0:?} is no address: write https://host:port, several allocators separated by commas")]
     Address(String),
     /// The address cannot be bound.
     #[error("cannot listen for gRPC on {address}: {source}")]
@@ -54,14 +59,31 @@ pub enum GrpcError {
     Tls(#[from] TlsError),
 }
 
+/// The loaded identity: what listeners and channels of this process share. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials(Option<(Certificate, PathBuf)>);
+
+impl Credentials {
+    /// Whether there is a certificate; without it only loopback addresses can be used.
+    #[must_use]
+    pub fn are_given(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 impl Identity {
-    /// The certificate and the authority's file; `None` without TLS.
-    fn load(&self, metrics: &Metrics) -> Result<Option<(Certificate, PathBuf)>, GrpcError> {
+    /// Reads the files, and again whenever they change until the process ends. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// One of the files is missing or cannot be used.
+    pub fn load(&self, metrics: &Metrics) -> Result<Credentials, GrpcError> {
         match (&self.ca, &self.certificate, &self.key) {
-            (None, None, None) => Ok(None),
+            (None, None, None) => Ok(Credentials(None)),
             (Some(ca), Some(certificate), Some(key)) => {
                 let files = Files { certificate: certificate.clone(), key: key.clone() };
-                Ok(Some((Certificate::load(files, metrics)?, ca.clone())))
+                let certificate = Certificate::load_for("cluster_", files, metrics)?;
+                tokio::spawn(certificate.clone().watch(tls::POLL, CancellationToken::new()));
+                Ok(Credentials(Some((certificate, ca.clone()))))
             }
             _ => Err(GrpcError::Incomplete),
         }

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use ratssaal_process::tls::Files;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -25,15 +25,27 @@ impl Authority {
 
     /// A new certificate for `localhost` with its key, as PEM.
     pub fn issue(&self) -> (String, String) {
+        self.issue_with(&[])
+    }
+
+    /// The same with these URI names.
+    pub fn issue_with(&self, uris: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
+        params.subject_alt_names.extend(names);
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 
     /// Writes a new certificate into a folder.
     pub fn issue_into(&self, folder: &Path) -> Files {
+        self.issue_into_with(folder, &[])
+    }
+
+    /// The same with these URI names.
+    pub fn issue_into_with(&self, folder: &Path, uris: &[&str]) -> Files {
         let files = Files { certificate: folder.join("cert.pem"), key: folder.join("key.pem") };
-        let (certificate, key) = self.issue();
+        let (certificate, key) = self.issue_with(uris);
         std::fs::write(&files.certificate, certificate).unwrap();
         std::fs::write(&files.key, key).unwrap();
         files
