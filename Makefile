@@ -5,13 +5,16 @@ web_sources := $(shell find web -name node_modules -prune -o -path web/dist -pru
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build image web test lint e2e audit bench bench-peers doc
+.PHONY: help run cluster build image web test lint e2e audit bench bench-peers doc
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build what is missing and run the product on this machine: http://localhost:7880 (ARGS='--bind ...')
 	@exec $(target)/release/ratssaal serve --dev $(ARGS)
+
+cluster: build ## A whole cluster on this machine: Redis, two allocators, three servers at two sites, live table
+	@scripts/cluster
 
 build: web ## Build the web client and the release binary
 	@scripts/need rust

@@ -21,6 +21,8 @@ pub struct Config {
     pub site: SiteConfig,
     /// Whose server this is.
     pub brand: BrandConfig,
+    /// How participants are handed over to other bridges when this one stops; `None`: there are no others.
+    pub drain: Option<DrainConfig>,
     /// Origin under which browsers reach this server (`https://konferenz.example.de`), if a proxy in front makes it another
     /// than the one in the request.
     pub public_url: Option<String>,
@@ -34,6 +36,7 @@ impl Default for Config {
             room: RoomConfig::default(),
             site: SiteConfig::default(),
             brand: BrandConfig::default(),
+            drain: None,
             public_url: None,
         }
     }
@@ -51,7 +54,7 @@ pub struct RoomConfig {
     pub departure_timeout: Duration,
     /// Participants per room; 0 is no limit.
     pub max_participants: u32,
-    /// Participants on this server, all rooms together.
+    /// Participants on this server, all rooms together; 0 learns it from what packets cost here.
     pub seats: u32,
     /// Whether joining opens a room that is not open; otherwise only the server API and moderators do.
     pub auto_create: bool,
@@ -63,7 +66,7 @@ impl Default for RoomConfig {
             empty_timeout: Duration::from_secs(300),
             departure_timeout: Duration::from_secs(20),
             max_participants: 0,
-            seats: 1000,
+            seats: 0,
             auto_create: true,
         }
     }
@@ -75,6 +78,23 @@ impl Default for RoomConfig {
 pub struct SiteConfig {
     /// Name of the site; empty in a cluster without sites.
     pub name: String,
+}
+
+/// How participants are moved to other bridges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainConfig {
+    /// How many at once.
+    pub batch: usize,
+    /// How long a process that ends may take for it.
+    #[serde(deserialize_with = "units::duration")]
+    pub within: Duration,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self { batch: 10, within: Duration::from_secs(60) }
+    }
 }
 
 /// Whose server this is, for the web client.

@@ -15,6 +15,8 @@
 pub mod api;
 pub mod client;
 pub mod config;
+mod drain;
+mod load;
 pub mod media;
 pub mod peers;
 pub mod room;

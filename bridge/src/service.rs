@@ -7,6 +7,7 @@ use axum::Router;
 use ratssaal_process::grpc::{Credentials, Listener};
 use ratssaal_process::health::{Check, Health};
 use ratssaal_process::metrics::Metrics;
+use ratssaal_proto::bridge::v1::DrainRequest;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -14,7 +15,9 @@ use tracing::{info, warn};
 
 use crate::api::assets::Assets;
 use crate::api::{self, Parts};
-use crate::config::Config;
+use crate::config::{Config, DrainConfig};
+use crate::drain::{Drain, Mover, Source};
+use crate::load::Meter;
 use crate::media::Media;
 use crate::peers::server::{self, Handlers};
 use crate::peers::{Peers, RelayLink};
@@ -26,6 +29,10 @@ use crate::token::{KeyError, Keys};
 /// How long telling everybody that this server stops may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether everybody was moved away.
+const LOOK: Duration = Duration::from_millis(50);
+/// What those who are told to reconnect at the deadline may take for it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Relay streams of other bridges that wait to be taken.
 const RELAYS: usize = 64;
 
@@ -74,7 +81,15 @@ pub struct Service {
     listener: Option<Listener>,
     handlers: Handlers,
     relays: mpsc::Receiver<RelayLink>,
+    meter: Meter,
+    drain: Drain,
+    mover: Mover,
+    /// How a process that ends hands its participants over, if there are other bridges.
+    handover: Option<DrainConfig>,
+    closing: CancellationToken,
     attached: watch::Sender<bool>,
+    /// The same as `attached`, once `readiness` says it.
+    ready: watch::Sender<bool>,
     readiness: Check,
 }
 
@@ -92,11 +107,16 @@ impl Service {
         let peers = Peers::new(config.bridge.clone(), deps.allocator.clone(), credentials);
         let (taken, relays) = mpsc::channel(RELAYS);
         let handlers = Handlers { me: config.bridge.clone(), relays: taken, drains: watch::Sender::default() };
-        let me = Identity { site: config.site.name, address, seats: config.room.seats.max(1) };
+        let me = Identity { site: config.site.name, address };
+        let seats = config.room.seats;
         let open_rooms = config.room.auto_create;
         let signalling = signal::Settings { resume_within: config.room.departure_timeout };
-        let (rooms, router) = deps.metrics.register(|registry| {
+        let (drain, handover) = (Drain::default(), config.drain);
+        let (rooms, router, meter, mover) = deps.metrics.register(|registry| {
+            let meter = Meter::new(deps.media.clone(), seats, registry);
             let rooms = Rooms::new(config.bridge, config.room, deps.allocator, deps.media, registry);
+            let batch = handover.unwrap_or_default().batch;
+            let mover = Mover::new(drain.clone(), rooms.clone(), batch, registry);
             let parts = Parts {
                 rooms: rooms.clone(),
                 keys: Arc::clone(&keys),
@@ -106,11 +126,28 @@ impl Service {
                 assets: deps.assets,
             };
             let signal = Signal::new(rooms.clone(), keys, signalling, registry);
-            (rooms, api::router(parts, registry).merge(signal.router()))
+            (rooms, api::router(parts, registry).merge(signal.router()), meter, mover)
         });
         let readiness = deps.health.readiness("allocator");
         let attached = watch::Sender::new(false);
-        Ok(Self { rooms, router, me, peers, listener, handlers, relays, attached, readiness })
+        let closing = CancellationToken::new();
+        Ok(Self {
+            rooms,
+            router,
+            me,
+            peers,
+            listener,
+            handlers,
+            relays,
+            meter,
+            drain,
+            mover,
+            handover,
+            closing,
+            attached,
+            ready: watch::Sender::new(false),
+            readiness,
+        })
     }
 
     /// Everything this bridge answers over HTTP.
@@ -133,16 +170,40 @@ impl Service {
     /// Turns true when the allocator seats participants here.
     #[must_use]
     pub fn attached(&self) -> watch::Receiver<bool> {
-        self.attached.subscribe()
+        self.ready.subscribe()
     }
 
-    /// Runs until cancelled: reports to the allocator, and at the end tells everybody here that the server stops. HTTP is
-    /// served by the process, which should cut WebSockets only some seconds after that.
+    /// Is cancelled when nobody shall come in over HTTP any more: at the end, after participants were handed over.
+    #[must_use]
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
+    /// Runs until cancelled: reports to the allocator; at the end hands participants over to other bridges, if there are
+    /// any, and tells who is left that the server stops. HTTP is served by the process until [`Service::closing`], which
+    /// should cut WebSockets only some seconds after that.
     pub async fn run(self, cancelled: CancellationToken) {
-        let Self { rooms, me, listener, handlers, relays, attached, readiness, .. } = self;
+        let Self {
+            rooms,
+            me,
+            meter,
+            listener,
+            handlers,
+            relays,
+            attached,
+            ready,
+            readiness,
+            drain,
+            mover,
+            handover,
+            closing,
+            ..
+        } = self;
         let stopped = CancellationToken::new();
         let mut changes = attached.subscribe();
-        let report = report::run(rooms.clone(), me, handlers.drains.subscribe(), attached, stopped.clone());
+        let report = report::run(rooms.clone(), me, meter, drain.clone(), attached, stopped.clone());
+        let operator = obey(handlers.drains.subscribe(), &drain, &stopped);
+        let moving = mover.run(stopped.clone());
         let serve = async {
             match listener {
                 Some(listener) => server::serve(handlers, listener, stopped.clone()).await,
@@ -152,11 +213,13 @@ impl Service {
         };
         let follow = async {
             loop {
-                if *changes.borrow_and_update() {
+                let attached = *changes.borrow_and_update();
+                if attached {
                     readiness.ok();
                 } else {
                     readiness.failing("not attached to the allocator");
                 }
+                ready.send_replace(attached);
                 if changes.changed().await.is_err() {
                     return;
                 }
@@ -164,12 +227,38 @@ impl Service {
         };
         let goodbye = async {
             cancelled.cancelled().await;
+            if let Some(handover) = handover {
+                hand_over(&rooms, &drain, handover.within).await;
+            }
+            closing.cancel();
             info!(rooms = rooms.all().len(), "telling everybody that this server stops");
             if tokio::time::timeout(GOODBYE, rooms.shutdown()).await.is_err() {
                 warn!("not everybody could be told in time that this server stops");
             }
             stopped.cancel();
         };
-        tokio::join!(report, serve, follow, goodbye);
+        tokio::join!(report, operator, moving, serve, follow, goodbye);
+    }
+}
+
+/// Passes an operator's orders to this bridge on.
+async fn obey(mut orders: watch::Receiver<Option<DrainRequest>>, drain: &Drain, stopped: &CancellationToken) {
+    while let Some(Ok(())) = stopped.run_until_cancelled(orders.changed()).await {
+        match &*orders.borrow_and_update() {
+            Some(order) if order.drain => {
+                let within = (order.within_ms != 0).then(|| Duration::from_millis(order.within_ms));
+                drain.order(Source::Operator, within);
+            }
+            _ => drain.take_back(Source::Operator),
+        }
+    }
+}
+
+/// Waits until everybody was moved away, or the time is over and those who are left have been told to reconnect.
+async fn hand_over(rooms: &Rooms, drain: &Drain, within: Duration) {
+    drain.order(Source::Process, Some(within));
+    let end = tokio::time::Instant::now() + within + LAST_WORDS;
+    while rooms.count().0 > 0 && tokio::time::Instant::now() < end {
+        tokio::time::sleep(LOOK).await;
     }
 }

@@ -1,5 +1,9 @@
 //! What tests of this crate stand on: a bridge on the real embedded allocator, served over real HTTP.
 
+#[path = "../../allocator/src/redis_server.rs"]
+#[expect(dead_code, reason = "made for the allocator's tests; a part is used here")]
+pub(crate) mod redis_server;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -122,12 +126,17 @@ pub(crate) async fn bridge_on(media: Media, metrics: Metrics, config: Config) ->
 
 /// The same with an allocator on this Redis.
 pub(crate) async fn bridge_on_redis(url: String) -> TestBridge {
+    bridge_of(url, Config::default()).await
+}
+
+/// The same with these settings: one of several.
+pub(crate) async fn bridge_of(url: String, bridge: Config) -> TestBridge {
     let (media, _) = Media::watched();
     let metrics = Metrics::new();
     let config = ratssaal_allocator::Config { settle: Duration::from_millis(500), ..settings() };
     let store = RedisStore::connect(RedisSettings::new(url.into()), &config).unwrap();
     let allocator = metrics.register(|registry| ratssaal_allocator::Service::build(config, store, registry).unwrap());
-    start(media, metrics, Config::default(), allocator, ratssaal_allocator::embedded).await
+    start(media, metrics, bridge, allocator, ratssaal_allocator::embedded).await
 }
 
 fn settings() -> ratssaal_allocator::Config {

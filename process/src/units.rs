@@ -26,6 +26,15 @@ pub fn bytes<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> Res
     size.ok_or_else(|| D::Error::custom(format!("{text:?} is not a size here; write 512KiB, 4MiB or 1GiB")))
 }
 
+/// Reads what a network carries, bits per second: a whole number followed by `kbit`, `Mbit` or `Gbit` (powers of 1000).
+///
+/// Use as `#[serde(deserialize_with = "ratssaal_process::units::bit_rate")]`.
+pub fn bit_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_bit_rate(&text)
+        .ok_or_else(|| D::Error::custom(format!("{text:?} is not a bit rate; write 500kbit, 100Mbit or 10Gbit")))
+}
+
 /// Reads a list given either as a list (files) or as one string with commas (environment and flags).
 ///
 /// Use as `#[serde(deserialize_with = "ratssaal_process::units::list")]`.
@@ -71,6 +80,19 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// The bits per second that `text` means, see [`bit_rate`].
+pub fn parse_bit_rate(text: &str) -> Option<u64> {
+    let (number, unit) = split(text)?;
+    let factor = match unit {
+        "" if number == 0 => 0,
+        "kbit" => 1_000,
+        "Mbit" => 1_000_000,
+        "Gbit" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
 }
 
 /// The number of bytes that `text` means, see [`bytes`].
@@ -130,6 +152,22 @@ mod tests {
             ("18446744073709551615KiB", None),
         ] {
             assert_eq!(parse_bytes(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bit_rates() {
+        for (text, expected) in [
+            ("500kbit", Some(500_000)),
+            ("100Mbit", Some(100_000_000)),
+            ("10 Gbit", None),
+            ("10Gbit", Some(10_000_000_000)),
+            ("0", Some(0)),
+            ("1000", None),
+            ("1GiB", None),
+            ("18446744073709551615Gbit", None),
+        ] {
+            assert_eq!(parse_bit_rate(text), expected, "{text:?}");
         }
     }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use crate::load;
-use crate::settings::{Kind, Setting, allocator_settings, serve_settings};
+use crate::settings::{Kind, Setting, allocator_settings, client_settings, serve_settings};
+use crate::{certificate, load};
 
 /// What `serve --help` says after the flags.
 const SOURCES: &str = "\
@@ -26,7 +26,7 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), allocator(), token(), keys(), load::command()])
+        .subcommands([serve(), allocator(), status(), bridge(), token(), keys(), certificate(), load::command()])
 }
 
 fn serve() -> Command {
@@ -47,6 +47,38 @@ fn allocator() -> Command {
         )
         .arg(config_file());
     allocator_settings().fold(command, with_flag)
+}
+
+fn status() -> Command {
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let command = Command::new("status")
+        .about("Show the cluster's bridges and rooms, as the allocators see them")
+        .after_help(
+            "Example: ratssaal status --watch --allocator http://127.0.0.1:7890\n\
+             With --redis instead of --allocator it reads the shared Redis itself. The table is German where LANG says so.",
+        )
+        .arg(config_file())
+        .arg(flag("watch", "Go on showing, once a second, until Ctrl+C"))
+        .arg(flag("json", "One line of JSON instead of the table; with --watch one a second"));
+    client_settings().fold(command, with_flag)
+}
+
+fn bridge() -> Command {
+    let name =
+        || Arg::new("bridge").value_name("NAME").required(true).help("The bridge, as `ratssaal status` names it");
+    let within = Arg::new("within").long("within").value_name("DURATION");
+    let within = within.help("Who is not moved by then is told to reconnect; without: as long as needed");
+    let wait = Arg::new("wait").long("wait").action(ArgAction::SetTrue).help("Return only when nobody is left there");
+    let drain = Command::new("drain")
+        .about("Seat nobody new on a bridge and move its participants to others, before it is stopped")
+        .after_help("Example: ratssaal bridge drain rathaus-2 --within 10m --wait --allocator https://a:7890")
+        .args([config_file(), name(), within, wait]);
+    let undrain = Command::new("undrain").about("Seat participants on a bridge again").args([config_file(), name()]);
+    Command::new("bridge")
+        .about("Take a bridge of the cluster out of service, or back")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([drain, undrain].map(|command| client_settings().fold(command, with_flag)))
 }
 
 fn with_flag(command: Command, setting: &'static Setting) -> Command {
@@ -94,6 +126,24 @@ fn keys() -> Command {
     Command::new("keys")
         .about("Print a fresh API key pair, ready for the configuration file")
         .after_help("Example: ratssaal keys > ratssaal.toml && ratssaal serve --config ratssaal.toml")
+}
+
+fn certificate() -> Command {
+    let many = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).action(ArgAction::Append).help(help)
+    };
+    Command::new("certificate")
+        .about("Make a certificate for a process of the cluster, and the cluster's authority if there is none yet")
+        .after_help(
+            "Example: ratssaal certificate ca/ rathaus-1 --role bridge --host rathaus-1.example.de --host 192.0.2.7\n\
+             Writes ca/rathaus-1.pem and .key and prints the configuration that uses them. ca/ca.key makes certificates that\n\
+             all processes believe: keep the folder on one machine, and copy only ca.pem and each process's own two files.",
+        )
+        .arg(Arg::new("folder").value_name("FOLDER").required(true).value_parser(value_parser!(PathBuf)).help("Where"))
+        .arg(Arg::new("name").value_name("NAME").required(true).help("Name of the two files"))
+        .arg(many("role", "ROLE", "What its holder may be; several for several").required(true).value_parser(certificate::ROLES))
+        .arg(many("host", "HOST", "Host name or address it is reached at; several for several [default: NAME]"))
+        .arg(Arg::new("days").long("days").value_name("NUMBER").default_value("365").help("How long it is valid"))
 }
 
 fn config_file() -> Arg {

@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -10,11 +11,12 @@ use ratssaal_allocator::{
     Config, Service, embedded,
     store::{RedisSettings, RedisStore, Store},
 };
-use ratssaal_bridge::Neighbourhood;
+use ratssaal_bridge::{Neighbourhood, config::DrainConfig};
 use ratssaal_process::{
     exit::Usage,
     grpc::{self, Credentials, GrpcError, Identity, Listener},
     metrics::Metrics,
+    units,
 };
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -22,6 +24,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+/// What to do without a way to the allocators.
+const NO_CLUSTER: &str = "nothing says where the cluster is; give its allocators (--allocator https://host:7890) or its Redis \
+     (--redis redis://host)";
 /// A bridge that has no name needs none.
 const ALONE: &str = "local";
 
@@ -45,6 +50,10 @@ pub(crate) struct ClusterConfig {
     /// Where a server listens for other servers, and what they are told of that.
     peer_listen: Option<SocketAddr>,
     peer_address: Option<String>,
+    /// How a server hands its participants over when it stops.
+    drain_batch: usize,
+    #[serde(deserialize_with = "units::duration")]
+    drain_within: Duration,
     ca: Option<PathBuf>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -61,6 +70,8 @@ impl Default for ClusterConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7890)),
             peer_listen: None,
             peer_address: None,
+            drain_batch: DrainConfig::default().batch,
+            drain_within: DrainConfig::default().within,
             ca: None,
             certificate: None,
             key: None,
@@ -92,6 +103,12 @@ impl ClusterConfig {
     pub(crate) fn bridge(&self) -> String {
         let name = self.bridge.clone().or_else(|| if self.is_alone() { None } else { host() });
         name.filter(|name| !name.is_empty()).unwrap_or_else(|| ALONE.into())
+    }
+
+    /// How this bridge hands its participants over when it stops, if there are others.
+    pub(crate) fn handover(&self) -> Option<DrainConfig> {
+        let drain = DrainConfig { batch: self.drain_batch, within: self.drain_within };
+        (!self.is_alone()).then_some(drain)
     }
 
     fn is_alone(&self) -> bool {
@@ -134,6 +151,17 @@ impl ClusterConfig {
             RedisSettings { ca: self.redis_ca.clone(), prefix: self.redis_prefix.clone(), ..RedisSettings::new(url) };
         let store = RedisStore::connect(settings, config).map_err(|error| Usage(error.to_string()))?;
         Ok(Some(store))
+    }
+
+    /// The way of a command to the allocators: theirs, or straight to the shared store.
+    pub(crate) fn client(&self, metrics: &Metrics) -> Result<Channel> {
+        if let Some(addresses) = &self.allocator {
+            return Ok(grpc::channel(addresses, &self.credentials(metrics)?).map_err(usage)?);
+        }
+        let config = Config::default();
+        let store = self.store(&config)?.ok_or_else(|| Usage(NO_CLUSTER.into()))?;
+        // Not run: what time has done is for the cluster's own allocators.
+        Ok(embedded(&metrics.register(|registry| Service::build(config, store, registry))?))
     }
 
     /// The allocator that a server uses: others, an own one on the shared Redis, or an own one in memory.

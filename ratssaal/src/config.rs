@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     cluster::ClusterConfig,
-    settings::{Setting, allocator_settings, serve_settings},
+    settings::{Setting, allocator_settings, client_settings, serve_settings},
 };
 
 /// The key pair of `--dev`.
@@ -100,6 +100,13 @@ pub(crate) fn load(matches: &ArgMatches) -> anyhow::Result<Config> {
     Keys::new(config.keys.iter().map(|(name, secret)| (name.as_str(), secret)))
         .map_err(|error| Usage(error.to_string()))?;
     Ok(config)
+}
+
+/// Reads what reaches the cluster's allocators: file, environment and flags of `status` and `bridge`.
+pub(crate) fn load_cluster(matches: &ArgMatches) -> anyhow::Result<ClusterConfig> {
+    let cluster = read(matches, client_settings())?.cluster;
+    cluster.check()?;
+    Ok(cluster)
 }
 
 /// Reads file and environment for subcommands that only need the keys.

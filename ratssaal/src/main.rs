@@ -3,13 +3,16 @@
 
 mod allocator;
 mod assets;
+mod certificate;
 mod cli;
 mod cluster;
 mod config;
+mod drain;
 mod keys;
 mod load;
 mod serve;
 mod settings;
+mod status;
 mod token;
 
 use std::process::ExitCode;
@@ -42,7 +45,10 @@ fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("allocator", matches)) => allocator::run(config::load_allocator(matches)?),
         Some(("token", matches)) => token::run(matches),
         Some(("keys", _)) => keys::run(),
+        Some(("certificate", matches)) => certificate::run(matches),
         Some(("load", matches)) => load::run(matches),
+        Some(("status", matches)) => status::run(matches),
+        Some(("bridge", matches)) => drain::run(matches),
         _ => unreachable!("clap demands one of the subcommands"),
     }
 }

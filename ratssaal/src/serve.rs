@@ -59,13 +59,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let dev = config.dev;
     let bridge = Bridge::build(bridge_config(config), deps)?;
     let router = bridge.router().merge(ops_router(health.clone(), metrics));
-    let mut attached = bridge.attached();
+    let (mut attached, closing) = (bridge.attached(), bridge.closing());
 
-    // Each ends after those that need it: HTTP and the bridge at the signal, then media, and the allocator last, where
+    // Each ends after those that need it: the bridge at the signal, HTTP when the bridge has handed its participants over,
+    // then media, and the allocator last, where
     // rooms log their end.
     let pulse = tokio::spawn(watch(media.clone(), health.liveness("media"), last.clone()));
     let mut bridge = tokio::spawn(bridge.run(stop.clone()));
-    let mut server = tokio::spawn(server.serve(router, stop.clone()));
+    let mut server = tokio::spawn(server.serve(router, closing));
     if let Some(Ok(_)) = stop.run_until_cancelled(attached.wait_for(|attached| *attached)).await {
         info!(%url, https = secure, "ready");
         if let Err(error) = announce(dev, &url) {
@@ -93,7 +94,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 fn bridge_config(config: Config) -> BridgeConfig {
     let Config { http, keys, room, site, brand, cluster, .. } = config;
-    BridgeConfig { bridge: cluster.bridge(), keys, room, site, brand, public_url: http.public_url }
+    let drain = cluster.handover();
+    BridgeConfig { bridge: cluster.bridge(), keys, room, site, brand, drain, public_url: http.public_url }
 }
 
 /// Keeps the liveness check at what the media workers say.

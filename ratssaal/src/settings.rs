@@ -63,8 +63,18 @@ pub(crate) fn allocator_settings() -> impl Iterator<Item = &'static Setting> {
     let own = |setting: &&Setting| {
         let section = setting.key.split('.').next().unwrap_or_default();
         matches!(section, "http" | "cluster" | "log" | "otlp")
-            && !setting.key.starts_with("cluster.peer_")
+            && !["cluster.peer_", "cluster.drain_"].iter().any(|prefix| setting.key.starts_with(prefix))
             && !matches!(setting.key, "cluster.allocator" | "cluster.bridge" | "http.public_url")
+    };
+    SETTINGS.iter().filter(own)
+}
+
+/// What commands that ask the allocators take.
+pub(crate) fn client_settings() -> impl Iterator<Item = &'static Setting> {
+    let own = |setting: &&Setting| {
+        setting.key.starts_with("cluster.")
+            && !["cluster.peer_", "cluster.drain_"].iter().any(|prefix| setting.key.starts_with(prefix))
+            && !matches!(setting.key, "cluster.bridge" | "cluster.listen")
     };
     SETTINGS.iter().filter(own)
 }
@@ -130,6 +140,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "1ms",
         "How long a busy worker lets packets gather, so that they leave together; 0 forwards each at once",
     ),
+    value(
+        "media.link",
+        "link",
+        "RATE",
+        "found",
+        "What the network carries each way, e.g. 1Gbit; unless given, what the network cards say",
+    ),
     switch("media.pin", "pin-workers", "false", "Keep each media worker on a core of its own"),
     value("room.empty_timeout", "empty-timeout", "DURATION", "5m", "A room nobody enters ends after this"),
     value(
@@ -140,7 +157,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "A room everybody has left ends after this",
     ),
     value("room.max_participants", "max-participants", "NUMBER", "0", "Participants per room; 0 is no limit"),
-    value("room.seats", "seats", "NUMBER", "1000", "Participants on this server, all rooms together"),
+    value(
+        "room.seats",
+        "seats",
+        "NUMBER",
+        "0",
+        "Participants on this server, all rooms together; 0 learns it from what packets cost here",
+    ),
     switch(
         "room.auto_create",
         "auto-create",
@@ -191,6 +214,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "URL",
         "found",
         "What the others are told of that, https://host:port; its certificate must name this host",
+    ),
+    value(
+        "cluster.drain_batch",
+        "drain-batch",
+        "NUMBER",
+        "10",
+        "Participants moved to other servers at once when this one is drained",
+    ),
+    value(
+        "cluster.drain_within",
+        "drain-within",
+        "DURATION",
+        "60s",
+        "How long a server that is stopped may take to move its participants to others",
     ),
     value("cluster.ca", "cluster-ca", "FILE", "none", "PEM file with the authority of the cluster's own certificates"),
     value(
@@ -250,6 +287,7 @@ mod tests {
             _ => match setting.value {
                 "NUMBER" => "7",
                 "SIZE" => "1MiB",
+                "RATE" => "1Gbit",
                 "DURATION" => "30s",
                 _ => "text",
             },

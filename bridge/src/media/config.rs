@@ -35,6 +35,9 @@ pub struct MediaConfig {
     /// in one run (GSO) instead of packet by packet. Up to 5 ms; 0 forwards each at once.
     #[serde(deserialize_with = "gather")]
     pub gather: Duration,
+    /// What the network carries each way, bits per second; 0: what the network cards say.
+    #[serde(deserialize_with = "units::bit_rate")]
+    pub link: u64,
     /// Keeps each worker on a processor core of its own, for machines that do nothing else.
     pub pin: bool,
 }
@@ -56,6 +59,7 @@ impl Default for MediaConfig {
             advertise: Vec::new(),
             socket_buffer: 4 << 20,
             gather: Duration::from_millis(1),
+            link: 0,
             pin: false,
         }
     }

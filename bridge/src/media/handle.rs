@@ -1,9 +1,10 @@
 //! The handles by which signalling reaches the media workers: [`Media`] (the pool) and [`MediaRoom`] (one room's worker).
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc as std_mpsc;
+use std::sync::{OnceLock, mpsc as std_mpsc};
 
 use tokio::sync::mpsc;
 
@@ -36,6 +37,8 @@ pub(crate) struct WorkerHandle {
     pub(crate) stats: Stats,
     pub(crate) socket_stats: SocketStats,
     pub(crate) alive: AtomicBool,
+    /// The thread's folder in `/proc`, told by itself.
+    pub(crate) task: OnceLock<PathBuf>,
 }
 
 impl WorkerHandle {
@@ -52,6 +55,8 @@ impl WorkerHandle {
 pub struct Media {
     pub(crate) workers: Arc<[Arc<WorkerHandle>]>,
     pub(crate) fingerprint: Arc<str>,
+    /// What the link carries each way, bits per second; 0 if unknown.
+    pub(crate) link_bps: u64,
 }
 
 impl Media {
@@ -86,8 +91,9 @@ impl Media {
             stats: Stats::default(),
             socket_stats: SocketStats::default(),
             alive: AtomicBool::new(true),
+            task: OnceLock::new(),
         };
-        (Self { workers: [Arc::new(worker)].into(), fingerprint: "00".into() }, queue)
+        (Self { workers: [Arc::new(worker)].into(), fingerprint: "00".into(), link_bps: 0 }, queue)
     }
 }
 

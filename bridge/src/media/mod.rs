@@ -40,6 +40,7 @@ mod supply;
 mod track;
 pub(crate) mod twcc;
 pub(crate) mod udp;
+mod usage;
 mod worker;
 
 pub use config::{MediaConfig, PortRange, PortRangeError};
@@ -47,4 +48,5 @@ pub use config::{MediaConfig, PortRange, PortRangeError};
 pub(crate) use handle::Input;
 pub use handle::{Media, MediaRoom};
 pub use layer::Layer;
+pub use usage::Usage;
 pub use worker::MediaError;

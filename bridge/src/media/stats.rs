@@ -66,7 +66,10 @@ stats! {
 /// What the socket says.
 #[derive(Default, Debug)]
 pub(crate) struct SocketStats {
+    pub(crate) received: AtomicU64,
+    pub(crate) received_bytes: AtomicU64,
     pub(crate) datagrams: AtomicU64,
+    pub(crate) sent_bytes: AtomicU64,
     pub(crate) runs: AtomicU64,
     pub(crate) calls: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -75,18 +78,31 @@ pub(crate) struct SocketStats {
 
 impl SocketStats {
     pub(crate) fn add(&self, sent: &Sent) {
-        let add = |counter: &AtomicU64, by| counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
         add(&self.datagrams, sent.datagrams);
+        add(&self.sent_bytes, sent.bytes);
         add(&self.runs, sent.runs);
         add(&self.calls, sent.calls);
         add(&self.refused, sent.refused);
     }
+
+    pub(crate) fn add_received(&self, datagrams: u64, bytes: u64) {
+        add(&self.received, datagrams);
+        add(&self.received_bytes, bytes);
+    }
+}
+
+/// Only the worker writes, so that this needs no atomic addition.
+fn add(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
 
 type Read<S> = fn(&S) -> &AtomicU64;
 
 const SOCKET: &[(&str, &str, Read<SocketStats>)] = &[
+    ("media_received_datagrams", "Datagrams received, of all kinds", |s| &s.received),
+    ("media_received_payload_bytes", "Their bytes", |s| &s.received_bytes),
     ("media_sent_datagrams", "Datagrams given to the kernel", |s| &s.datagrams),
+    ("media_sent_payload_bytes", "Their bytes", |s| &s.sent_bytes),
     ("media_sent_runs", "Messages given to the kernel; with GSO one holds many datagrams", |s| &s.runs),
     ("media_send_calls", "System calls that sent them", |s| &s.calls),
     ("media_refused_datagrams", "Datagrams the kernel did not take", |s| &s.refused),

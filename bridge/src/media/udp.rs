@@ -149,6 +149,7 @@ impl Socket {
                 Ok(count) if count > 0 => {
                     for run in &batch.runs[done..done + count] {
                         sent.datagrams += run.count as u64;
+                        sent.bytes += batch.bytes(*run);
                         sent.runs += 1;
                     }
                     done += count;
@@ -179,6 +180,8 @@ impl Socket {
 pub(crate) struct Sent {
     /// Datagrams the kernel took.
     pub(crate) datagrams: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
     /// In how many runs (messages).
     pub(crate) runs: u64,
     /// In how many system calls.
@@ -274,6 +277,12 @@ impl SendBatch {
 
     fn run(&mut self, name: usize, vector: usize, segment: usize) {
         self.runs.push(Run { name, vector, count: self.vectors.len() - vector, segment });
+    }
+
+    /// Payload of a run: all segments are as large as the first, but for the last.
+    fn bytes(&self, run: Run) -> u64 {
+        let last = self.vectors[run.vector + run.count - 1].iov_len;
+        ((run.count - 1) * run.segment + last) as u64
     }
 
     /// Makes run `at` into single datagrams.

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -22,6 +22,7 @@ use super::engine::Engine;
 use super::handle::{Input, Media, WorkerHandle};
 use super::stats::{MediaCollector, SocketStats, Stats};
 use super::udp::{ReceiveBatch, SendBatch, Socket};
+use crate::load;
 use crate::transport::dtls::{DEFAULT_RTO, DtlsError, Identity};
 
 const SOCKET: Token = Token(0);
@@ -84,7 +85,8 @@ impl Media {
         }
         let workers: Arc<[Arc<WorkerHandle>]> = workers.into();
         registry.register_collector(Box::new(MediaCollector(Arc::clone(&workers))));
-        Ok(Self { workers, fingerprint: identity.fingerprint().into() })
+        let link_bps = if config.link == 0 { load::link_bps(&addresses) } else { config.link };
+        Ok(Self { workers, fingerprint: identity.fingerprint().into(), link_bps })
     }
 
     /// Whether all worker threads are alive.
@@ -169,6 +171,7 @@ fn spawn(
         stats: Stats::default(),
         socket_stats: SocketStats::default(),
         alive: AtomicBool::new(true),
+        task: OnceLock::new(),
     });
     tracing::info!(
         worker = number,
@@ -265,6 +268,9 @@ impl Drop for Alive {
 impl Worker {
     fn run(mut self) {
         let _alive = Alive(Arc::clone(&self.handle));
+        if let Ok(task) = std::fs::read_link("/proc/thread-self") {
+            let _ = self.handle.task.set(task);
+        }
         let mut ready = Events::with_capacity(4);
         let mut more = false;
         loop {
@@ -333,9 +339,12 @@ impl Worker {
                 }
             };
             let now = Instant::now();
+            let (mut received, mut bytes) = (0, 0);
             for i in 0..messages {
                 let Some((from, datagrams)) = self.receive.message(i) else { continue };
                 for datagram in datagrams {
+                    received += 1;
+                    bytes += datagram.len() as u64;
                     self.engine.datagram(now, from, datagram);
                     if self.engine.outbox().bytes() > FLUSH_BYTES {
                         let sent = self.socket.send(self.engine.outbox(), &mut self.send);
@@ -344,6 +353,7 @@ impl Worker {
                     }
                 }
             }
+            self.handle.socket_stats.add_received(received, bytes);
             self.flush();
         }
         true

@@ -10,7 +10,9 @@ use livekit_protocol::{DisconnectReason, RoomConfiguration};
 use prometheus_client::registry::Registry;
 use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
 use ratssaal_proto::allocator::v1::tail_frame::Frame;
-use ratssaal_proto::allocator::v1::{ListRoomsRequest, OpenRoomRequest, RoomInfo, RoomSettings};
+use ratssaal_proto::allocator::v1::{
+    ListRoomsRequest, OpenRoomRequest, PlaceRequest, PlaceResponse, RoomInfo, RoomSettings,
+};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
@@ -19,7 +21,7 @@ use super::actor::RoomActor;
 use super::command::{Actor, Command, Refusal};
 use super::handle::{RoomHandle, Shared};
 use super::ids::{RoomName, RoomSid};
-use super::log::{LogError, RoomLog, within};
+use super::log::{LogError, RoomLog, repeat, within};
 use super::metrics::{PresenceLabel, RoomMetrics};
 use super::speakers::Speakers;
 use super::state::{Presence, RoomFacts, State};
@@ -83,6 +85,20 @@ impl Rooms {
     pub fn get(&self, name: &str) -> Option<RoomHandle> {
         let handle = |slot: &Slot| slot.get().filter(|room| room.name().as_str() == name).cloned();
         self.slots().values().filter_map(handle).find(|room| room.state().ended().is_none())
+    }
+
+    /// The room of this opening, if it is open on this bridge.
+    pub(crate) fn of(&self, sid: &RoomSid) -> Option<RoomHandle> {
+        self.slots().get(sid).and_then(|slot| slot.get().cloned())
+    }
+
+    /// Asks the allocator for a seat, again until one of the allocators is reached or the deadline is over.
+    pub(crate) async fn place(&self, request: PlaceRequest) -> Result<PlaceResponse, tonic::Status> {
+        let place = || {
+            let (mut allocator, request) = (self.allocator(), request.clone());
+            async move { allocator.place(request).await }
+        };
+        repeat(place).await
     }
 
     /// All rooms that are open on this bridge.
@@ -279,7 +295,7 @@ impl Rooms {
         Ok(RoomHandle { shared })
     }
 
-    pub(super) fn allocator(&self) -> AllocatorClient<Channel> {
+    pub(crate) fn allocator(&self) -> AllocatorClient<Channel> {
         self.inner.allocator.clone()
     }
 
@@ -302,7 +318,7 @@ impl Rooms {
     }
 
     /// Participants that sit here, and rooms that have any; the gauges show the same.
-    pub(super) fn count(&self) -> (u32, u32) {
+    pub(crate) fn count(&self) -> (u32, u32) {
         let mut by_presence =
             [(Presence::Joining, "joining", 0), (Presence::Joined, "joined", 0), (Presence::Active, "active", 0)];
         let mut rooms = 0;

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use ratssaal_proto::allocator::v1::bridge_order::Order;
-use ratssaal_proto::allocator::v1::{BridgeOrder, BridgeReport, BridgeState, Load};
-use ratssaal_proto::bridge::v1::DrainRequest;
+use ratssaal_proto::allocator::v1::{BridgeOrder, BridgeReport, BridgeState};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::ids::random_base62;
 use super::log::within;
 use super::registry::Rooms;
+use crate::drain::{Drain, Source};
+use crate::load::Meter;
 
 /// Version of what bridges say to each other.
 const GENERATION: u32 = 1;
@@ -30,21 +31,20 @@ pub(crate) struct Identity {
     pub(crate) site: String,
     /// Where other bridges reach its gRPC; empty if it has none.
     pub(crate) address: String,
-    /// Participants it takes.
-    pub(crate) seats: u32,
 }
 
-/// Keeps this bridge attached until `shutdown`; `attached` follows whether the allocator has welcomed it. `drains` are an
-/// operator's orders to this bridge itself.
+/// Keeps this bridge attached until `shutdown`; `attached` follows whether the allocator has welcomed it. `drain`
+/// gets the allocator's orders and says what to report.
 pub(crate) async fn run(
     rooms: Rooms,
     me: Identity,
-    drains: watch::Receiver<Option<DrainRequest>>,
+    meter: Meter,
+    drain: Drain,
     attached: watch::Sender<bool>,
     shutdown: CancellationToken,
 ) {
-    let mut reporter =
-        Reporter { rooms, me, drains, incarnation: random_base62(16), sequence: 0, state: BridgeState::Ready };
+    let incarnation = random_base62(16);
+    let mut reporter = Reporter { rooms, me, meter, drain, incarnation, sequence: 0, gone: false };
     while !shutdown.is_cancelled() {
         if let Err(status) = reporter.attach(&attached, &shutdown).await {
             warn!(
@@ -63,10 +63,12 @@ pub(crate) async fn run(
 struct Reporter {
     rooms: Rooms,
     me: Identity,
-    drains: watch::Receiver<Option<DrainRequest>>,
+    meter: Meter,
+    drain: Drain,
     incarnation: String,
     sequence: u64,
-    state: BridgeState,
+    /// This is the last report.
+    gone: bool,
 }
 
 impl Reporter {
@@ -82,10 +84,11 @@ impl Reporter {
         let _ = reports.try_send(first);
         let mut orders = within(self.rooms.allocator().attach(ReceiverStream::new(stream))).await?;
         let mut interval = INTERVAL;
+        let mut orders_changed = self.drain.changes();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => {
-                    self.state = BridgeState::Gone;
+                    self.gone = true;
                     let _ = reports.send(self.report()).await;
                     drop(reports);
                     drain(orders).await;
@@ -95,10 +98,8 @@ impl Reporter {
                     None => return Err(tonic::Status::unavailable("the allocator ended the stream")),
                     Some(order) => self.obey(order?, &mut interval, attached),
                 },
-                Ok(()) = self.drains.changed() => {
-                    let order = self.drains.borrow_and_update().clone();
-                    let drain = order.is_some_and(|order| order.drain);
-                    self.state = if drain { BridgeState::Draining } else { BridgeState::Ready };
+                // At once: nobody shall be seated here from now on.
+                Ok(()) = orders_changed.changed() => {
                     let report = self.report();
                     if reports.send(report).await.is_err() {
                         return Err(tonic::Status::unavailable("the allocator takes no more reports"));
@@ -119,15 +120,14 @@ impl Reporter {
             Some(Order::Welcome(welcome)) => {
                 *interval = Duration::from_millis(u64::from(welcome.report_interval_ms.clamp(100, 10_000)));
                 attached.send_replace(true);
+                // What is still ordered follows: an order may have been taken back while this bridge was away.
+                self.drain.take_back(Source::Allocator);
             }
-            Some(Order::Drain(_)) => {
-                info!("draining: nobody new is seated here");
-                self.state = BridgeState::Draining;
+            Some(Order::Drain(order)) => {
+                let within = (order.within_ms != 0).then(|| Duration::from_millis(order.within_ms));
+                self.drain.order(Source::Allocator, within);
             }
-            Some(Order::Undrain(_)) => {
-                info!("no longer draining");
-                self.state = BridgeState::Ready;
-            }
+            Some(Order::Undrain(_)) => self.drain.take_back(Source::Allocator),
             Some(Order::Notice(notice)) => warn!(text = notice.text, "notice from the allocator"),
             None => {}
         }
@@ -138,19 +138,22 @@ impl Reporter {
         // Taken before counting: whoever is named is counted.
         let joined = self.rooms.take_confirmed();
         let (seats, rooms) = self.rooms.count();
-        if self.state == BridgeState::Draining && seats == 0 {
-            self.state = BridgeState::Drained;
-        }
+        let state = match (self.gone, self.drain.is_ordered()) {
+            (true, _) => BridgeState::Gone,
+            (false, true) if seats == 0 => BridgeState::Drained,
+            (false, true) => BridgeState::Draining,
+            (false, false) => BridgeState::Ready,
+        };
         BridgeReport {
             bridge: self.rooms.bridge().to_owned(),
             incarnation: self.incarnation.clone(),
             sequence: self.sequence,
-            state: self.state.into(),
+            state: state.into(),
             site: self.me.site.clone(),
             address: self.me.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: GENERATION,
-            load: Some(Load { seats, seat_limit: self.me.seats, rooms, ..Load::default() }),
+            load: Some(self.meter.load(seats, rooms)),
             joined,
             ..BridgeReport::default()
         }

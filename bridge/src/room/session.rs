@@ -65,6 +65,8 @@ pub enum ToSession {
         /// `livekit.DataPacket`.
         bytes: Bytes,
     },
+    /// This bridge is drained: the client shall join anew, it is seated elsewhere then.
+    Move,
     /// The stay is over; nothing follows. The participant is out of the room already.
     Leave {
         /// Why.

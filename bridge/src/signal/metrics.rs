@@ -22,6 +22,8 @@ pub(crate) enum Ended {
     Refused,
     /// The session did not keep up with its room.
     Overrun,
+    /// Sent to another bridge by a drain.
+    Moved,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]

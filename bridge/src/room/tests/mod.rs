@@ -3,9 +3,6 @@
 mod announcing;
 mod live;
 mod properties;
-#[path = "../../../../allocator/src/redis_server.rs"]
-#[expect(dead_code, reason = "made for the allocator's tests; a part is used here")]
-mod redis_server;
 mod restoring;
 mod routing;
 mod snapshots;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::live::join;
-use super::redis_server::Server;
 use crate::room::*;
+use crate::testing::redis_server::Server;
 use crate::testing::{PATIENCE, TestBridge, bridge_on_redis, guest};
 
 /// Tries to come in until the allocator lets it.

@@ -16,14 +16,14 @@ mod subscriber;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::WebSocket;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{AddTrackRequest, DisconnectReason, ParticipantInfo, SessionDescription};
 use tokio::sync::mpsc;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use self::clocks::{Clocks, Due};
 use super::admission::Place;
@@ -45,6 +45,8 @@ use crate::token::{Claims, REFRESH_TTL};
 
 /// Messages of the room that are taken together before subscriptions are settled.
 const BATCH: usize = 256;
+/// How long a participant who was sent to another bridge stays in the room until it is there.
+const MOVING: Duration = Duration::from_secs(5);
 /// Participants who left whom a client that was away may not have heard of.
 const FAREWELLS: usize = 256;
 
@@ -81,13 +83,23 @@ impl Drop for Seat {
     fn drop(&mut self) {
         if !self.left {
             let (room, sid, reason) = (self.room.clone(), self.sid.clone(), self.reason);
-            let inbox = self.inbox.take();
+            let mut inbox = self.inbox.take();
             tokio::spawn(async move {
+                // The others see it until it has come in again, which puts it out here.
+                if reason == DisconnectReason::Migration && timeout(MOVING, put_out(inbox.as_mut())).await.is_ok() {
+                    return;
+                }
                 room.leave(sid, reason).await;
                 drop(inbox);
             });
         }
     }
+}
+
+/// Waits until the room has put the participant out.
+async fn put_out(inbox: Option<&mut mpsc::Receiver<ToSession>>) {
+    let Some(inbox) = inbox else { return };
+    while inbox.recv().await.is_some_and(|message| !matches!(message, ToSession::Leave { .. })) {}
 }
 
 /// One participant's session.

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use livekit_protocol::leave_request::Action;
 use livekit_protocol::participant_info::State as WireState;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    ConnectionQualityUpdate, MuteTrackRequest, ParticipantPermission, ParticipantUpdate, RoomUpdate, SpeakersChanged,
-    SubscriptionPermissionUpdate, TrackSource, TrackSubscribed, TrackUnpublishedResponse,
+    ConnectionQualityUpdate, DisconnectReason, MuteTrackRequest, ParticipantPermission, ParticipantUpdate, RoomUpdate,
+    SpeakersChanged, SubscriptionPermissionUpdate, TrackSource, TrackSubscribed, TrackUnpublishedResponse,
 };
 
 use super::super::metrics::Ended;
@@ -80,6 +81,9 @@ impl Session {
                 if let Some(transport) = self.data_transport() {
                     transport.send(MediaCommand::SendData { transport: transport.id, channel, payload });
                 }
+            }
+            ToSession::Move => {
+                return self.end(DisconnectReason::Migration, Action::Reconnect, Close::Normal, Ended::Moved);
             }
             ToSession::Leave { reason, action } => {
                 self.seat.left = true;

@@ -1,0 +1,213 @@
+//! Moves participants away batch by batch while a drain is ordered: a seat elsewhere is reserved for each, then its client is
+//! told to go there.
+//!
+//! The client joins anew and is seated elsewhere, since this bridge takes nobody; what it was here stays in the room until it
+//! is there ([`crate::signal`] waits for that), so that the others see it all the time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use livekit_protocol::DisconnectReason;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use ratssaal_proto::allocator::v1::{PlaceRequest, Refusal, refusal::Code};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Drain;
+use super::plan::{self, Part, Person};
+use crate::room::ids::random_base62;
+use crate::room::{ParticipantSid, Rooms, ToSession};
+
+/// How long one batch may take before the next one goes: clients that do not come back would hold everybody up.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is looked whether a batch has gone.
+const LOOK: Duration = Duration::from_millis(50);
+/// Between two batches.
+const STAGGER: Duration = Duration::from_millis(200);
+/// Before trying again to find seats elsewhere.
+const RETRY: Duration = Duration::from_secs(2);
+/// Who was told to go and is still here after this is told again.
+const FORGET: Duration = Duration::from_secs(10);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// Moves people away from this bridge.
+#[derive(Debug)]
+pub(crate) struct Mover {
+    drain: Drain,
+    rooms: Rooms,
+    /// People in a batch.
+    batch: usize,
+    /// Who was told to go, and when.
+    told: HashMap<ParticipantSid, Instant>,
+    moved: Family<ResultLabel, Counter>,
+}
+
+/// What became of a batch.
+enum Moved {
+    /// All of it is on its way.
+    Going,
+    /// There is no seat elsewhere, for this reason.
+    Nowhere(String),
+}
+
+impl Mover {
+    /// `batch` people are moved at once.
+    pub(crate) fn new(drain: Drain, rooms: Rooms, batch: usize, registry: &mut Registry) -> Self {
+        let moved = Family::default();
+        registry.register("drained_participants", "Participants sent to other bridges by drains", moved.clone());
+        Self { drain, rooms, batch: batch.max(1), told: HashMap::new(), moved }
+    }
+
+    /// Does as ordered until stopped.
+    pub(crate) async fn run(mut self, stopped: CancellationToken) {
+        let mut changes = self.drain.changes();
+        loop {
+            let ordered = changes.wait_for(|orders| orders.iter().any(Option::is_some));
+            // The sender lives in `self.drain`.
+            if stopped.run_until_cancelled(ordered).await.is_none() {
+                return;
+            }
+            if stopped.run_until_cancelled(self.empty()).await.is_none() {
+                return;
+            }
+            self.told.clear();
+        }
+    }
+
+    /// Moves people until nobody wants that any more.
+    async fn empty(&mut self) {
+        let began = Instant::now();
+        let (mut stuck, mut said_empty) = (None, false);
+        info!(participants = self.people().len(), "draining: nobody new is seated here, those who are here are moved");
+        while self.drain.is_ordered() {
+            let people = self.waiting();
+            if people.is_empty() {
+                if !said_empty && self.people().is_empty() {
+                    said_empty = true;
+                    info!(seconds = began.elapsed().as_secs(), "drained: nobody is left here");
+                }
+                sleep(LOOK).await;
+                continue;
+            }
+            said_empty = false;
+            let deadline = self.drain.deadline();
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                warn!(participants = people.len(), "the drain's time is over: who is left is told to reconnect");
+                self.send(people, "dismissed");
+                continue;
+            }
+            match self.move_batch(plan::batch(people, self.batch)).await {
+                Moved::Going => {
+                    stuck = None;
+                    self.settle().await;
+                }
+                Moved::Nowhere(reason) => {
+                    if stuck.as_ref() != Some(&reason) {
+                        warn!(reason, "nobody can be moved: there is no seat elsewhere; meetings go on here meanwhile");
+                        stuck = Some(reason);
+                    }
+                    let until = Instant::now() + RETRY;
+                    sleep_until(deadline.map_or(until, |deadline| deadline.min(until))).await;
+                }
+            }
+        }
+        info!("no longer draining");
+    }
+
+    /// Reserves seats elsewhere and tells those who have one.
+    async fn move_batch(&mut self, batch: Vec<Person>) -> Moved {
+        let seats = join_all(batch.iter().map(|person| self.reserve(person))).await;
+        let (mut going, mut nowhere) = (Vec::new(), None);
+        for (person, seat) in batch.into_iter().zip(seats) {
+            match seat {
+                Ok(()) => going.push(person),
+                Err(reason) => nowhere = Some(reason),
+            }
+        }
+        let presenters = going.iter().filter(|person| person.part == Part::Presents).count();
+        if !going.is_empty() {
+            info!(participants = going.len(), presenters, "moving a batch to other bridges");
+            self.send(going, "moved");
+            return Moved::Going;
+        }
+        nowhere.map_or(Moved::Going, Moved::Nowhere)
+    }
+
+    /// A seat on another bridge; the one here is invalid from then on, but keeps its participant until that has gone.
+    async fn reserve(&self, person: &Person) -> Result<(), String> {
+        let request = PlaceRequest {
+            room: person.room_name.to_string(),
+            identity: person.identity.to_string(),
+            join_id: format!("move-{}", random_base62(20)),
+            participant_sid: ParticipantSid::random().to_string(),
+            avoid: vec![self.rooms.bridge().to_owned()],
+            ..PlaceRequest::default()
+        };
+        match self.rooms.place(request).await {
+            Ok(_) => Ok(()),
+            // The room has ended: so has the stay.
+            Err(status) if Refusal::from_status(&status).is_some_and(|refusal| refusal.code() == Code::UnknownRoom) => {
+                Ok(())
+            }
+            Err(status) => Err(status.message().to_owned()),
+        }
+    }
+
+    /// Tells people to go.
+    fn send(&mut self, people: Vec<Person>, result: &'static str) {
+        let now = Instant::now();
+        for person in people {
+            self.told.insert(person.sid.clone(), now);
+            let Some(room) = self.rooms.of(&person.room) else { continue };
+            if room.tell(&person.sid, ToSession::Move) {
+                self.moved.get_or_create(&ResultLabel { result }).inc();
+            } else {
+                // Nobody speaks for it here: it is a leftover.
+                tokio::spawn(room.leave(person.sid, DisconnectReason::Migration));
+            }
+        }
+    }
+
+    /// Waits until those who were told have gone, but not for ever.
+    async fn settle(&self) {
+        let until = Instant::now() + PATIENCE;
+        let told = |person: &Person| self.told.contains_key(&person.sid);
+        while Instant::now() < until && self.people().iter().any(told) {
+            sleep(LOOK).await;
+        }
+        sleep(STAGGER).await;
+    }
+
+    /// Those who sit here and were not told to go lately.
+    fn waiting(&mut self) -> Vec<Person> {
+        self.told.retain(|_, at| at.elapsed() < FORGET);
+        let people = self.people();
+        people.into_iter().filter(|person| !self.told.contains_key(&person.sid)).collect()
+    }
+
+    /// Everybody who sits here.
+    fn people(&self) -> Vec<Person> {
+        let mut people = Vec::new();
+        for room in self.rooms.all() {
+            let state = room.state();
+            let here = state.participants().filter(|participant| participant.bridge == self.rooms.bridge());
+            people.extend(here.map(|participant| Person {
+                room: state.room().sid.clone(),
+                room_name: room.name().clone(),
+                sid: participant.sid.clone(),
+                identity: participant.identity.clone(),
+                part: Part::of(participant),
+            }));
+        }
+        people
+    }
+}
