@@ -49,6 +49,8 @@ pub(super) struct Options {
     /// Share of the participants that are impaired.
     pub(super) impaired: f64,
     pub(super) server_pid: Option<u32>,
+    /// Whoever loses its connection comes back.
+    pub(super) rejoin: bool,
     pub(super) json: Option<PathBuf>,
 }
 
@@ -92,6 +94,10 @@ pub(crate) fn command() -> Command {
         .arg(value("tiles", "N", "Others whose video each sees; the rest is switched off [default: all]"))
         .arg(value("tile", "WxH", "Pixels of a tile [default: 1280x720 for one, 640x360 up to 9, else 320x180]"))
         .arg(value("ramp", "N", "Joins a second").default_value("10"))
+        .arg(flag(
+            "rejoin",
+            "Whoever is sent away or loses its server comes back at once; measures how long media is away",
+        ))
         .next_help_heading("Media")
         .arg(number("layers", "3", "Simulcast layers: 180p, 360p, 720p; 1 is 720p only, 0 no video"))
         .arg(value("bitrate", "KBIT/S", "Of each layer, lowest first [default: 150,500,1700; one layer: 1700]"))
@@ -188,6 +194,7 @@ impl Options {
             },
             impaired: number(matches, "impaired", (0.0, 1.0))?,
             server_pid: matches.get_one::<u32>("server-pid").copied(),
+            rejoin: matches.get_flag("rejoin"),
             json: matches.get_one::<PathBuf>("json").cloned(),
         };
         match u64::from(options.rooms) * (u64::from(options.publishers) + u64::from(options.subscribers)) {

@@ -25,6 +25,8 @@ pub(super) enum Notice {
     Connected(String),
     /// No more media.
     Ended(Ended),
+    /// Media is back after it was away for so long: the first packet since the last one of the connection before.
+    Back(Duration),
 }
 
 /// What a participant publishes: sources are made when the transport is up.
@@ -83,6 +85,8 @@ pub(super) struct Participant {
     sending: bool,
     stopped: bool,
     since: TransportTotals,
+    /// When the last packet of the connection before came, until the first one of this comes.
+    away_since: Option<Instant>,
 }
 
 impl Ear {
@@ -126,7 +130,13 @@ impl Participant {
             sending,
             stopped,
             since: TransportTotals::default(),
+            away_since: None,
         })
+    }
+
+    /// The same person's next connection: it tells when media is back.
+    pub(super) fn follow(&mut self, before: &Self) {
+        self.away_since = before.away_since.or(before.ear.watch.last);
     }
 
     pub(super) fn port(&self) -> &Port {
@@ -253,7 +263,7 @@ impl Participant {
 
     /// What follows from what was received.
     fn after(&mut self, now: Instant, out: &mut Outgoing) {
-        let Ear { transport, key_frames, blind, notices, .. } = &mut self.ear;
+        let Ear { transport, watch, key_frames, blind, notices } = &mut self.ear;
         for source in key_frames.drain(..) {
             if let (Some((camera, _)), Some(layer)) =
                 (&mut self.published.camera, self.camera.iter().position(|known| *known == source))
@@ -263,6 +273,10 @@ impl Participant {
         }
         for ssrc in blind.drain(..) {
             transport.ask_key_frame(now, ssrc, out);
+        }
+        if let (Some(first), Some(last)) = (watch.first, self.away_since) {
+            self.away_since = None;
+            notices.push(Notice::Back(first.saturating_duration_since(last)));
         }
         for notice in notices.drain(..) {
             // Whoever left does not listen any more.

@@ -21,6 +21,10 @@ pub(super) struct Joins {
     pub(super) connected: Histogram,
     /// SRTP profiles, and how many negotiated each.
     pub(super) profiles: BTreeMap<String, u32>,
+    /// How long media was away from those who came back, µs.
+    pub(super) away: Histogram,
+    /// Those who had to come back.
+    pub(super) rejoined: u32,
     /// Why people are not, or no longer, in their rooms.
     pub(super) failures: Vec<(Failure, u32)>,
     /// From the first join's begin to the last one's end.
@@ -195,6 +199,8 @@ impl Report {
                 "per_second": self.joins.connected.count() as f64 / self.joins.took.as_secs_f64().max(1e-9),
                 "join_to_media_ms": percentiles(&self.joins.connected),
                 "srtp": self.joins.profiles,
+                "rejoined": self.joins.rejoined,
+                "away_ms": percentiles(&self.joins.away),
             },
             "clean": self.clean.json(),
             "impaired": self.impaired.json(),
@@ -228,6 +234,13 @@ impl Report {
             row(out, "failed", format!("{count}: {failure}"))?;
         }
         row(out, "join → media, p50 / p95 / p99", spread(&joins.connected))?;
+        if joins.rejoined > 0 {
+            row(out, "came back", joins.rejoined.to_string())?;
+            row(out, "media away, p50 / p95 / p99", spread(&joins.away))?;
+            let longest =
+                joins.away.percentile(1.0).map_or("–".to_owned(), |value| format!("{:.1} ms", micros(value)));
+            row(out, "media away, at most", longest)?;
+        }
         let profiles: Vec<_> = joins.profiles.iter().map(|(name, count)| format!("{name} ({count})")).collect();
         row(out, "SRTP", profiles.join(", "))?;
         for (name, group) in [("Good lines", &self.clean), ("Bad lines", &self.impaired)] {

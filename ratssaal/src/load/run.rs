@@ -196,11 +196,18 @@ impl Run<'_> {
             worker: self.workers[number as usize % workers].clone(),
             reports,
             leave,
+            rejoin: options.rejoin,
         })
     }
 
     fn note(&mut self, report: Joined) {
         match report {
+            Joined::Away => {
+                self.present = self.present.saturating_sub(1);
+                self.joins.rejoined += 1;
+            }
+            Joined::Again => self.present += 1,
+            Joined::Back(away) => self.joins.away.record(micros(away)),
             Joined::Connected { after, profile } => {
                 self.joins.connected.record(micros(after));
                 *self.joins.profiles.entry(profile).or_default() += 1;

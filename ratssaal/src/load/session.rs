@@ -12,7 +12,7 @@ use livekit_protocol::{
 use ratssaal_bridge::client::Local;
 use ratssaal_bridge::client::sdp::{self, Remote, Section};
 use tokio::sync::mpsc;
-use tokio::time::{Instant as TokioInstant, interval_at, sleep_until};
+use tokio::time::{Instant as TokioInstant, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::cast::{self, Cast};
@@ -22,6 +22,8 @@ use super::worker::{Command, Seat, Worker};
 
 /// Joining may take so long, from opening the WebSocket to flowing media.
 const JOIN: Duration = Duration::from_secs(30);
+/// Before somebody who could not come back tries again.
+const RETRY: Duration = Duration::from_millis(100);
 /// Sections for others' audio and video in the first offer, as clients have them; the server asks for more.
 const SECTIONS: usize = 3;
 /// Sections for others in an offer, at most.
@@ -34,6 +36,12 @@ const PROTOCOL: i32 = 15;
 pub(super) enum Joined {
     /// Media flows, with this SRTP profile.
     Connected { after: Duration, profile: String },
+    /// It has lost its connection and makes another.
+    Away,
+    /// That one is up.
+    Again,
+    /// Media is back after it was away for so long.
+    Back(Duration),
     /// It is not in the room (`connected`: any longer).
     Failed { failure: Failure, connected: bool },
 }
@@ -49,6 +57,8 @@ pub(super) struct Setup {
     pub(super) reports: mpsc::UnboundedSender<Joined>,
     /// Cancelled when everybody leaves.
     pub(super) leave: CancellationToken,
+    /// Whether it comes back when it loses its connection.
+    pub(super) rejoin: bool,
 }
 
 struct Session {
@@ -77,20 +87,35 @@ struct Other {
     microphone: bool,
 }
 
-/// Runs a session to its end.
-pub(super) async fn run(setup: Setup) {
-    let reports = setup.reports.clone();
-    let (seat, worker) = (setup.seat, setup.worker.clone());
-    let mut connected = false;
-    if let Err(failure) = join(setup, &mut connected).await {
-        // The run may be over.
-        let _ = reports.send(Joined::Failed { failure, connected });
-    }
-    worker.send(Command::Close(seat));
+/// Whether somebody is in the room, and ever was.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    present: bool,
+    ever: bool,
 }
 
-async fn join(setup: Setup, connected: &mut bool) -> Result<(), Failure> {
-    let Setup { cast, url, token, local, seat, worker, reports, leave } = setup;
+/// Runs a session to its end.
+pub(super) async fn run(setup: Setup) {
+    let mut progress = Progress::default();
+    while let Err(failure) = join(&setup, &mut progress).await {
+        setup.worker.send(Command::Close(setup.seat));
+        let was_present = std::mem::take(&mut progress.present);
+        if !(setup.rejoin && progress.ever) || setup.leave.is_cancelled() {
+            // The run may be over.
+            let _ = setup.reports.send(Joined::Failed { failure, connected: was_present });
+            return;
+        }
+        if was_present {
+            let _ = setup.reports.send(Joined::Away);
+        } else if setup.leave.run_until_cancelled(sleep(RETRY)).await.is_none() {
+            return;
+        }
+    }
+    setup.worker.send(Command::Close(setup.seat));
+}
+
+async fn join(setup: &Setup, progress: &mut Progress) -> Result<(), Failure> {
+    let Setup { cast, url, token, local, seat, worker, .. } = setup;
     let started = Instant::now();
     let (notices, heard) = mpsc::unbounded_channel();
     let (published, mut sections) = cast.publish();
@@ -105,7 +130,7 @@ async fn join(setup: Setup, connected: &mut bool) -> Result<(), Failure> {
         seed: cast.seed ^ u64::from(cast.number) << 16,
         notices,
     };
-    worker.send(Command::Open(seat, Box::new(opening)));
+    worker.send(Command::Open(*seat, Box::new(opening)));
     let id = u64::from(cast.number) + 1;
     let join = JoinRequest {
         client_info: Some(ClientInfo {
@@ -121,16 +146,16 @@ async fn join(setup: Setup, connected: &mut bool) -> Result<(), Failure> {
             ..ConnectionSettings::default()
         }),
         add_track_requests: cast.announcements(),
-        publisher_offer: Some(description(sdp::offer(&local, id, 1, &sections), 1)),
+        publisher_offer: Some(description(sdp::offer(local, id, 1, &sections), 1)),
         ..JoinRequest::default()
     };
-    let (sender, receiver) = wire::open(&url, &wire::join_path(&token, &join)).await?;
+    let (sender, receiver) = wire::open(url, &wire::join_path(token, &join)).await?;
     let (others, shown, sid) = Default::default();
     let mut session = Session {
-        cast,
-        local,
-        seat,
-        worker,
+        cast: cast.clone(),
+        local: local.clone(),
+        seat: *seat,
+        worker: worker.clone(),
         sender,
         sections,
         offer: 1,
@@ -141,7 +166,7 @@ async fn join(setup: Setup, connected: &mut bool) -> Result<(), Failure> {
         others,
         shown,
     };
-    let result = session.serve(started, receiver, heard, (&reports, connected), leave).await;
+    let result = session.serve(started, receiver, heard, (&setup.reports, progress), &setup.leave).await;
     session.sender.close().await;
     result
 }
@@ -156,8 +181,8 @@ impl Session {
         started: Instant,
         mut receiver: Receiver,
         mut notices: mpsc::UnboundedReceiver<Notice>,
-        (reports, connected): (&mpsc::UnboundedSender<Joined>, &mut bool),
-        leave: CancellationToken,
+        (reports, progress): (&mpsc::UnboundedSender<Joined>, &mut Progress),
+        leave: &CancellationToken,
     ) -> Result<(), Failure> {
         let deadline = TokioInstant::from_std(started + JOIN);
         let mut welcome = false;
@@ -176,17 +201,22 @@ impl Session {
                 },
                 Some(notice) = notices.recv() => match notice {
                     Notice::Connected(profile) => {
-                        *connected = true;
+                        let report = match progress.ever {
+                            true => Joined::Again,
+                            false => Joined::Connected { after: started.elapsed(), profile },
+                        };
+                        *progress = Progress { present: true, ever: true };
                         // The run may be over.
-                        let _ = reports.send(Joined::Connected { after: started.elapsed(), profile });
+                        let _ = reports.send(report);
                     }
+                    Notice::Back(away) => drop(reports.send(Joined::Back(away))),
                     Notice::Ended(why) => return Err(Failure::Media(why.to_string())),
                 },
                 _ = pings.tick() => self.sender.send(Request::PingReq(Ping { timestamp: 1, rtt: 0 })).await?,
                 () = leave.cancelled() => {
                     return self.sender.send(Request::Leave(LeaveRequest::default())).await;
                 }
-                () = sleep_until(deadline), if !*connected => {
+                () = sleep_until(deadline), if !progress.present => {
                     let what = if !welcome { "the server sent no join response" }
                         else if self.unanswered { "the server did not answer the offer" }
                         else { "no UDP connection came about; check that UDP can reach the addresses the server announces" };

@@ -111,12 +111,14 @@ pub(super) struct Watch {
     /// When the first packet came, and the first of a video.
     pub(super) first: Option<Instant>,
     pub(super) first_video: Option<Instant>,
+    /// When the last packet came.
+    pub(super) last: Option<Instant>,
 }
 
 impl Watch {
     pub(super) fn new(clock: Clock) -> Self {
         let (streams, flows, received) = Default::default();
-        Self { clock, streams, flows, received, first: None, first_video: None }
+        Self { clock, streams, flows, received, first: None, first_video: None, last: None }
     }
 
     /// What is to be received from now on: publishers' numbers, and whether it is their audio.
@@ -161,6 +163,7 @@ impl Watch {
         let first = stream.last.is_none();
         media.skipped += stream.skipped(packet.index, &stamp);
         self.first.get_or_insert(now);
+        self.last = Some(now);
         if stamp.kind == AUDIO {
             self.flow(now, (stamp.publisher, true), &stamp);
         } else {

@@ -235,7 +235,7 @@ impl Thread {
     }
 
     fn open(&mut self, now: Instant, seat: Seat, opening: Opening) {
-        let participant = match Participant::new(now, self.clock, opening) {
+        let mut participant = match Participant::new(now, self.clock, opening) {
             Ok(participant) => participant,
             Err(error) => {
                 eprintln!("ratssaal: no UDP socket for a participant: {error}; raise the limit with `ulimit -n 8192`");
@@ -249,6 +249,11 @@ impl Thread {
         }
         if self.seats.len() <= seat {
             self.seats.resize_with(seat + 1, || None);
+        }
+        if let Some(before) = &self.seats[seat] {
+            participant.follow(before);
+            // What the connection before would have sent next.
+            self.due.retain(|Reverse((_, owner, _))| *owner != seat);
         }
         self.seats[seat] = Some(participant);
     }
@@ -269,8 +274,9 @@ impl Thread {
             sum.received_bytes += totals.received_bytes;
         }
         let before = std::mem::replace(&mut self.counted, sum);
-        self.meter.sent.fetch_add(sum.sent - before.sent, Relaxed);
-        self.meter.received.fetch_add(sum.received - before.received, Relaxed);
-        self.meter.bytes.fetch_add(sum.received_bytes - before.received_bytes, Relaxed);
+        // What a connection counted goes with it when its participant makes another.
+        self.meter.sent.fetch_add(sum.sent.saturating_sub(before.sent), Relaxed);
+        self.meter.received.fetch_add(sum.received.saturating_sub(before.received), Relaxed);
+        self.meter.bytes.fetch_add(sum.received_bytes.saturating_sub(before.received_bytes), Relaxed);
     }
 }
