@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::settings::{Kind, Setting, allocator_settings, client_settings, serve_settings};
-use crate::{certificate, load};
+use crate::{certificate, doctor, load};
 
 /// What `serve --help` says after the flags.
 const SOURCES: &str = "\
@@ -26,7 +26,17 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), allocator(), status(), bridge(), token(), keys(), certificate(), load::command()])
+        .subcommands([
+            serve(),
+            allocator(),
+            status(),
+            bridge(),
+            token(),
+            keys(),
+            certificate(),
+            doctor::command(),
+            load::command(),
+        ])
 }
 
 fn serve() -> Command {

@@ -7,12 +7,14 @@ mod certificate;
 mod cli;
 mod cluster;
 mod config;
+mod doctor;
 mod drain;
 mod keys;
 mod load;
 mod serve;
 mod settings;
 mod status;
+mod stream;
 mod token;
 
 use std::process::ExitCode;
@@ -49,6 +51,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("load", matches)) => load::run(matches),
         Some(("status", matches)) => status::run(matches),
         Some(("bridge", matches)) => drain::run(matches),
+        Some(("doctor", matches)) => doctor::run(matches),
         _ => unreachable!("clap demands one of the subcommands"),
     }
 }

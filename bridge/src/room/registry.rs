@@ -61,6 +61,8 @@ impl Rooms {
     /// No rooms yet. `bridge` is this bridge's name in the cluster.
     #[must_use]
     pub fn new(bridge: String, config: RoomConfig, allocator: Channel, media: Media, registry: &mut Registry) -> Self {
+        let metrics = RoomMetrics::register(registry);
+        metrics.seats.set(config.seats.max(1).into());
         let inner = Inner {
             bridge,
             config,
@@ -68,7 +70,7 @@ impl Rooms {
             media,
             slots: Mutex::default(),
             confirmed: Mutex::default(),
-            metrics: RoomMetrics::register(registry),
+            metrics,
             closing: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }

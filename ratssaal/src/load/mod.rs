@@ -24,7 +24,7 @@ mod run;
 mod session;
 mod stamp;
 mod watch;
-mod wire;
+pub(crate) mod wire;
 mod worker;
 
 pub(crate) use options::command;

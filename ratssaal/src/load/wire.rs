@@ -7,24 +7,27 @@ use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
+use http::Uri;
 use livekit_protocol::{
     JoinRequest, SignalRequest, SignalResponse, WrappedJoinRequest, signal_request, signal_response,
 };
 use prost::Message as _;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    WebSocketStream, client_async,
     tungstenite::{Error as WsError, Message},
 };
+
+use crate::stream::Stream;
 
 /// Opening a WebSocket may take so long.
 const CONNECT: Duration = Duration::from_secs(15);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Stream>;
 
 /// Why a participant is not, or no longer, in the room. The texts say what to do.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// TCP.
     #[error("{url} cannot be reached ({why}); check --url and that the server runs")]
     Unreachable { url: String, why: String },
@@ -62,9 +65,9 @@ pub(super) enum Failure {
 }
 
 /// The writing half.
-pub(super) struct Sender(SplitSink<Socket, Message>);
+pub(crate) struct Sender(SplitSink<Socket, Message>);
 /// The reading half.
-pub(super) struct Receiver(SplitStream<Socket>);
+pub(crate) struct Receiver(SplitStream<Socket>);
 
 /// The address of a WebSocket: `path` at a base URL whose scheme may be http or ws.
 pub(super) fn address(base: &str, path: &str) -> String {
@@ -72,15 +75,28 @@ pub(super) fn address(base: &str, path: &str) -> String {
 }
 
 /// The path and query of a v1 join.
-pub(super) fn join_path(token: &str, join: &JoinRequest) -> String {
+pub(crate) fn join_path(token: &str, join: &JoinRequest) -> String {
     let wrapped = WrappedJoinRequest { compression: 0, join_request: join.encode_to_vec() };
     format!("/rtc/v1?access_token={token}&join_request={}", BASE64_URL_SAFE.encode(wrapped.encode_to_vec()))
 }
 
-/// Opens a WebSocket.
+/// Opens a WebSocket without TLS.
 pub(super) async fn open(base: &str, path: &str) -> Result<(Sender, Receiver), Failure> {
     let unreachable = |why: String| Failure::Unreachable { url: base.to_owned(), why };
-    let connected = timeout(CONNECT, connect_async(address(base, path))).await;
+    let url: Uri = base.parse().map_err(|error| unreachable(format!("{error}")))?;
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let connected = timeout(CONNECT, TcpStream::connect((host, url.port_u16().unwrap_or(80)))).await;
+    let stream = connected.map_err(|_| unreachable("no answer in 15 s".to_owned()))?;
+    let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+    // As browsers do; without it the system only sends later.
+    let _ = stream.set_nodelay(true);
+    open_over(Box::new(stream), base, path).await
+}
+
+/// Opens a WebSocket over a connection that leads to `base`.
+pub(crate) async fn open_over(stream: Stream, base: &str, path: &str) -> Result<(Sender, Receiver), Failure> {
+    let unreachable = |why: String| Failure::Unreachable { url: base.to_owned(), why };
+    let connected = timeout(CONNECT, client_async(address(base, path), stream)).await;
     match connected.map_err(|_| unreachable("no answer in 15 s".to_owned()))? {
         Ok((socket, _)) => {
             let (sender, receiver) = socket.split();
@@ -103,21 +119,21 @@ pub(super) async fn open(base: &str, path: &str) -> Result<(Sender, Receiver), F
 
 impl Sender {
     /// Sends one request.
-    pub(super) async fn send(&mut self, message: signal_request::Message) -> Result<(), Failure> {
+    pub(crate) async fn send(&mut self, message: signal_request::Message) -> Result<(), Failure> {
         let request = SignalRequest { message: Some(message) };
         let frame = Message::Binary(request.encode_to_vec().into());
         self.0.send(frame).await.map_err(|error| Failure::Broken(error.to_string()))
     }
 
     /// Closes the WebSocket; one that is closed already stays so.
-    pub(super) async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         let _ = self.0.close().await;
     }
 }
 
 impl Receiver {
     /// The next response.
-    pub(super) async fn next(&mut self) -> Result<signal_response::Message, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<signal_response::Message, Failure> {
         loop {
             match self.0.next().await {
                 Some(Ok(Message::Binary(bytes))) => {
