@@ -33,6 +33,7 @@ pub(crate) fn command() -> Command {
             bridge(),
             token(),
             keys(),
+            crd(),
             certificate(),
             doctor::command(),
             load::command(),
@@ -154,6 +155,12 @@ fn certificate() -> Command {
         .arg(many("role", "ROLE", "What its holder may be; several for several").required(true).value_parser(certificate::ROLES))
         .arg(many("host", "HOST", "Host name or address it is reached at; several for several [default: NAME]"))
         .arg(Arg::new("days").long("days").value_name("NUMBER").default_value("365").help("How long it is valid"))
+}
+
+fn crd() -> Command {
+    Command::new("crd")
+        .about("Print the definition of the Kubernetes resource VideoConference")
+        .after_help("Example: ratssaal crd | kubectl apply --server-side -f -")
 }
 
 fn config_file() -> Arg {

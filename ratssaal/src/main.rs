@@ -7,6 +7,7 @@ mod certificate;
 mod cli;
 mod cluster;
 mod config;
+mod crd;
 mod doctor;
 mod drain;
 mod keys;
@@ -47,6 +48,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("allocator", matches)) => allocator::run(config::load_allocator(matches)?),
         Some(("token", matches)) => token::run(matches),
         Some(("keys", _)) => keys::run(),
+        Some(("crd", _)) => crd::run(),
         Some(("certificate", matches)) => certificate::run(matches),
         Some(("load", matches)) => load::run(matches),
         Some(("status", matches)) => status::run(matches),

@@ -1,0 +1,116 @@
+//! The definition and its rules on a real API server: right objects are taken, each wrong one is refused with the message that
+//! was meant, and so are changes that must not be made.
+//!
+//! Without the programs of Kubernetes (`scripts/kubernetes`, which needs Go once) it is skipped, loudly; with
+//! `RATSSAAL_TEST_CLUSTER=FOLDER` a cluster that is up already is used.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+include!("cases.rs");
+
+/// A control plane; ends when it is dropped, unless somebody else started it.
+struct Cluster {
+    folder: PathBuf,
+    own: bool,
+}
+
+fn script(arguments: &[&str]) -> Result<(), String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kubernetes");
+    let output = Command::new(script).args(arguments).output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(text.lines().last().unwrap_or("no reason given").to_owned()) }
+}
+
+impl Cluster {
+    fn start() -> Result<Self, String> {
+        if let Some(folder) = std::env::var_os("RATSSAAL_TEST_CLUSTER") {
+            return Ok(Self { folder: folder.into(), own: false });
+        }
+        // Short, because sockets are in it.
+        let folder = std::env::temp_dir().join(format!("rc-{}", std::process::id()));
+        script(&["up", &folder.to_string_lossy()])?;
+        Ok(Self { folder, own: true })
+    }
+
+    /// Gives kubectl an object; what it says if it fails.
+    fn kubectl(&self, arguments: &[&str], object: &str) -> Result<String, String> {
+        let mut command = Command::new(self.folder.join("kubectl"));
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(object.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn apply(&self, object: &Value, dry: bool) -> Result<String, String> {
+        let dry = if dry { "--dry-run=server" } else { "--dry-run=none" };
+        self.kubectl(&["apply", dry, "--server-side", "--force-conflicts", "-f", "-"], &object.to_string())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.own {
+            let _ = script(&["down", &self.folder.to_string_lossy()]);
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+#[test]
+fn rules_hold_on_a_real_api_server() {
+    let cluster = match Cluster::start() {
+        Ok(cluster) => cluster,
+        Err(reason) => {
+            eprintln!("SKIPPED: the definition's rules on a real API server: {reason}");
+            // Where it must run, it must run.
+            assert!(std::env::var_os("RATSSAAL_KUBERNETES_REQUIRED").is_none(), "{reason}");
+            return;
+        }
+    };
+    cluster.kubectl(&["apply", "--server-side", "-f", "-"], &ratssaal_crds::yaml().unwrap()).unwrap();
+    // Its path may answer a moment after the definition is there.
+    let until = Instant::now() + Duration::from_secs(30);
+    while let Err(error) = cluster.apply(&object(good().remove(0).1), true) {
+        assert!(Instant::now() < until, "{error}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    for (name, spec) in good() {
+        if let Err(error) = cluster.apply(&object(spec), true) {
+            panic!("{name}: {error}");
+        }
+    }
+    for (spec, expected) in bad_by_rule().into_iter().chain(bad_fields()) {
+        let error = cluster.apply(&object(spec.clone()), true).unwrap_err();
+        assert!(error.contains(expected), "{spec}: {error}");
+    }
+    for name in ["1a", "a.b", "a-name-that-is-longer-than-thirty-characters"] {
+        let mut object = object(good().remove(0).1);
+        object["metadata"]["name"] = json!(name);
+        let error = cluster.apply(&object, true).unwrap_err();
+        assert!(error.contains("metadata.name must be"), "{name}: {error}");
+    }
+    for (before, after, expected) in bad_changes() {
+        cluster.apply(&object(before), false).unwrap();
+        let error = cluster.apply(&object(after), true).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        cluster.kubectl(&["delete", "vconf", "konferenz"], "").unwrap();
+    }
+    // What is left out is filled in.
+    let filled = cluster
+        .kubectl(&["create", "--dry-run=server", "-o", "json", "-f", "-"], &object(good().remove(0).1).to_string());
+    let filled: Value = serde_json::from_str(&filled.unwrap()).unwrap();
+    assert_eq!(filled["spec"]["media"]["port"], 10000);
+    assert_eq!(filled["spec"]["drain"]["deadlineSeconds"], 3600);
+    assert_eq!(filled["spec"]["exposure"], json!({"ingress": {}}));
+    assert_eq!(filled["spec"]["redis"]["managed"]["image"], "docker.io/library/redis:7.2-alpine");
+    let explained = cluster.kubectl(&["explain", "vconf.spec.media.port"], "").unwrap();
+    assert!(explained.contains("First UDP port"), "{explained}");
+}
