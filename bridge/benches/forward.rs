@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use ratssaal_bridge::media::bench::{Forwarding, PAYLOAD, floor_seal};
+use ratssaal_bridge::media::bench::{FRAME, Forwarding, PAYLOAD, floor_seal};
 
 /// Counts what is asked of the system's allocator.
 struct Counting;
@@ -37,14 +37,11 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Packets forwarded in one batch: a frame of 1.5 Mbit/s.
-const BATCH: usize = 6;
-
 /// Time for `iterations` packets, in batches.
 fn run(forwarding: &mut Forwarding, iterations: u64) -> Duration {
     let (mut spent, mut left) = (Duration::ZERO, iterations);
     while left > 0 {
-        let count = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+        let count = usize::try_from(left).unwrap_or(FRAME).min(FRAME);
         let mut packets = forwarding.packets(count);
         let start = Instant::now();
         forwarding.forward(&mut packets);
@@ -59,14 +56,14 @@ fn allocations(subscribers: u16) {
     run(&mut forwarding, 2000); // vectors have grown
     let (mut counted, before) = (0, forwarding.forwarded());
     for _ in 0..100 {
-        let mut packets = forwarding.packets(BATCH);
+        let mut packets = forwarding.packets(FRAME);
         let start = ALLOCATIONS.load(Ordering::Relaxed);
         forwarding.forward(&mut packets);
         counted += ALLOCATIONS.load(Ordering::Relaxed) - start;
     }
     let forwarded = forwarding.forwarded() - before;
     println!("allocations: {counted} for {forwarded} forwarded packets");
-    assert_eq!(forwarded, 100 * BATCH as u64 * u64::from(subscribers), "everything was forwarded");
+    assert_eq!(forwarded, 100 * FRAME as u64 * u64::from(subscribers), "everything was forwarded");
     assert_eq!(counted, 0, "the hot path must not allocate");
 }
 

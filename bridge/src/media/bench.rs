@@ -12,9 +12,10 @@ use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::control::*;
 use super::outbox::{Outbox, Slot};
-use super::rtp::Outgoing;
+use super::rtp::{ExtensionMap, Header, Outgoing, Values};
 use super::simulation::{Camera, Client, IDS, Wire, World, hash, leg};
-use super::udp::{SendBatch, Socket};
+use super::twcc::{self, Recorder};
+use super::udp::{Datagram, SendBatch, Socket};
 use super::{Media, MediaConfig, MediaRoom};
 
 /// Bytes of payload in every measured packet.
@@ -69,62 +70,145 @@ fn publish(wire: &mut impl Wire) -> (Source, TrackId) {
     (Source { client, next: 1, frame: 0 }, camera.track)
 }
 
+/// Packets of one frame: 1.5 Mbit/s at thirty frames a second.
+pub const FRAME: usize = 6;
+
+/// A subscriber who answers with transport-wide feedback, as browsers do.
+struct Subscriber {
+    client: Client,
+    arrivals: Recorder,
+}
+
 /// One publisher and many subscribers in an engine without sockets.
 pub struct Forwarding {
     world: World,
     source: Source,
-    subscribers: Vec<Client>,
+    subscribers: Vec<Subscriber>,
+    by_address: HashMap<SocketAddr, usize>,
+    map: ExtensionMap,
     checked: Instant,
+    answered: Instant,
+    message: Vec<u8>,
+}
+
+/// Sealed packets as the socket hands them over: one after another in one buffer.
+#[derive(Debug)]
+pub struct Packets {
+    buffer: Vec<u8>,
+    datagrams: Vec<Datagram>,
 }
 
 impl Forwarding {
-    /// Connects everybody and forwards the first key frame.
+    /// Connects everybody and lets the media flow until everybody gets all of it.
+    ///
+    /// # Panics
+    /// When somebody does not.
     #[must_use]
     pub fn new(subscribers: u16) -> Self {
         let mut world = World::new();
         let (source, track) = publish(&mut world);
-        let subscribers = (0..subscribers)
+        let subscribers: Vec<Subscriber> = (0..subscribers)
             .map(|i| {
                 let client = Client::connect(&mut world, &format!("127.0.0.1:{}", 30_001 + i));
-                client.negotiate(&mut world, vec![], vec![leg(track, Kind::Video, "0")]);
-                client
+                let leg = SendSection { transport_wide: true, ..leg(track, Kind::Video, "0") };
+                client.negotiate(&mut world, vec![], vec![leg]);
+                Subscriber { client, arrivals: Recorder::new(world.now) }
             })
             .collect();
-        let checked = world.now;
-        let mut this = Self { world, source, subscribers, checked };
-        let first = this.source.packet(0, 1, true);
-        this.forward(&mut [first]);
-        this
-    }
-
-    /// Sealed packets to forward, of frames of six packets. Time passes meanwhile, so that what is due by time is done
-    /// outside of what is measured.
-    pub fn packets(&mut self, count: usize) -> Vec<Vec<u8>> {
-        self.world.pass(Duration::from_millis(10));
-        if self.world.now > self.checked + Duration::from_secs(10) {
-            self.checked = self.world.now;
-            for client in &mut self.subscribers {
-                client.check(&mut self.world, false); // consent
+        let by_address = subscribers.iter().enumerate().map(|(at, known)| (known.client.address, at)).collect();
+        let (now, map) = (world.now, ExtensionMap::new(&IDS));
+        let message = Vec::new();
+        let mut this = Self { world, source, subscribers, by_address, map, checked: now, answered: now, message };
+        // The way to each subscriber has to be found out first. Legs begin with key frames.
+        let mut whole = 0;
+        for _ in 0..3000 {
+            let before = this.forwarded();
+            this.pass();
+            let mut packets = this.seal(FRAME, true);
+            this.forward(&mut packets);
+            let all = this.forwarded() - before == (FRAME * this.subscribers.len()) as u64;
+            whole = if all { whole + 1 } else { 0 };
+            if whole == 90 {
+                return this;
             }
         }
-        (0..count).map(|i| self.source.packet(i % 6, 6, false)).collect()
+        panic!("not everybody gets everything");
+    }
+
+    /// Sealed packets to forward, of frames of [`FRAME`] packets. Time passes meanwhile, so that what is due by time and
+    /// what subscribers answer is done outside of what is measured.
+    pub fn packets(&mut self, count: usize) -> Packets {
+        self.pass();
+        self.seal(count, false)
+    }
+
+    fn seal(&mut self, count: usize, key: bool) -> Packets {
+        let (mut buffer, mut datagrams) = (Vec::new(), Vec::new());
+        for i in 0..count {
+            let packet = self.source.packet(i % FRAME, FRAME, key);
+            let from = self.source.client.address;
+            datagrams.push(Datagram { from, start: buffer.len(), len: packet.len() });
+            buffer.extend_from_slice(&packet);
+        }
+        Packets { buffer, datagrams }
+    }
+
+    /// What was forwarded arrives, time passes, and subscribers answer.
+    fn pass(&mut self) {
+        self.arrive();
+        self.world.pass(Duration::from_micros(33_333));
+        if self.world.now > self.checked + Duration::from_secs(10) {
+            self.checked = self.world.now;
+            for subscriber in &mut self.subscribers {
+                subscriber.client.check(&mut self.world, false); // consent
+            }
+        }
+        if self.world.now > self.answered + twcc::INTERVAL {
+            self.answered = self.world.now;
+            for subscriber in &mut self.subscribers {
+                for datagram in self.world.take(subscriber.client.address) {
+                    note(&mut subscriber.arrivals, self.world.now, &self.map, &datagram); // probes
+                }
+                self.message.clear();
+                while subscriber.arrivals.write(1, 2, &mut self.message) {
+                    subscriber.client.rtcp(&mut self.world, &self.message);
+                    self.message.clear();
+                }
+            }
+        }
+    }
+
+    /// What was forwarded arrives.
+    fn arrive(&mut self) {
+        let (now, map) = (self.world.now, &self.map);
+        for (to, datagrams) in self.world.engine.outbox().queues() {
+            if let Some(&at) = self.by_address.get(&to) {
+                datagrams.for_each(|datagram| note(&mut self.subscribers[at].arrivals, now, map, datagram));
+            }
+        }
+        self.world.engine.sent();
+        self.world.engine.events();
     }
 
     /// Forwards a batch to all subscribers, up to the point where it would be handed to the kernel.
-    pub fn forward(&mut self, packets: &mut [Vec<u8>]) {
-        let from = self.source.client.address;
-        for packet in packets {
-            self.world.engine.datagram(self.world.now, from, packet);
-        }
+    pub fn forward(&mut self, packets: &mut Packets) {
+        let Packets { buffer, datagrams } = packets;
+        self.world.engine.datagrams(self.world.now, buffer, datagrams, &mut |_| {});
         std::hint::black_box(self.world.engine.outbox().bytes());
-        self.world.engine.sent();
-        self.world.engine.events();
     }
 
     /// Copies sent so far.
     #[must_use]
     pub fn forwarded(&self) -> u64 {
         self.world.engine.counters().forwarded
+    }
+}
+
+/// Notes a packet's arrival by its number, which is not encrypted.
+fn note(arrivals: &mut Recorder, now: Instant, map: &ExtensionMap, datagram: &[u8]) {
+    let header = Header::read(datagram).filter(|header| !(64..=95).contains(&header.payload_type));
+    if let Some(number) = header.and_then(|header| Values::read(map, &header, datagram).twcc) {
+        arrivals.record(now, number);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One subscriber's copy of a track: which of its streams flows, and the writing of its packets.
 
 use std::cmp::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -16,6 +16,9 @@ use super::rtp::{self, Header, Outgoing, OutgoingExtensions, Values};
 use super::source::{MAX_DESCRIPTOR, Progress, Rewrite, SenderClock, Source};
 use super::srtp::{OutStream, Outbound};
 
+/// A leg without a target is asked for its last packets for no longer than this.
+const REST: Duration = Duration::from_secs(2);
+
 /// A plain packet of a published track, ready to be copied to subscribers.
 #[derive(Clone, Copy)]
 pub(crate) struct Packet<'a> {
@@ -25,11 +28,17 @@ pub(crate) struct Packet<'a> {
     pub(crate) index: u64,
     pub(crate) header: Header,
     pub(crate) values: Values<'a>,
+    /// Nothing of the values is passed on.
+    pub(crate) bare: bool,
     pub(crate) payload: &'a [u8],
+    /// Bytes of RTP padding that its copies get.
+    pub(crate) padding: u8,
     pub(crate) codec: Codec,
     pub(crate) frame: Frame,
     /// What the frame's dependency descriptor refers to.
     pub(crate) structure: Option<&'a Structure>,
+    /// The sender's clock, as far as it is known.
+    pub(crate) clock: Option<SenderClock>,
     /// No later packet of the stream has come yet.
     pub(crate) newest: bool,
     /// When it came; for one out of the history, when its key frame came.
@@ -211,6 +220,13 @@ impl Leg {
         self.source = None;
     }
 
+    /// To be called now and then: a leg on which nothing has flowed for a while needs no memory for it.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        if self.target.is_none() && self.progress.sent_at().is_none_or(|at| now.duration_since(at) > REST) {
+            self.repairs = Repairs::default();
+        }
+    }
+
     /// Whether a packet of another stream than the leg copies is where to go on.
     fn may_begin(&self, packet: &Packet<'_>) -> bool {
         let Some(target) = self.target.map(|target| self.stream_of(target)) else { return false };
@@ -229,8 +245,7 @@ impl Leg {
         &mut self,
         now: Instant,
         packet: &Packet<'_>,
-        clock: Option<SenderClock>,
-        to: Destination<'_>,
+        to: &mut Destination<'_>,
         outbox: &mut Outbox,
     ) -> bool {
         let same = self.source.as_ref().is_some_and(|source| source.is_of(packet));
@@ -249,25 +264,25 @@ impl Leg {
         let limit = self.limit(packet.layer);
         if !same {
             if self.rtx.is_some() {
-                self.repairs.prepare();
+                self.repairs.prepare(now);
             }
             let before = (self.source.as_deref(), &self.progress);
-            self.source = Some(Box::new(Source::new(packet, limit, clock, before, self.clock_rate)));
+            self.source = Some(Box::new(Source::new(packet, limit, before, self.clock_rate)));
         }
         let (Some(source), Some(stream)) = (&mut self.source, &mut self.stream) else { return false };
-        let Some((index, rewrite)) = source.take(packet, now, limit, clock, &mut self.progress) else { return false };
+        let Some((index, rewrite)) = source.take(packet, now, limit, &mut self.progress) else { return false };
         let Rewrite { marker, timestamp, .. } = rewrite;
         let header = Outgoing { marker, payload_type, sequence: index as u16, timestamp, ssrc: self.ssrc };
         let number = to.number(self.transport_wide);
         let start = write(&header, to.extensions, (&self.mid, number.as_ref()), packet, None, &rewrite, outbox);
-        let header_len = outbox.arena().len() - start - packet.payload.len();
+        let header_len = outbox.arena().len() - start - packet.payload.len() - usize::from(packet.padding);
         if !to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len) {
             outbox.abort(start);
             return false;
         }
         to.bandwidth.sent(now, outbox.arena().len() - start, number, Purpose::Media);
         outbox.commit(to.to, to.slot, start);
-        self.repairs.push(Repair { stream: packet.layer, sequence: packet.header.sequence, index, rewrite });
+        self.repairs.push(now, &Repair { stream: packet.layer, sequence: packet.header.sequence, index, rewrite });
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         true
@@ -285,7 +300,7 @@ impl Leg {
         now: Instant,
         repair: &Repair,
         packet: &Packet<'_>,
-        to: Destination<'_>,
+        to: &mut Destination<'_>,
         outbox: &mut Outbox,
     ) -> bool {
         let translation = self.translation.iter().find(|t| t.0 == packet.header.payload_type);
@@ -323,7 +338,7 @@ impl Leg {
 
     /// Sends a packet of padding only (RFC 4588 §4 leaves an RTX packet without payload without meaning) of about `bytes` on
     /// the RTX stream; the bytes it takes on the wire, 0 if there is no such stream.
-    pub(crate) fn pad(&mut self, now: Instant, bytes: usize, to: Destination<'_>, outbox: &mut Outbox) -> usize {
+    pub(crate) fn pad(&mut self, now: Instant, bytes: usize, to: &mut Destination<'_>, outbox: &mut Outbox) -> usize {
         let payload_type = self.translation.iter().find_map(|translation| translation.2);
         let (Some(payload_type), Some(stream), Some(timestamp)) =
             (payload_type, &mut self.rtx, self.progress.timestamp())
@@ -385,6 +400,35 @@ fn write(
 ) -> usize {
     let arena = outbox.arena();
     let start = arena.len();
+    if packet.bare {
+        header.write_bare(ids, mid, number.copied(), arena);
+    } else {
+        write_extended(header, ids, (mid, number), packet, rewrite, arena);
+    }
+    if let Some(original) = original {
+        arena.extend_from_slice(&original.to_be_bytes());
+    }
+    let body = arena.len();
+    arena.extend_from_slice(packet.payload);
+    rewrite.payload(packet.frame.counters.as_ref(), &mut arena[body..]);
+    if packet.padding > 0 {
+        // The last byte of padding counts them all (RFC 3550 §5.1).
+        arena[start] |= rtp::PADDING;
+        arena.resize(arena.len() + usize::from(packet.padding) - 1, 0);
+        arena.push(packet.padding);
+    }
+    start
+}
+
+/// The header of a packet with extensions that are passed on.
+fn write_extended(
+    header: &Outgoing,
+    ids: &ExtensionIds,
+    (mid, number): (&[u8], Option<&[u8; 2]>),
+    packet: &Packet<'_>,
+    rewrite: &Rewrite,
+    arena: &mut Vec<u8>,
+) {
     let mut buffer;
     let dependency_descriptor = if rewrite.changes_descriptor() {
         buffer = [0; MAX_DESCRIPTOR];
@@ -394,11 +438,4 @@ fn write(
     };
     let values = Values { dependency_descriptor, ..packet.values };
     OutgoingExtensions::new(ids, mid, number, &values).write(header, arena);
-    if let Some(original) = original {
-        arena.extend_from_slice(&original.to_be_bytes());
-    }
-    let body = arena.len();
-    arena.extend_from_slice(packet.payload);
-    rewrite.payload(packet.frame.counters.as_ref(), &mut arena[body..]);
-    start
 }

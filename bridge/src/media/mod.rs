@@ -2,8 +2,8 @@
 //!
 //! A packet's way, in the order of the files: `worker.rs` (the thread) → `udp.rs` (received) → `engine/mod.rs` (whose is
 //! it) → `srtp/` (opened) → `engine/incoming.rs` (which track and layer) → `receiver.rs` (order, loss) → `history.rs`
-//! (kept for repairs) → `leg.rs` (for each subscriber: selected, rewritten, sealed) → `outbox.rs` (batched) → `udp.rs`
-//! (sent).
+//! (kept for repairs) → `engine/copying.rs` (subscriber by subscriber) → `leg.rs` (selected, rewritten, sealed) →
+//! `outbox.rs` (batched) → `udp.rs` (sent).
 
 mod allocation;
 mod audio;

@@ -170,6 +170,15 @@ pub(crate) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// Whether nothing of it is passed on to subscribers, as with most packets of VP8 and H.264.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.audio_level.is_none()
+            && self.dependency_descriptor.is_none()
+            && self.abs_capture_time.is_none()
+            && self.playout_delay.is_none()
+            && self.video_orientation.is_none()
+    }
+
     pub(crate) fn read(map: &ExtensionMap, header: &Header, packet: &'a [u8]) -> Self {
         let mut values = Self::default();
         for (id, value) in header.elements(packet) {
@@ -198,6 +207,45 @@ pub(crate) struct Outgoing {
     pub(crate) sequence: u16,
     pub(crate) timestamp: u32,
     pub(crate) ssrc: u32,
+}
+
+impl Outgoing {
+    /// The fixed header (RFC 3550 §5.1) with or without the bit that says that extensions follow.
+    fn fixed(&self, extended: bool) -> [u8; FIXED] {
+        let mut fixed = [0; FIXED];
+        fixed[0] = if extended { 0x90 } else { 0x80 };
+        fixed[1] = self.payload_type | u8::from(self.marker) << 7;
+        fixed[2..4].copy_from_slice(&self.sequence.to_be_bytes());
+        fixed[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
+        fixed[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
+        fixed
+    }
+
+    /// Appends the header of a packet whose only extensions are the receiver's own: what [`OutgoingExtensions`] would
+    /// write, in a third of the time.
+    pub(crate) fn write_bare(&self, ids: &ExtensionIds, mid: &[u8], number: Option<[u8; 2]>, out: &mut Vec<u8>) {
+        /// Fixed header, extension header, mid with its head, number with its head, padding.
+        const ROOM: usize = FIXED + 4 + 9 + 3 + 3;
+        let short = (1..=14).contains(&ids.mid) && ids.twcc <= 14 && (1..=8).contains(&mid.len());
+        if !short {
+            let values = Values::default();
+            OutgoingExtensions::new(ids, mid, number.as_ref(), &values).write(self, out);
+            return;
+        }
+        let mut all = [0; ROOM];
+        all[..FIXED].copy_from_slice(&self.fixed(true));
+        let mut at = FIXED + 4;
+        all[at] = ids.mid << 4 | (mid.len() as u8 - 1);
+        all[at + 1..=at + mid.len()].copy_from_slice(mid);
+        at += 1 + mid.len();
+        if let Some([high, low]) = number.filter(|_| ids.twcc != 0) {
+            all[at..at + 3].copy_from_slice(&[ids.twcc << 4 | 1, high, low]);
+            at += 3;
+        }
+        let words = (at - FIXED - 4).div_ceil(4);
+        all[FIXED..FIXED + 4].copy_from_slice(&[0xbe, 0xde, 0, words as u8]);
+        out.extend_from_slice(&all[..FIXED + 4 + 4 * words]);
+    }
 }
 
 /// At most so many extensions on an outgoing packet.
@@ -243,13 +291,7 @@ impl<'a> OutgoingExtensions<'a> {
 
     /// Appends header and extensions to `out`.
     pub(crate) fn write(&self, header: &Outgoing, out: &mut Vec<u8>) {
-        let mut fixed = [0; FIXED];
-        fixed[0] = if self.len == 0 { 0x80 } else { 0x90 };
-        fixed[1] = header.payload_type | u8::from(header.marker) << 7;
-        fixed[2..4].copy_from_slice(&header.sequence.to_be_bytes());
-        fixed[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
-        fixed[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
-        out.extend_from_slice(&fixed);
+        out.extend_from_slice(&header.fixed(self.len > 0));
         if self.len == 0 {
             return;
         }
@@ -306,6 +348,20 @@ mod tests {
         let values = Values::read(&ExtensionMap::new(&ids()), &read, &out);
         assert_eq!((values.mid, values.twcc, values.audio_level), (Some(&b"12"[..]), Some(0xabcd), Some(&level[..])));
         assert_eq!(payload(&read, &out), Some(&b"payload"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_bare_header_is_the_same_in_short(mid_id in 0u8..20, twcc_id in 0u8..20, mid in "[0-9]{0,12}", number: Option<[u8; 2]>) {
+            let ids = ExtensionIds { mid: mid_id, twcc: twcc_id, ..ids() };
+            let header = Outgoing { marker: true, payload_type: 96, sequence: 1000, timestamp: 2000, ssrc: 3000 };
+            let (mut bare, mut full) = (Vec::new(), Vec::new());
+            header.write_bare(&ids, mid.as_bytes(), number, &mut bare);
+            let values = Values::default();
+            prop_assert!(values.is_bare());
+            OutgoingExtensions::new(&ids, mid.as_bytes(), number.as_ref(), &values).write(&header, &mut full);
+            prop_assert_eq!(bare, full);
+        }
     }
 
     #[test]

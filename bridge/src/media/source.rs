@@ -35,11 +35,11 @@ pub(crate) struct Rewrite {
     pub(crate) timestamp: u32,
     pub(crate) marker: bool,
     /// Added to picture id and TL0PICIDX.
-    offsets: Offsets,
+    pub(super) offsets: Offsets,
     /// Added to the dependency descriptor's frame number.
-    frame_number: u16,
+    pub(super) frame_number: u16,
     /// The decode targets to announce.
-    mask: Option<u32>,
+    pub(super) mask: Option<u32>,
 }
 
 /// Seconds that a timestamp may be behind without being taken for a jump.
@@ -98,6 +98,11 @@ impl Progress {
         Self { next, ..Self::default() }
     }
 
+    /// When the newest packet was sent.
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.at
+    }
+
     /// The timestamp of the newest packet that was sent.
     pub(crate) fn timestamp(&self) -> Option<u32> {
         self.at.map(|_| self.timestamp)
@@ -132,10 +137,10 @@ impl Source {
     pub(crate) fn new(
         packet: &Packet<'_>,
         limit: Layer,
-        clock: Option<SenderClock>,
         (before, progress): (Option<&Self>, &Progress),
         clock_rate: u32,
     ) -> Self {
+        let clock = packet.clock;
         let timestamp = progress.at.map_or(0, |at| {
             let passed = if packet.arrived >= at {
                 packet.arrived.duration_since(at).as_secs_f64()
@@ -191,7 +196,6 @@ impl Source {
         packet: &Packet<'_>,
         now: Instant,
         limit: Layer,
-        clock: Option<SenderClock>,
         progress: &mut Progress,
     ) -> Option<(u64, Rewrite)> {
         if packet.payload.is_empty() {
@@ -212,8 +216,8 @@ impl Source {
         if let (Some(pictures), Some(number), Some(counters)) = (&mut self.pictures, frame.number, &frame.counters) {
             offsets.picture_id = counters.offset_to(pictures.map(number)?);
         }
-        if clock.is_some() {
-            self.clock = clock;
+        if packet.clock.is_some() {
+            self.clock = packet.clock;
         }
         let mut timestamp = packet.header.timestamp.wrapping_add(self.timestamp);
         let newest = index >= progress.next;

@@ -164,10 +164,13 @@ impl Line {
             index: sent.index,
             header,
             values: Values { dependency_descriptor, ..Values::default() },
+            bare: false,
             payload,
+            padding: 0,
             codec: self.codec,
             frame,
-            structure: self.reader.structure(),
+            structure: self.reader.structure().map(|structure| &**structure),
+            clock: None,
             newest,
             arrived: self.now,
         };
@@ -175,10 +178,10 @@ impl Line {
             if !(newest && frame.key_start) {
                 return false;
             }
-            self.source = Some(Source::new(&packet, self.limit, None, (None, &self.progress), 90_000));
+            self.source = Some(Source::new(&packet, self.limit, (None, &self.progress), 90_000));
         }
         let source = self.source.as_mut().unwrap();
-        let Some((index, rewrite)) = source.take(&packet, self.now, self.limit, None, &mut self.progress) else {
+        let Some((index, rewrite)) = source.take(&packet, self.now, self.limit, &mut self.progress) else {
             return false;
         };
         let mut copy = payload.to_vec();

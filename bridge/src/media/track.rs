@@ -20,8 +20,10 @@ pub(crate) const MAX_LAYERS: usize = 3;
 const LAYER_GONE: Duration = Duration::from_millis(1500);
 /// A key frame is asked for at most this often per layer, whatever the number of subscribers.
 pub(crate) const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(300);
-/// Bytes of history for repairs, by layer: about a second each of 150, 500 and 1700 kbit/s.
-const HISTORY: [usize; MAX_LAYERS] = [32 << 10, 96 << 10, 256 << 10];
+/// Bytes of history for repairs at most, by layer: a second or more of 150, 500 and 1700 kbit/s.
+const HISTORY: [usize; MAX_LAYERS] = [32 << 10, 128 << 10, 256 << 10];
+/// A layer that is silent for so long needs no history.
+const FORGOTTEN: Duration = Duration::from_secs(5);
 
 /// What layers take, bits per second, where nothing was measured and their publisher says nothing.
 const USUAL: [u64; MAX_LAYERS] = [150_000, 500_000, 1_700_000];
@@ -147,19 +149,24 @@ impl Track {
     }
 
     /// Prepares a layer for its first packet.
-    pub(crate) fn history(&mut self, layer: usize) -> Option<&mut History> {
+    pub(crate) fn history(&mut self, now: Instant, layer: usize) -> Option<&mut History> {
         if self.kind == Kind::Audio {
             return None;
         }
         // A track without simulcast is as large as the highest layer.
         let size = if self.layer_count == 1 { HISTORY[MAX_LAYERS - 1] } else { HISTORY[layer] };
-        Some(self.layers[layer].history.get_or_insert_with(|| History::new(size)))
+        Some(self.layers[layer].history.get_or_insert_with(|| History::new(now, size)))
     }
 
     /// Looks again which layers can be had. True when others can than before.
     pub(crate) fn look(&mut self, now: Instant) -> bool {
         let asked = if self.layer_count > 1 { self.supply.asked() } else { u8::MAX };
         self.meter.roll(now, asked);
+        for layer in &mut self.layers {
+            if layer.last_packet.is_some_and(|at| now.duration_since(at) > FORGOTTEN) {
+                layer.history = None;
+            }
+        }
         if self.muted {
             return false;
         }

@@ -103,6 +103,7 @@ impl Socket {
     }
 
     /// Sends everything in `outbox`, runs of equal size through GSO. What the kernel refuses is counted, not repeated.
+    /// Datagrams that stand one after another are one piece of memory to the kernel.
     pub(crate) fn send(&mut self, outbox: &Outbox, batch: &mut SendBatch) -> Sent {
         let mut sent = Sent::default();
         batch.clear();
@@ -112,21 +113,21 @@ impl Socket {
             while let Some(first) = datagrams.next() {
                 let size = first.len();
                 let start = batch.vectors.len();
-                batch.vector(first);
-                let mut total = size;
+                batch.vectors.push(vector(first));
+                let (mut total, mut count) = (size, 1);
                 let most = if self.gso && size > 0 { MAX_SEGMENTS } else { 1 };
                 // The last one of a run may be shorter.
-                while batch.vectors.len() - start < most
+                while count < most
                     && let Some(next) = datagrams
                         .next_if(|next| !next.is_empty() && next.len() <= size && total + next.len() <= MAX_RUN)
                 {
-                    batch.vector(next);
-                    total += next.len();
+                    batch.append(next);
+                    (total, count) = (total + next.len(), count + 1);
                     if next.len() < size {
                         break;
                     }
                 }
-                batch.run(name, start, size);
+                batch.run(name, start, count, size);
             }
         }
         self.flush(batch, &mut sent);
@@ -175,6 +176,14 @@ impl Socket {
     }
 }
 
+/// A received datagram: who sent it, and where it stands in the receive buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Datagram {
+    pub(crate) from: SocketAddr,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
+
 /// What became of a batch.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Sent {
@@ -203,6 +212,7 @@ pub(crate) struct ReceiveBatch {
     lengths: [usize; RECEIVE_BATCH],
     segments: [usize; RECEIVE_BATCH],
     count: usize,
+    datagrams: Vec<Datagram>,
 }
 
 impl ReceiveBatch {
@@ -219,7 +229,20 @@ impl ReceiveBatch {
             lengths: [0; RECEIVE_BATCH],
             segments: [0; RECEIVE_BATCH],
             count: 0,
+            datagrams: Vec::with_capacity(8 * RECEIVE_BATCH),
         }
+    }
+
+    /// All datagrams of the last call, and the buffer that they stand in.
+    pub(crate) fn datagrams(&mut self) -> (&mut [u8], &[Datagram]) {
+        self.datagrams.clear();
+        for i in 0..self.count {
+            let Some(from) = read_name(&self.names[i]) else { continue };
+            let (segment, end) = (self.segments[i].max(1), i * RECEIVE_BUFFER + self.lengths[i]);
+            let starts = (i * RECEIVE_BUFFER..end).step_by(segment);
+            self.datagrams.extend(starts.map(|start| Datagram { from, start, len: segment.min(end - start) }));
+        }
+        (&mut self.buffers, &self.datagrams)
     }
 
     /// The datagrams of message `i` with their source.
@@ -233,7 +256,10 @@ impl ReceiveBatch {
 #[derive(Clone, Copy)]
 struct Run {
     name: usize,
+    /// Its pieces of memory.
     vector: usize,
+    vectors: usize,
+    /// Its datagrams, of `segment` bytes each but for the last.
     count: usize,
     segment: usize,
 }
@@ -271,12 +297,19 @@ impl SendBatch {
         self.names.len() - 1
     }
 
-    fn vector(&mut self, datagram: &[u8]) {
-        self.vectors.push(iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() });
+    /// One more datagram of the run that is being put together.
+    fn append(&mut self, datagram: &[u8]) {
+        let next = vector(datagram);
+        match self.vectors.last_mut() {
+            Some(last) if last.iov_base.wrapping_byte_add(last.iov_len) == next.iov_base => {
+                last.iov_len += next.iov_len;
+            }
+            _ => self.vectors.push(next),
+        }
     }
 
-    fn run(&mut self, name: usize, vector: usize, segment: usize) {
-        self.runs.push(Run { name, vector, count: self.vectors.len() - vector, segment });
+    fn run(&mut self, name: usize, vector: usize, count: usize, segment: usize) {
+        self.runs.push(Run { name, vector, vectors: self.vectors.len() - vector, count, segment });
     }
 
     /// Payload of a run: all segments are as large as the first, but for the last.
@@ -288,7 +321,16 @@ impl SendBatch {
     /// Makes run `at` into single datagrams.
     fn split(&mut self, at: usize) {
         let run = self.runs[at];
-        let singles = (0..run.count).map(|i| Run { vector: run.vector + i, count: 1, ..run });
+        let first = self.vectors.len();
+        for piece in run.vector..run.vector + run.vectors {
+            let iovec { mut iov_base, iov_len: mut left } = self.vectors[piece];
+            while left > 0 {
+                let len = left.min(run.segment);
+                self.vectors.push(iovec { iov_base, iov_len: len });
+                (iov_base, left) = (iov_base.wrapping_byte_add(len), left - len);
+            }
+        }
+        let singles = (first..self.vectors.len()).map(|vector| Run { vector, vectors: 1, count: 1, ..run });
         self.runs.splice(at..=at, singles);
     }
 
@@ -306,7 +348,7 @@ impl SendBatch {
             header.msg_name = (&raw mut *name).cast();
             header.msg_namelen = *name_length;
             header.msg_iov = &raw mut self.vectors[run.vector];
-            header.msg_iovlen = run.count;
+            header.msg_iovlen = run.vectors;
             if run.count > 1 {
                 let segment = run.segment as u16;
                 write_segment_size(header, &mut self.controls[i], segment);
@@ -315,6 +357,10 @@ impl SendBatch {
         }
         count
     }
+}
+
+fn vector(datagram: &[u8]) -> iovec {
+    iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() }
 }
 
 fn length<T>() -> socklen_t {

@@ -28,8 +28,6 @@ use crate::transport::dtls::{DEFAULT_RTO, DtlsError, Identity};
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 
-/// A batch is sent at the latest when it holds this much: what stays in the second-level cache until the kernel copies it.
-const FLUSH_BYTES: usize = 256 << 10;
 /// Receive calls before other work gets a turn.
 const RECEIVE_ROUNDS: usize = 8;
 /// How often abandoned transports are looked for.
@@ -338,23 +336,19 @@ impl Worker {
                     return true;
                 }
             };
-            let now = Instant::now();
-            let (mut received, mut bytes) = (0, 0);
-            for i in 0..messages {
-                let Some((from, datagrams)) = self.receive.message(i) else { continue };
-                for datagram in datagrams {
-                    received += 1;
-                    bytes += datagram.len() as u64;
-                    self.engine.datagram(now, from, datagram);
-                    if self.engine.outbox().bytes() > FLUSH_BYTES {
-                        let sent = self.socket.send(self.engine.outbox(), &mut self.send);
-                        self.handle.socket_stats.add(&sent);
-                        self.engine.sent();
-                    }
-                }
-            }
-            self.handle.socket_stats.add_received(received, bytes);
+            let Self { engine, socket, send, handle, receive, .. } = self;
+            let (buffer, datagrams) = receive.datagrams();
+            let bytes = datagrams.iter().map(|datagram| datagram.len as u64).sum();
+            handle.socket_stats.add_received(datagrams.len() as u64, bytes);
+            engine.datagrams(Instant::now(), buffer, datagrams, &mut |outbox| {
+                handle.socket_stats.add(&socket.send(outbox, send));
+                outbox.clear();
+            });
             self.flush();
+            // A batch that is not full was all there was.
+            if messages < ReceiveBatch::MESSAGES {
+                return false;
+            }
         }
         true
     }

@@ -23,7 +23,7 @@ use super::admission::Place;
 use super::link::Link;
 use super::request::{self, BadRequest, Opening, Path};
 use super::session::{Return, Session};
-use super::wire::{Close, MAX_FRAME};
+use super::wire::{Close, MAX_FRAME, READ_BUFFER};
 use super::{Inner, Signal, messages};
 use crate::room::ids::random_base62;
 use crate::room::{JoinRefusal, JoinRequest, ParticipantSid, Refusal};
@@ -142,7 +142,8 @@ async fn open(
         Ok(opening) => match upgrade {
             Err(rejection) => return rejection.into_response(),
             Ok(upgrade) => {
-                let upgrade = upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);
+                let upgrade =
+                    upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME).read_buffer_size(READ_BUFFER);
                 let address = peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |Extension(peer)| peer.address.ip());
                 let too_many = || {
                     let message = "too many clients are connecting right now: try again in a moment";

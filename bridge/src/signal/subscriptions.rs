@@ -4,6 +4,7 @@
 //! what it wants of them, and [`Subscriptions::wanted`] and [`Subscriptions::layer`] say what follows.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use livekit_protocol::{TrackInfo, UpdateTrackSettings, VideoLayer, VideoQuality};
 
@@ -24,8 +25,8 @@ pub(crate) struct Available {
     pub(crate) media: TrackId,
     /// How many simulcast layers it has, at least 1.
     pub(crate) layers: usize,
-    /// The publisher's description.
-    pub(crate) info: TrackInfo,
+    /// The publisher's description, as the room holds it for everybody.
+    pub(crate) info: Arc<TrackInfo>,
 }
 
 /// What the client said about a track.
@@ -82,9 +83,9 @@ impl Subscriptions {
     }
 
     /// A publisher's new description of a track, if it is available here.
-    pub(crate) fn describe(&mut self, info: &TrackInfo) {
+    pub(crate) fn describe(&mut self, info: &Arc<TrackInfo>) {
         if let Some((_, track)) = self.available.values_mut().find(|(own, _)| own.as_str() == info.sid) {
-            track.info.clone_from(info);
+            track.info = Arc::clone(info);
         }
     }
 

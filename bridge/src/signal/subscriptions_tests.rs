@@ -28,12 +28,13 @@ fn camera() -> Available {
             height: 720,
             codecs: vec![SimulcastCodecInfo { layers, ..Default::default() }],
             ..Default::default()
-        },
+        }
+        .into(),
     }
 }
 
 fn microphone() -> Available {
-    Available { kind: Kind::Audio, layers: 1, info: TrackInfo::default(), ..camera() }
+    Available { kind: Kind::Audio, layers: 1, info: TrackInfo::default().into(), ..camera() }
 }
 
 fn names(subscriptions: &Subscriptions) -> Vec<&str> {
@@ -117,8 +118,9 @@ fn layers_follow_what_is_shown() {
 fn portrait_pictures_are_measured_by_their_width() {
     let mut own = Subscriptions::new(true, false);
     let mut portrait = camera();
-    (portrait.info.width, portrait.info.height) = (720, 1280);
-    for layer in &mut portrait.info.codecs[0].layers {
+    let info = Arc::make_mut(&mut portrait.info);
+    (info.width, info.height) = (720, 1280);
+    for layer in &mut info.codecs[0].layers {
         (layer.width, layer.height) = (layer.height, layer.width);
     }
     own.available(sid("TR_c"), portrait);
@@ -130,7 +132,7 @@ fn portrait_pictures_are_measured_by_their_width() {
 fn two_layers_low_and_medium() {
     let mut own = Subscriptions::new(true, false);
     let mut small = camera();
-    small.info.codecs[0].layers.pop();
+    Arc::make_mut(&mut small.info).codecs[0].layers.pop();
     small.layers = 2;
     own.available(sid("TR_c"), small);
     own.set(sid("TR_c"), &settings(VideoQuality::Medium, 0, 0));

@@ -8,6 +8,9 @@ use prost::Message as _;
 
 /// The longest frame and message taken from a client, bytes. An offer with hundreds of m-sections fits.
 pub(crate) const MAX_FRAME: usize = 256 * 1024;
+/// Bytes taken from a WebSocket at once. The buffer stays as long as the client, and is cleared before every read; larger
+/// frames get the room they need.
+pub(crate) const READ_BUFFER: usize = 4 * 1024;
 
 /// How frames are written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

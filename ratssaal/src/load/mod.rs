@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`options`] | the command line |
 //! | [`mod@run`] | the order of events: joins, settling, measuring, leaving |
-//! | [`session`], [`wire`] | a participant's signalling, on tokio |
+//! | [`session`], [`wire`], [`stay`] | a participant's signalling, on tokio, and how long it stays |
 //! | [`worker`], [`participant`] | threads that carry media, a participant's part of it |
 //! | [`cast`], [`camera`], [`microphone`], [`stamp`] | who sends and sees what, and what it looks like |
 //! | [`watch`], [`histogram`] | what arrives |
@@ -23,6 +23,7 @@ mod report;
 mod run;
 mod session;
 mod stamp;
+mod stay;
 mod watch;
 pub(crate) mod wire;
 mod worker;

@@ -40,6 +40,8 @@ pub(super) struct Options {
     pub(super) tile: (u32, u32),
     pub(super) dynacast: bool,
     pub(super) duration: Duration,
+    /// How long a participant stays on average, before another comes in its place; none: to the end.
+    pub(super) stay: Option<Duration>,
     pub(super) settle: Duration,
     /// Joins a second.
     pub(super) ramp: f64,
@@ -113,6 +115,11 @@ pub(crate) fn command() -> Command {
         .arg(value("bandwidth", "KBIT/S", "In each direction, with a queue of 300 ms before it"))
         .next_help_heading("Run")
         .arg(value("duration", "DURATION", "What is measured, after all have joined").default_value("30s"))
+        .arg(value(
+            "stay",
+            "DURATION",
+            "How long each stays on average before it leaves and another comes [default: to the end]",
+        ))
         .arg(value("settle", "DURATION", "Pause between the last join and the measurement").default_value("3s"))
         .arg(number("threads", "1", "Threads for media"))
         .arg(value("seed", "N", "Same seed, same media").default_value("1").value_parser(value_parser!(u64)))
@@ -180,6 +187,10 @@ impl Options {
             dynacast: !matches.get_flag("no-dynacast"),
             duration: duration(matches, "duration", Duration::from_secs(86_400))?.max(Duration::from_secs(1)),
             settle: duration(matches, "settle", Duration::from_secs(3600))?,
+            stay: match text(matches, "stay") {
+                Some(_) => Some(duration(matches, "stay", Duration::from_secs(86_400))?.max(Duration::from_secs(1))),
+                None => None,
+            },
             ramp: number(matches, "ramp", (0.01, 10_000.0))?,
             threads: (count(matches, "threads") as usize).clamp(1, 64),
             seed: matches.get_one::<u64>("seed").copied().unwrap_or_default(),

@@ -27,6 +27,8 @@ pub(super) struct Joins {
     pub(super) rejoined: u32,
     /// Why people are not, or no longer, in their rooms.
     pub(super) failures: Vec<(Failure, u32)>,
+    /// Who left as planned.
+    pub(super) left: u32,
     /// From the first join's begin to the last one's end.
     pub(super) took: Duration,
 }
@@ -43,6 +45,8 @@ pub(super) struct Cost {
     pub(super) server_joins: Option<Duration>,
     /// The server's resident memory more than before, for each participant, bytes.
     pub(super) memory: Option<u64>,
+    /// The server's resident memory in the first and the last quarter of the time, bytes.
+    pub(super) memory_course: Option<(u64, u64)>,
     /// Packets of publishers.
     pub(super) sent: u64,
     /// Packets to subscribers: forwarded, retransmitted, padding.
@@ -167,6 +171,7 @@ impl Report {
             "tile": [options.tile.0, options.tile.1],
             "dynacast": options.dynacast,
             "ramp": options.ramp,
+            "stay_s": options.stay.map(|stay| stay.as_secs_f64()),
             "seed": options.seed,
             "threads": options.threads,
             "impaired_share": if options.impairment.is_some() { options.impaired } else { 0.0 },
@@ -193,6 +198,7 @@ impl Report {
             "setting": self.setting,
             "joins": {
                 "connected": self.joins.connected.count(),
+                "left": self.joins.left,
                 "failed": self.joins.failures.iter().map(|(_, count)| count).sum::<u32>(),
                 "failures": self.joins.failures.iter()
                     .map(|(why, count)| json!({ "why": why.to_string(), "count": count })).collect::<Vec<_>>(),
@@ -214,6 +220,8 @@ impl Report {
                 "cpu_us_per_packet": self.per_packet(),
                 "cpu_ms_per_join": cost.server_joins.map(|cpu| cpu.as_secs_f64() * 1e3),
                 "memory_per_participant_bytes": cost.memory,
+                "memory_first_quarter_bytes": cost.memory_course.map(|(first, _)| first),
+                "memory_last_quarter_bytes": cost.memory_course.map(|(_, last)| last),
             },
             "load_client": {
                 "cpu_share_of_a_core": cost.own.as_secs_f64() / seconds,
@@ -276,6 +284,11 @@ impl Report {
         }
         if let Some(memory) = cost.memory {
             row(out, "server memory", format!("{:.2} MiB per participant", memory as f64 / f64::from(1 << 20)))?;
+        }
+        if let Some((first, last)) = cost.memory_course {
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let value = format!("{:.1} MiB in the first quarter, {:.1} MiB in the last", mib(first), mib(last));
+            row(out, "server memory in all", value)?;
         }
         let packets = (cost.sent + cost.received).max(1) as f64;
         row(

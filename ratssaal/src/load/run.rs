@@ -21,12 +21,15 @@ use super::impairment::Impairment;
 use super::machine::Process;
 use super::options::Options;
 use super::report::{Cost, Joins, Report};
-use super::session::{self, Joined, Setup};
+use super::session::{Joined, Setup};
 use super::stamp::Clock;
+use super::stay;
 use super::worker::{Command, Meter, Worker};
 
 /// After the publishers have stopped, what is under way may still arrive.
 const DRAIN: Duration = Duration::from_secs(1);
+/// What is said while it is measured.
+const MEASURING: &str = "measuring";
 /// Leaving may take so long.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long a token is valid: longer than any run.
@@ -69,6 +72,8 @@ struct Run<'a> {
     joins: Joins,
     waiting: u32,
     present: u32,
+    /// The server's resident memory while it is measured, each second, bytes.
+    memory: Vec<u64>,
 }
 
 async fn drive(options: &Options) -> anyhow::Result<Report> {
@@ -86,6 +91,7 @@ async fn drive(options: &Options) -> anyhow::Result<Report> {
         joins: Joins::default(),
         waiting: options.participants(),
         present: 0,
+        memory: Vec::new(),
     };
     let report = run.all().await;
     run.workers.iter().for_each(|worker| worker.send(Command::End));
@@ -113,7 +119,7 @@ impl Run<'_> {
                 bail!("interrupted while joining");
             }
             let setup = self.setup(number, &identity, reports.clone(), leave.clone())?;
-            sessions.push(tokio::spawn(session::run(setup)));
+            sessions.push(tokio::spawn(stay::attend(setup, identity.clone(), self.options.stay)));
         }
         drop(reports);
         while self.waiting > 0
@@ -131,7 +137,7 @@ impl Run<'_> {
         self.pause(self.options.settle, "settling", &mut joined).await;
         self.tell(|| Command::Reset);
         let from = self.read()?;
-        self.pause(self.options.duration, "measuring", &mut joined).await;
+        self.pause(self.options.duration, MEASURING, &mut joined).await;
         let to = self.read()?;
         self.tell(|| Command::Stop);
         sleep(DRAIN).await;
@@ -150,7 +156,8 @@ impl Run<'_> {
         self.line("");
         let mut joins = std::mem::take(&mut self.joins);
         joins.failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let cost = cost(&before, &after, &from, &to, self.present);
+        let memory = std::mem::take(&mut self.memory);
+        let cost = Cost { memory_course: course(&memory), ..cost(&before, &after, &from, &to, self.present) };
         Ok(Report::new(self.options, joins, cost, summaries))
     }
 
@@ -214,6 +221,11 @@ impl Run<'_> {
                 self.waiting = self.waiting.saturating_sub(1);
                 self.present += 1;
             }
+            Joined::Left => {
+                self.present = self.present.saturating_sub(1);
+                self.waiting += 1;
+                self.joins.left += 1;
+            }
             Joined::Failed { failure, connected } => {
                 if connected {
                     self.present = self.present.saturating_sub(1);
@@ -236,6 +248,11 @@ impl Run<'_> {
                 self.note(report);
             }
             self.progress(what);
+            if let Some(memory) =
+                self.server.as_ref().filter(|_| what == MEASURING).and_then(|server| server.memory().ok())
+            {
+                self.memory.push(memory);
+            }
             let next = (tokio::time::Instant::now() + Duration::from_secs(1)).min(end);
             if self.stop.run_until_cancelled(sleep_until(next)).await.is_none() || next == end {
                 return;
@@ -297,6 +314,13 @@ impl Run<'_> {
     }
 }
 
+/// The mean of the first and of the last quarter of what was seen, if there is enough to tell.
+fn course(seen: &[u64]) -> Option<(u64, u64)> {
+    let quarter = seen.len() / 4;
+    let mean = |part: &[u64]| part.iter().sum::<u64>() / part.len() as u64;
+    (quarter > 0).then(|| (mean(&seen[..quarter]), mean(&seen[seen.len() - quarter..])))
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -310,6 +334,7 @@ fn cost(before: &Reading, after: &Reading, from: &Reading, to: &Reading, present
         server: server(from, to),
         server_joins: server(before, after).map(|cpu| cpu / present),
         memory: before.server.zip(to.server).map(|(a, b)| b.1.saturating_sub(a.1) / u64::from(present)),
+        memory_course: None,
         sent: to.sent - from.sent,
         received: to.received - from.received,
         bytes: to.bytes - from.bytes,

@@ -42,11 +42,14 @@ pub(super) enum Joined {
     Again,
     /// Media is back after it was away for so long.
     Back(Duration),
+    /// It has left as planned, and another one comes.
+    Left,
     /// It is not in the room (`connected`: any longer).
     Failed { failure: Failure, connected: bool },
 }
 
 /// What a session needs.
+#[derive(Clone)]
 pub(super) struct Setup {
     pub(super) cast: Cast,
     pub(super) url: String,
@@ -94,8 +97,8 @@ struct Progress {
     ever: bool,
 }
 
-/// Runs a session to its end.
-pub(super) async fn run(setup: Setup) {
+/// Runs a session to its end; true if it was one as planned.
+pub(super) async fn run(setup: Setup) -> bool {
     let mut progress = Progress::default();
     while let Err(failure) = join(&setup, &mut progress).await {
         setup.worker.send(Command::Close(setup.seat));
@@ -103,15 +106,16 @@ pub(super) async fn run(setup: Setup) {
         if !(setup.rejoin && progress.ever) || setup.leave.is_cancelled() {
             // The run may be over.
             let _ = setup.reports.send(Joined::Failed { failure, connected: was_present });
-            return;
+            return false;
         }
         if was_present {
             let _ = setup.reports.send(Joined::Away);
         } else if setup.leave.run_until_cancelled(sleep(RETRY)).await.is_none() {
-            return;
+            return false;
         }
     }
     setup.worker.send(Command::Close(setup.seat));
+    true
 }
 
 async fn join(setup: &Setup, progress: &mut Progress) -> Result<(), Failure> {

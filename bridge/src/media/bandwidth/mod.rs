@@ -239,13 +239,14 @@ impl Bandwidth {
                 (Fate::Unknown | Fate::Lost, Some(_)) => {
                     packet.fate = Fate::Arrived;
                     let arrived = at.cast_unsigned();
-                    self.arrivals.push(packet.at, arrived, u32::from(packet.size));
+                    let sent = packet.at(now);
+                    self.arrivals.push(sent, arrived, u32::from(packet.size));
                     match before {
                         Fate::Lost => self.loss.found(now),
                         _ => self.loss.arrived(now),
                     }
                     self.prober.arrived(packet.cluster, arrived, packet.size);
-                    newest = newest.max(Some(packet.at));
+                    newest = newest.max(Some(sent));
                 }
                 (Fate::Unknown, None) => {
                     packet.fate = Fate::Lost;

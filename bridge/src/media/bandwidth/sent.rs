@@ -1,8 +1,12 @@
 //! What was sent on one transport, by transport-wide sequence number: a ring that feedback is matched with. Made with the
-//! first packet, so that transports that only receive have none; nothing is allocated after that.
+//! first packet, so that transports that only receive have none, and as large as what is sent in a second and a half.
 
-/// Packets remembered, a power of two: two seconds of 1000 packets a second, far more than feedback is late by.
+/// Packets remembered at most, a power of two: two seconds of 1000 packets a second, far more than feedback is late by.
 pub(crate) const REMEMBERED: usize = 2048;
+/// Packets remembered at first.
+const FEWEST: usize = 256;
+/// A packet that is younger is not given up for a new one as long as there may be more, microseconds.
+const USEFUL: u32 = 1_500_000;
 
 /// Why a packet was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,13 +30,11 @@ pub(crate) enum Fate {
     Arrived,
 }
 
-/// One packet. 16 bytes.
+/// One packet. 8 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packet {
-    /// When it was sent, microseconds since the estimator's epoch.
-    pub(crate) at: u64,
-    /// Low 32 bits of its extended sequence number.
-    tag: u32,
+    /// When it was sent, microseconds since the estimator's epoch: the lower 32 bits.
+    at: u32,
     /// Bytes on the wire, with those of unnumbered packets sent before it.
     pub(crate) size: u16,
     pub(crate) fate: Fate,
@@ -40,12 +42,20 @@ pub(crate) struct Packet {
     pub(crate) cluster: u8,
 }
 
+impl Packet {
+    /// When it was sent, microseconds since the estimator's epoch; that is less than 71 minutes before `now`.
+    pub(crate) fn at(&self, now: u64) -> u64 {
+        now.saturating_sub(u64::from((now as u32).wrapping_sub(self.at)))
+    }
+}
+
 /// The ring.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
     ring: Box<[Packet]>,
-    /// Extended sequence number of the next packet.
+    /// Extended sequence numbers of the next packet, and of the oldest that is remembered.
     next: u64,
+    oldest: u64,
 }
 
 impl Sent {
@@ -56,18 +66,40 @@ impl Sent {
 
     /// The next packet has been sent.
     pub(crate) fn push(&mut self, at: u64, size: u16, cluster: u8) {
-        if self.ring.is_empty() {
-            let unused = Packet { at: 0, tag: u32::MAX, size: 0, fate: Fate::Unknown, cluster: 0 };
-            self.ring = vec![unused; REMEMBERED].into();
+        let at = at as u32;
+        if self.next - self.oldest == self.ring.len() as u64 {
+            let oldest = self.ring.get(self.place(self.oldest));
+            let young = oldest.is_none_or(|oldest| at.wrapping_sub(oldest.at) < USEFUL);
+            if young && self.ring.len() < REMEMBERED {
+                self.grow();
+            } else {
+                self.oldest += 1;
+            }
         }
-        let packet = Packet { at, tag: self.next as u32, size, fate: Fate::Unknown, cluster };
-        self.ring[place(self.next)] = packet;
+        let place = self.place(self.next);
+        self.ring[place] = Packet { at, size, fate: Fate::Unknown, cluster };
         self.next += 1;
     }
 
     /// The packet with this extended sequence number, if it is remembered.
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Packet> {
-        self.ring.get_mut(place(number)).filter(|packet| packet.tag == number as u32)
+        let place = self.place(number);
+        self.ring.get_mut(place).filter(|_| (self.oldest..self.next).contains(&number))
+    }
+
+    fn place(&self, number: u64) -> usize {
+        number as usize & self.ring.len().wrapping_sub(1)
+    }
+
+    /// Twice as much room, or the first.
+    fn grow(&mut self) {
+        let unused = Packet { at: 0, size: 0, fate: Fate::Unknown, cluster: 0 };
+        let len = (2 * self.ring.len()).max(FEWEST);
+        let mut ring: Box<[Packet]> = vec![unused; len].into();
+        for number in self.oldest..self.next {
+            ring[number as usize & (len - 1)] = self.ring[self.place(number)];
+        }
+        self.ring = ring;
     }
 
     /// The extended number of a sent and remembered packet by the 16 bits on the wire.
@@ -119,10 +151,6 @@ impl Meter {
     }
 }
 
-fn place(number: u64) -> usize {
-    (number % REMEMBERED as u64) as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,10 +165,10 @@ mod tests {
         }
         assert_eq!(sent.extend(70_000u64 as u16), None, "not sent yet");
         let newest = sent.extend(69_999u64 as u16).unwrap();
-        assert_eq!((newest, sent.get_mut(newest).unwrap().at), (69_999, 69_999));
+        assert_eq!((newest, sent.get_mut(newest).unwrap().at(70_000)), (69_999, 69_999));
         let oldest = 70_000 - REMEMBERED as u64;
         assert_eq!(sent.extend(oldest as u16), Some(oldest));
-        assert_eq!(sent.get_mut(oldest).unwrap().at, oldest);
+        assert_eq!(sent.get_mut(oldest).unwrap().at(70_000), oldest);
         assert_eq!(sent.extend((oldest - 1) as u16), None, "forgotten");
         assert!(sent.get_mut(oldest - 1).is_none());
     }
@@ -160,7 +188,30 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_takes_sixteen_bytes() {
-        assert_eq!(size_of::<Packet>(), 16);
+    fn as_much_is_remembered_as_is_sent_in_a_while() {
+        for (every, len) in [(10_000, 256), (4_000, 512), (1_000, 2048), (100, 2048)] {
+            let start = u64::from(u32::MAX) - 1_000_000; // the times' lower bits wrap around
+            let (mut sent, mut at) = (Sent::default(), start);
+            for number in 0..3000u64 {
+                sent.push(at, number as u16, 0);
+                let oldest = (number + 1).saturating_sub(len);
+                for known in [oldest, number / 2, number] {
+                    let found = sent.get_mut(known).map(|packet| (packet.size, packet.at(at)));
+                    let expected = (known as u16, start + known * every);
+                    assert!(
+                        found == Some(expected) || (found.is_none() && known < oldest),
+                        "{known} of {number}: {found:?}"
+                    );
+                }
+                at += every;
+            }
+            assert_eq!(sent.ring.len() as u64, len, "every {every} µs");
+            assert!(sent.get_mut(3000).is_none() && sent.get_mut(2999 - len).is_none());
+        }
+    }
+
+    #[test]
+    fn a_packet_takes_eight_bytes() {
+        assert_eq!(size_of::<Packet>(), 8);
     }
 }

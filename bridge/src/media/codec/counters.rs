@@ -23,7 +23,7 @@ pub(crate) struct Offsets {
     /// To the picture id.
     pub(crate) picture_id: u16,
     /// To TL0PICIDX.
-    tl0: u8,
+    pub(crate) tl0: u8,
 }
 
 impl Offsets {

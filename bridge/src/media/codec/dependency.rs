@@ -5,6 +5,8 @@
 //! target* is a set of frames somebody may decode (one per spatial and temporal layer as a rule), a *decode target
 //! indication* (DTI) says what a frame is to a target, a *chain* is the line of frames without which a target is lost.
 
+use std::sync::Arc;
+
 use super::super::layer::Layer;
 use super::bits::{BitWriter, Bits};
 
@@ -238,7 +240,8 @@ impl Dependencies {
 /// One stream's descriptors: the structure from its last key frame, and where its counting is.
 #[derive(Default, Debug)]
 pub(crate) struct Descriptors {
-    structure: Option<Box<Structure>>,
+    /// Shared with the packets that wait for their turn.
+    structure: Option<Arc<Structure>>,
     /// The frame that brought it.
     since: u64,
     active: u32,
@@ -247,14 +250,14 @@ pub(crate) struct Descriptors {
 
 impl Descriptors {
     /// The structure that the last descriptor read refers to.
-    pub(crate) fn structure(&self) -> Option<&Structure> {
-        self.structure.as_deref()
+    pub(crate) fn structure(&self) -> Option<&Arc<Structure>> {
+        self.structure.as_ref()
     }
 
     /// Reads a packet's descriptor and remembers what later ones need. `newest`: no later packet of the stream has come
     /// yet. `None` when it is malformed, or its key frame is missing.
     pub(crate) fn read(&mut self, bytes: &[u8], newest: bool) -> Option<Dependencies> {
-        let (mut found, structure) = parse(bytes, self.structure(), self.active, self.highest)?;
+        let (mut found, structure) = parse(bytes, self.structure.as_deref(), self.active, self.highest)?;
         let jumped_back = self.highest.is_some_and(|highest| found.number < highest);
         if let Some(structure) = structure {
             if jumped_back && !newest && found.number <= self.since {
@@ -263,9 +266,9 @@ impl Descriptors {
             if jumped_back && newest {
                 found.number += 1 << 16; // the encoder began anew
             }
-            match &mut self.structure {
-                Some(old) => **old = structure,
-                none => *none = Some(Box::new(structure)), // once in a stream's life
+            match self.structure.as_mut().and_then(Arc::get_mut) {
+                Some(old) => *old = structure,
+                None => self.structure = Some(Arc::new(structure)),
             }
             (self.since, self.active) = (found.number, found.active);
         } else if newest && found.mask_bits > 0 {
@@ -277,7 +280,7 @@ impl Descriptors {
 
     /// Reads the descriptor of a packet out of the history.
     pub(crate) fn reread(&self, bytes: &[u8]) -> Option<Dependencies> {
-        parse(bytes, self.structure(), self.active, self.highest).map(|(found, _)| found)
+        parse(bytes, self.structure.as_deref(), self.active, self.highest).map(|(found, _)| found)
     }
 
     /// Whether frames of these dependencies matter to higher spatial layers.

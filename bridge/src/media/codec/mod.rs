@@ -14,6 +14,8 @@ mod vp9;
 pub(crate) use counters::{Counters, Offsets};
 pub(crate) use dependency::{Dependencies, Indication, Structure, with_mask};
 
+use std::sync::Arc;
+
 use super::control::Codec;
 use counters::PictureCount;
 use dependency::Descriptors;
@@ -99,7 +101,7 @@ impl Reader {
     }
 
     /// The structure of the stream's last key frame, where it has dependency descriptors.
-    pub(crate) fn structure(&self) -> Option<&Structure> {
+    pub(crate) fn structure(&self) -> Option<&Arc<Structure>> {
         self.descriptors.structure()
     }
 

@@ -166,7 +166,7 @@ fn collect(peer: &mut Peer, tracks: &mut slab::Slab<Track>, speaker: Option<usiz
 }
 
 /// Where a leg is in its track.
-fn find(known: &mut LegRef, track: &Track) -> Option<usize> {
+pub(super) fn find(known: &mut LegRef, track: &Track) -> Option<usize> {
     if track.legs.get(known.at).is_none_or(|leg| leg.id != known.leg) {
         known.at = track.legs.iter().position(|leg| leg.id == known.leg)?;
     }

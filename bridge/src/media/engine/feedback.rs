@@ -9,6 +9,7 @@ use super::super::leg::clock_rate;
 use super::super::receiver::Report;
 use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
 use super::super::source::SenderClock;
+use super::allocate::find;
 use super::replay::stored;
 use super::{Engine, TICK};
 
@@ -94,8 +95,8 @@ impl Engine {
                 self.counters.repairs_refused += 1;
                 continue;
             }
-            let Some(to) = peer.destination() else { return };
-            self.counters.retransmitted += u64::from(leg.repair(now, &repair, &packet, to, &mut self.outbox));
+            let Some(mut to) = peer.destination() else { return };
+            self.counters.retransmitted += u64::from(leg.repair(now, &repair, &packet, &mut to, &mut self.outbox));
         }
     }
 
@@ -217,14 +218,16 @@ impl Engine {
         for blocks in blocks.chunks(31) {
             self.writer.receiver_report(blocks);
         }
-        for leg in peer.legs.clone() {
-            let Some(track) = self.tracks.get(leg.track) else { continue };
-            let Some(known) = track.legs.iter().find(|known| known.id == leg.leg) else { continue };
-            let Some(stream) = known.stream() else { continue };
+        for at in 0..peer.legs.len() {
+            let known = &mut peer.legs[at];
+            let Some(track) = self.tracks.get_mut(known.track) else { continue };
+            let Some(leg) = find(known, track).and_then(|at| track.legs.get_mut(at)) else { continue };
+            leg.rest(now);
+            let Some(stream) = leg.stream() else { continue };
             let clock = track.layers.get(usize::from(stream)).and_then(|layer| layer.clock);
-            if let Some(report) = known.sender_report(now, clock) {
+            if let Some(report) = leg.sender_report(now, clock) {
+                self.writer.sender_report(leg.ssrc, report);
                 peer.reported(now, report.0);
-                self.writer.sender_report(known.ssrc, report);
             }
             if self.writer.bytes().len() > MAX_COMPOUND {
                 peer.send_rtcp(&mut self.writer, &mut self.outbox);

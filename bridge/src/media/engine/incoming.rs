@@ -1,4 +1,4 @@
-//! An RTP packet's way: opened, recognised, measured, remembered, and copied to every subscriber.
+//! An RTP packet's way in: opened, recognised, measured, remembered.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -6,15 +6,16 @@ use std::time::Instant;
 use super::super::audio::{SMALL_ROOM, Verdict};
 use super::super::codec::Frame;
 use super::super::control::{Event, Kind, RoomId};
-use super::super::leg::{Leg, Packet, clock_rate};
+use super::super::leg::{Leg, clock_rate};
 use super::super::receiver::Receiver;
 use super::super::rtp::{self, Header, Values};
+use super::copying::Waiting;
 use super::peer::{Peer, Stream};
 use super::{Engine, Room, Track};
 
 impl Engine {
-    /// An SRTP packet from a peer's checked address; decrypted in place.
-    pub(super) fn rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+    /// An SRTP packet from a peer's checked address, which stands at `at` of the receive buffer; decrypted in place.
+    pub(super) fn rtp(&mut self, now: Instant, key: usize, at: usize, datagram: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let (Some(header), Some(inbound)) = (Header::read(datagram), &mut peer.inbound) else {
             self.counters.malformed += 1;
@@ -37,15 +38,15 @@ impl Engine {
             return;
         };
         if stream.rtx {
-            self.retransmission(now, stream, &header, datagram);
+            self.retransmission(now, stream, &header, at, datagram);
         } else {
-            self.media(now, stream, opened.index, &header, datagram, values);
+            self.media(now, stream, opened.index, &header, (at, datagram), values);
         }
     }
 
     /// RFC 4588: the payload of an RTX packet is the original sequence number and payload. The packet is made into the
     /// original in place and goes its way, if it was missing.
-    fn retransmission(&mut self, now: Instant, stream: Stream, header: &Header, datagram: &mut [u8]) {
+    fn retransmission(&mut self, now: Instant, stream: Stream, header: &Header, at: usize, datagram: &mut [u8]) {
         let Some(track) = self.tracks.get(stream.track) else { return };
         let layer = &track.layers[stream.layer];
         let (Some(original), Some(ssrc), Some(receiver)) =
@@ -67,11 +68,20 @@ impl Engine {
         let Some(map) = self.peers.get(track.peer).map(|publisher| &publisher.map) else { return };
         let values = Values::read(map, &header, packet);
         let media = Stream { ssrc, rtx: false, ..stream };
-        self.media(now, media, index, &header, packet, values);
+        self.media(now, media, index, &header, (at + 2, packet), values);
     }
 
-    /// A plain media packet with its 48-bit index and its extensions' values.
-    fn media(&mut self, now: Instant, stream: Stream, index: u64, header: &Header, packet: &[u8], values: Values<'_>) {
+    /// A plain media packet with its 48-bit index, its place in the receive buffer and its extensions' values: it is
+    /// counted and remembered, and waits to be copied.
+    fn media(
+        &mut self,
+        now: Instant,
+        stream: Stream,
+        index: u64,
+        header: &Header,
+        (start, packet): (usize, &[u8]),
+        values: Values<'_>,
+    ) {
         let (Some(track), Some(payload)) = (self.tracks.get_mut(stream.track), rtp::payload(header, packet)) else {
             self.counters.malformed += 1;
             return;
@@ -115,9 +125,9 @@ impl Engine {
             track.meter.count(spatial, &frame, bytes, header.marker);
         }
         if !payload.is_empty()
-            && let Some(history) = track.history(stream.layer)
+            && let Some(history) = track.history(now, stream.layer)
         {
-            history.push(header.sequence, &packet[..bytes]);
+            history.push(now, header.sequence, &packet[..bytes]);
         }
         let layer = &mut track.layers[stream.layer];
         if frame.key_start && layer.key_frame.is_none_or(|(last, _)| last < index) {
@@ -135,36 +145,22 @@ impl Engine {
         if frame.key_start {
             track.layers[stream.layer].key_frame_wanted = false; // here it is
         }
-        let Track { layers, legs, .. } = track;
-        let packet = Packet {
-            layer: stream.layer as u8,
+        let encoding = &track.layers[stream.layer];
+        self.waiting.push(Waiting {
+            track: stream.track,
+            order: self.waiting.len() as u32,
+            stream: stream.layer as u8,
+            newest,
+            asks: first || (frame.key_start && !newest),
+            codec: payload_type.codec,
+            start,
+            len: packet.len(),
             index,
             header: *header,
-            values,
-            payload,
-            codec: payload_type.codec,
             frame,
-            structure: layers[stream.layer].reader.structure(),
-            newest,
-            arrived: now,
-        };
-        for leg in legs {
-            if leg.target.is_none() {
-                continue;
-            }
-            let Some(to) = self.peers.get_mut(leg.peer).and_then(Peer::destination) else { continue };
-            if leg.forward(now, &packet, clock, to, &mut self.outbox) {
-                self.counters.forwarded += 1;
-                self.counters.forwarded_bytes += payload.len() as u64;
-                if !leg.active {
-                    leg.active = true;
-                    self.events.push(Event::LegActive { transport: leg.transport, leg: leg.id, active: true });
-                }
-            }
-        }
-        if first || (frame.key_start && !newest) {
-            self.request_key_frames(now, stream.track);
-        }
+            structure: frame.dependencies.and_then(|_| encoding.reader.structure().cloned()),
+            clock,
+        });
     }
 }
 

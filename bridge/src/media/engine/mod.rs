@@ -3,7 +3,8 @@
 //! - `mod.rs`: the state, the way of a datagram to its peer, time;
 //! - `commands.rs`: what signalling orders;
 //! - `allocate.rs`: who gets which layers;
-//! - `incoming.rs`: the way of an RTP packet;
+//! - `incoming.rs`: the way of an RTP packet in;
+//! - `copying.rs`: its way out, to every subscriber;
 //! - `feedback.rs`: RTCP, both ways;
 //! - `probe.rs`: padding to find out what the way to a subscriber carries;
 //! - `replay.rs`: what comes out of the history;
@@ -12,6 +13,7 @@
 
 mod allocate;
 mod commands;
+mod copying;
 mod feedback;
 mod incoming;
 mod peer;
@@ -33,12 +35,15 @@ use super::outbox::{Outbox, Slot};
 use super::rtcp;
 use super::spotlight::Spotlight;
 use super::track::Track;
+use super::udp::Datagram;
 use crate::transport::dtls::{DtlsEnd, Identity};
 use crate::transport::ice::stun_username;
 use peer::Peer;
 
 /// The engine's clock tick while there are peers: the finest grain of its timers (a NACK waits 8 ms at least).
 pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// Packets of one receive call that there is room for from the beginning.
+const WAITING: usize = 64;
 /// An address is not taken from a peer that has been heard from within this.
 const ADDRESS_HOLD: Duration = Duration::from_secs(5);
 
@@ -109,6 +114,8 @@ pub(crate) struct Engine {
     by_address: HashMap<SocketAddr, usize>,
     /// The last datagram's source: packets come in runs.
     last: Option<(SocketAddr, usize)>,
+    /// Packets of the present receive call.
+    waiting: Vec<copying::Waiting>,
     outbox: Outbox,
     events: Vec<Event>,
     counters: Counters,
@@ -134,6 +141,7 @@ impl Engine {
             by_ufrag: HashMap::new(),
             by_address: HashMap::new(),
             last: None,
+            waiting: Vec::with_capacity(WAITING),
             outbox: Outbox::new(),
             events: Vec::new(),
             counters: Counters::default(),
@@ -147,8 +155,31 @@ impl Engine {
         }
     }
 
-    /// A datagram from `from`; it is decrypted in place.
+    /// One datagram.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        let all = [Datagram { from, start: 0, len: datagram.len() }];
+        self.datagrams(now, datagram, &all, &mut |_| {});
+    }
+
+    /// The datagrams of one receive call, which stand in `buffer`; they are decrypted in place. `full` is given the outbox
+    /// whenever it holds enough to be sent; what is left in it at the end is to be sent, too.
+    pub(crate) fn datagrams(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        datagrams: &[Datagram],
+        full: &mut dyn FnMut(&mut Outbox),
+    ) {
+        for &Datagram { from, start, len } in datagrams {
+            if let Some(datagram) = buffer.get_mut(start..start + len) {
+                self.demultiplex(now, from, start, datagram);
+            }
+        }
+        self.copy_waiting(now, buffer, full);
+    }
+
+    fn demultiplex(&mut self, now: Instant, from: SocketAddr, at: usize, datagram: &mut [u8]) {
         // RFC 7983: the first byte tells the protocol.
         match datagram.first() {
             Some(0..=3) => self.stun(now, from, datagram),
@@ -163,7 +194,7 @@ impl Engine {
                 if datagram.get(1).is_some_and(|kind| (192..=223).contains(kind)) {
                     self.rtcp(now, key, datagram);
                 } else {
-                    self.rtp(now, key, datagram);
+                    self.rtp(now, key, at, datagram);
                 }
             }
             _ => self.counters.malformed += 1,

@@ -23,8 +23,8 @@ impl Engine {
             };
             let Some(leg) = track.legs.iter_mut().find(|leg| leg.id == known.leg) else { continue };
             while due > 0 {
-                let Some(to) = self.peers.get_mut(key).and_then(Peer::destination) else { return };
-                let sent = leg.pad(now, due, to, &mut self.outbox);
+                let Some(mut to) = self.peers.get_mut(key).and_then(Peer::destination) else { return };
+                let sent = leg.pad(now, due, &mut to, &mut self.outbox);
                 if sent == 0 {
                     break; // this leg cannot
                 }

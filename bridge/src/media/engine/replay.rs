@@ -57,8 +57,23 @@ pub(super) fn stored<'a>(
     let codec = types.iter().find(|known| known.number == header.payload_type)?.codec;
     let values = Values::read(map, &header, bytes);
     let frame: Frame = encoding.reader.reread(codec, payload, values.dependency_descriptor);
-    let structure = encoding.reader.structure();
-    Some(Packet { layer: stream, index, header, values, payload, codec, frame, structure, newest: true, arrived })
+    let structure = encoding.reader.structure().map(|structure| &**structure);
+    let (clock, padding, bare) = (encoding.clock, 0, values.is_bare());
+    Some(Packet {
+        layer: stream,
+        index,
+        header,
+        values,
+        bare,
+        payload,
+        padding,
+        codec,
+        frame,
+        structure,
+        clock,
+        newest: true,
+        arrived,
+    })
 }
 
 impl Engine {
@@ -95,8 +110,8 @@ impl Engine {
             leg.pause();
             for index in key..=last {
                 let Some(packet) = stored(encoding, stream, index, (types, &map), came) else { break };
-                let Some(to) = self.peers.get_mut(leg.peer).and_then(Peer::destination) else { break };
-                if leg.forward(now, &packet, encoding.clock, to, &mut self.outbox) {
+                let Some(mut to) = self.peers.get_mut(leg.peer).and_then(Peer::destination) else { break };
+                if leg.forward(now, &packet, &mut to, &mut self.outbox) {
                     self.counters.forwarded += 1;
                     self.counters.forwarded_bytes += packet.payload.len() as u64;
                 }

@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn tracks_of_one_stream_are_called_alike_where_the_client_can_take_it() {
         let id = |stream: &str, in_sync| {
-            let info = TrackInfo { stream: stream.to_owned(), ..TrackInfo::default() };
+            let info = TrackInfo { stream: stream.to_owned(), ..TrackInfo::default() }.into();
             let available =
                 Available { publisher: "PA_a".into(), kind: Kind::Audio, media: TrackId::next(), layers: 1, info };
             stream_id(&TrackSid::from("TR_1"), &available, in_sync)

@@ -1,6 +1,7 @@
 //! What the room says becomes what the client is told.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use livekit_protocol::leave_request::Action;
@@ -22,13 +23,15 @@ impl Session {
     pub(super) fn on_room(&mut self, message: ToSession) -> Flow {
         match message {
             ToSession::Participants(participants) => {
-                let now = Instant::now();
+                let (now, state) = (Instant::now(), self.seat.room.state());
                 for info in participants.iter() {
                     if info.state() == WireState::Disconnected {
                         self.farewells.push_back((now, info.clone()));
                     }
                     for track in &info.tracks {
-                        self.subscriptions.describe(track);
+                        if let Some((_, track)) = state.track(&track.sid.as_str().into()) {
+                            self.subscriptions.describe(track);
+                        }
                     }
                 }
                 let surplus = self.farewells.len().saturating_sub(FAREWELLS);
@@ -108,7 +111,7 @@ impl Session {
             kind,
             media: local.media,
             layers: local.rids.len().max(1),
-            info: (**info).clone(),
+            info: Arc::clone(info),
         };
         self.subscriptions.available(sid, track);
         self.unsettled = true;

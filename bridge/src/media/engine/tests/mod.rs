@@ -3,6 +3,7 @@
 mod allocation;
 mod audio;
 mod bandwidth;
+mod copying;
 mod layers;
 mod lifecycle;
 mod media;
