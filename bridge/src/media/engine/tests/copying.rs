@@ -8,9 +8,9 @@ use super::super::super::simulation::*;
 use super::super::super::udp::Datagram;
 
 /// Packets of a single stream's frames with so many bytes of payload each, sealed by their publisher, in one buffer.
-fn sealed(publisher: &mut Client, first: u64, frames: &[&[usize]]) -> (Vec<u8>, Vec<Datagram>) {
+fn sealed(publisher: &mut Client, (first, picture): (u64, usize), frames: &[&[usize]]) -> (Vec<u8>, Vec<Datagram>) {
     let (mut buffer, mut all, mut index) = (Vec::new(), Vec::new(), first);
-    for (picture, sizes) in frames.iter().enumerate() {
+    for (picture, sizes) in (picture..).zip(frames) {
         for (at, &size) in sizes.iter().enumerate() {
             let header = Outgoing {
                 marker: at + 1 == sizes.len(),
@@ -30,10 +30,10 @@ fn sealed(publisher: &mut Client, first: u64, frames: &[&[usize]]) -> (Vec<u8>, 
     (buffer, all)
 }
 
-/// A publisher and three subscribers.
+/// A publisher and three subscribers who have had a key frame.
 fn room() -> (World, Client, Vec<Client>) {
     let mut world = World::new();
-    let publisher = Client::connect(&mut world, "127.0.0.1:1001");
+    let mut publisher = Client::connect(&mut world, "127.0.0.1:1001");
     let camera = Camera::new(&[]);
     publisher.negotiate(&mut world, vec![camera.section("7")], vec![]);
     let subscribers = (0..3).map(|i| {
@@ -41,7 +41,10 @@ fn room() -> (World, Client, Vec<Client>) {
         subscriber.negotiate(&mut world, vec![], vec![leg(camera.track, Kind::Video, "3")]);
         subscriber
     });
-    let subscribers = subscribers.collect();
+    let mut subscribers: Vec<Client> = subscribers.collect();
+    let (key, _) = sealed(&mut publisher, (99, 0), &[&[120]]);
+    world.send(publisher.address, key);
+    subscribers.iter_mut().for_each(|subscriber| assert_eq!(subscriber.receive(&mut world).0.len(), 1));
     (world, publisher, subscribers)
 }
 
@@ -49,7 +52,7 @@ fn room() -> (World, Client, Vec<Client>) {
 fn a_frame_leaves_as_one_run_to_each() {
     let (mut world, mut publisher, mut subscribers) = room();
     let sizes: &[&[usize]] = &[&[900, 901, 900, 901, 899], &[700], &[500, 800, 801]];
-    let (mut buffer, datagrams) = sealed(&mut publisher, 100, sizes);
+    let (mut buffer, datagrams) = sealed(&mut publisher, (100, 1), sizes);
     world.engine.datagrams(world.now, &mut buffer, &datagrams, &mut |_| panic!("that is not much"));
     let queues: Vec<(SocketAddr, Vec<&[u8]>)> =
         world.engine.outbox().queues().map(|(to, datagrams)| (to, datagrams.collect())).collect();
@@ -81,7 +84,7 @@ fn a_frame_leaves_as_one_run_to_each() {
 fn a_large_batch_is_sent_in_parts_and_whole() {
     let (mut world, mut publisher, subscribers) = room();
     let frame = [1100; 250];
-    let (mut buffer, mut datagrams) = sealed(&mut publisher, 100, &[&frame]);
+    let (mut buffer, mut datagrams) = sealed(&mut publisher, (100, 1), &[&frame]);
     datagrams.swap(3, 4); // out of order, but no later than the frame
     let (mut parts, mut sent) = (0, 0);
     world.engine.datagrams(world.now, &mut buffer, &datagrams, &mut |outbox| {
