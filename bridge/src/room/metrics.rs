@@ -26,7 +26,6 @@ pub(crate) struct JoinLabel {
 pub(crate) struct RoomMetrics {
     pub(crate) rooms: Gauge,
     pub(crate) participants: Family<PresenceLabel, Gauge>,
-    pub(crate) seats: Gauge,
     pub(crate) joins: Family<JoinLabel, Counter>,
     pub(crate) append_seconds: Histogram,
     pub(crate) conflicts: Counter,
@@ -40,7 +39,6 @@ impl RoomMetrics {
         let metrics = Self {
             rooms: Gauge::default(),
             participants: Family::default(),
-            seats: Gauge::default(),
             joins: Family::default(),
             append_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
             conflicts: Counter::default(),
@@ -49,7 +47,6 @@ impl RoomMetrics {
         };
         registry.register("rooms", "Rooms open on this bridge", metrics.rooms.clone());
         registry.register("participants", "Participants on this bridge by state", metrics.participants.clone());
-        registry.register("seats", "Participants this bridge takes at most", metrics.seats.clone());
         registry.register("joins", "Attempts to join by result", metrics.joins.clone());
         let help = "How long the allocator took to append to a room's log";
         registry.register("room_log_append_seconds", help, metrics.append_seconds.clone());

@@ -61,8 +61,6 @@ impl Rooms {
     /// No rooms yet. `bridge` is this bridge's name in the cluster.
     #[must_use]
     pub fn new(bridge: String, config: RoomConfig, allocator: Channel, media: Media, registry: &mut Registry) -> Self {
-        let metrics = RoomMetrics::register(registry);
-        metrics.seats.set(config.seats.max(1).into());
         let inner = Inner {
             bridge,
             config,
@@ -70,7 +68,7 @@ impl Rooms {
             media,
             slots: Mutex::default(),
             confirmed: Mutex::default(),
-            metrics,
+            metrics: RoomMetrics::register(registry),
             closing: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }

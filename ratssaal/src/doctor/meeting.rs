@@ -245,13 +245,13 @@ fn unreachable(tried: &mut Vec<SocketAddr>) -> Problem {
 async fn seats(line: &Line) -> Result<Finding, Problem> {
     let answer = web::get(line, "/metrics").await?;
     let text = String::from_utf8_lossy(&answer.body);
-    let all = sum(&text, "ratssaal_seats");
-    let Some(all) = all.filter(|_| answer.status == 200) else {
+    let all = sum(&text, "ratssaal_bridge_seat_limit");
+    let Some(all) = all.filter(|all| answer.status == 200 && *all > 0.0) else {
         return Ok(Finding::new(
             "there were two; the server's metrics, which tell the number, are not open to this machine",
         ));
     };
-    let free = all - sum(&text, "ratssaal_participants").unwrap_or_default();
+    let free = (all - sum(&text, "ratssaal_participants").unwrap_or_default()).max(0.0);
     let finding = Finding::new(format!("{free:.0} of {all:.0} are free on the server that answers"));
     Ok(if free < all / 10.0 { finding.but("add a machine before they are gone") } else { finding })
 }
@@ -272,9 +272,9 @@ mod tests {
     #[test]
     fn metrics_are_summed_over_their_labels() {
         let text = "# TYPE ratssaal_participants gauge\nratssaal_participants{state=\"joined\"} 3\nratssaal_participants{state=\"active\"} 4\n\
-                    ratssaal_participants_peak 99\nratssaal_seats 1000\n";
+                    ratssaal_participants_peak 99\nratssaal_bridge_seat_limit 1000\n";
         assert_eq!(sum(text, "ratssaal_participants"), Some(7.0));
-        assert_eq!(sum(text, "ratssaal_seats"), Some(1000.0));
+        assert_eq!(sum(text, "ratssaal_bridge_seat_limit"), Some(1000.0));
         assert_eq!(sum(text, "ratssaal_nothing"), None);
     }
 
