@@ -5,10 +5,10 @@ web_sources := $(shell find web -name node_modules -prune -o -path web/dist -pru
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run cluster build image web test lint e2e audit bench bench-peers doc
+.PHONY: help run cluster build image web test lint e2e e2e-kubernetes audit bench bench-peers doc
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build what is missing and run the product on this machine: http://localhost:7880 (ARGS='--bind ...')
 	@exec $(target)/release/ratssaal serve --dev $(ARGS)
@@ -40,6 +40,11 @@ e2e: web e2e/browser/node_modules/.package-lock.json ## Browser tests only (Chro
 	@scripts/need rust browsers network
 	cargo build --locked -p ratssaal
 	RATSSAAL_BIN=$(abspath $(target))/debug/ratssaal npm --prefix e2e/browser run --silent test
+
+e2e-kubernetes: web e2e/browser/node_modules/.package-lock.json ## The image on a real Kubernetes, built here once (needs Go and root)
+	@scripts/need rust
+	cargo build --locked -p ratssaal
+	@RATSSAAL_BIN=$(abspath $(target))/debug/ratssaal node e2e/kubernetes/run.mjs $(SUITES)
 
 audit: ## Licences, sources, bans and known vulnerabilities of all dependencies
 	@scripts/audit

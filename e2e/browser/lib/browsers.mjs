@@ -37,10 +37,10 @@ function executable(kind) {
   return path;
 }
 
-/** Starts a browser (`chromium` or `firefox`) with a fresh profile; Firefox's fake microphone gives `hertz`. */
-export async function launch(kind, { width = 1280, height = 800, hertz = 1000 } = {}) {
+/** Starts a browser (`chromium` or `firefox`) with a fresh profile; Firefox's fake microphone gives `hertz`; `args` go to Chromium. */
+export async function launch(kind, { width = 1280, height = 800, hertz = 1000, args = [] } = {}) {
   const common = { executablePath: executable(kind), headless: true, defaultViewport: { width, height }, protocolTimeout: 60_000 };
   return kind === 'firefox'
     ? puppeteer.launch({ ...common, browser: 'firefox', extraPrefsFirefox: { ...FIREFOX, 'media.navigator.audio.fake_frequency': hertz } })
-    : puppeteer.launch({ ...common, args: CHROMIUM });
+    : puppeteer.launch({ ...common, args: [...CHROMIUM, ...args] });
 }

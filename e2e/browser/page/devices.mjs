@@ -43,7 +43,34 @@ const listen = (track) => {
 
 const tile = (name, kind) => [...document.querySelectorAll(`[data-testid=tile][data-kind=${kind}]`)].find((element) => element.textContent.includes(name));
 
+/** By name: when the picture last changed, the longest pause so far (ms). */
+const pictures = new Map();
+const GRAIN = 10;
+
+function watchPictures() {
+  const now = performance.now();
+  for (const [name, seen] of pictures) {
+    const frames = tile(name, 'camera')?.querySelector('video')?.getVideoPlaybackQuality().totalVideoFrames ?? 0;
+    if (frames > 0 && frames !== seen.frames) {
+      seen.longest = Math.max(seen.longest, now - seen.at);
+      Object.assign(seen, { frames, at: now });
+    }
+  }
+}
+
 window.e2e = {
+  /** Begins to measure anew how long somebody's picture stands still. */
+  watch(name) {
+    if (pictures.size === 0) setInterval(watchPictures, GRAIN);
+    pictures.set(name, { frames: 0, at: performance.now(), longest: 0 });
+  },
+
+  /** The longest pause of somebody's picture since `watch`, one that lasts included: `{ longest, frames }`, ms. */
+  pause(name) {
+    const { at, longest, frames } = pictures.get(name);
+    return { longest: Math.max(longest, performance.now() - at), frames };
+  },
+
   violations: () => violations,
   sockets: () => sockets,
 
@@ -65,6 +92,16 @@ window.e2e = {
   async hear() {
     const tracks = [...document.querySelectorAll('audio')].flatMap((element) => element.srcObject?.getAudioTracks() ?? []);
     return Promise.all(tracks.filter(({ readyState }) => readyState === 'live').map(async (track) => (await listen(track)).hertz()));
+  },
+
+  /** Where media goes now, `address:port` of the newest connection; null while there is none. */
+  async remote() {
+    const connection = connections.findLast(({ connectionState }) => connectionState === 'connected');
+    if (!connection) return null;
+    const stats = await connection.getStats();
+    const pair = [...stats.values()].find(({ type, nominated, state }) => type === 'candidate-pair' && nominated && state === 'succeeded');
+    const remote = stats.get(pair?.remoteCandidateId);
+    return remote ? `${remote.address}:${remote.port}` : null;
   },
 
   /** The widths of the video layers that are being sent, widest first. */
