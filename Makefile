@@ -41,7 +41,7 @@ e2e: web e2e/browser/node_modules/.package-lock.json ## Browser tests only (Chro
 	cargo build --locked -p ratssaal
 	RATSSAAL_BIN=$(abspath $(target))/debug/ratssaal npm --prefix e2e/browser run --silent test
 
-e2e-kubernetes: web e2e/browser/node_modules/.package-lock.json ## The image on a real Kubernetes, built here once (needs Go and root)
+e2e-kubernetes: web e2e/browser/node_modules/.package-lock.json ## Charts and image on a real Kubernetes, built here once (Go; root for nodes)
 	@scripts/need rust
 	cargo build --locked -p ratssaal
 	@RATSSAAL_BIN=$(abspath $(target))/debug/ratssaal node e2e/kubernetes/run.mjs $(SUITES)

@@ -1,8 +1,8 @@
 // Entry of `make e2e-kubernetes`: starts clusters by scripts/kubernetes, runs the tests in them, ends them.
 //
-//   node e2e/kubernetes/run.mjs [image]      all by default
+//   node e2e/kubernetes/run.mjs [charts] [image]      all by default
 //
-// Real nodes need root: browsers run in the cluster's client namespace. E2E_KEEP=1 leaves the clusters running and says where.
+// `charts` needs a control plane only, no root. Real nodes need root: browsers run in the cluster's client namespace. E2E_KEEP=1 leaves the clusters running and says where.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,6 +13,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const repository = join(here, '../..');
 const binary = process.env.RATSSAAL_BIN ?? join(repository, 'target/debug/ratssaal');
 const SUITES = {
+  charts: { nodes: 0, minutes: 4 },
   image: { nodes: 1, minutes: 5, needs: ['nodes', 'browsers', 'prometheus'] },
 };
 
