@@ -42,8 +42,11 @@ fn limit_in(limits: &str) -> Option<u32> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// Slower than this (Mbit/s) is no server's card but a virtual one's made-up figure: tunnels say 10.
+const SLOWEST: u64 = 100;
+
 /// What the network cards with these addresses carry each way together, bits per second; 0 if they do not tell (virtual ones
-/// often do not).
+/// often do not, or nonsense).
 pub(crate) fn link_bps(addresses: &[IpAddr]) -> u64 {
     let cards = if_addrs::get_if_addrs().unwrap_or_default();
     let mut names: Vec<String> =
@@ -53,7 +56,7 @@ pub(crate) fn link_bps(addresses: &[IpAddr]) -> u64 {
     let megabits = |name: &String| -> Option<u64> {
         let text = fs::read_to_string(Path::new("/sys/class/net").join(name).join("speed")).ok()?;
         // Unknown speeds are written as -1.
-        text.trim().parse().ok()
+        text.trim().parse().ok().filter(|speed| *speed >= SLOWEST)
     };
     names.iter().filter_map(megabits).map(|speed| speed.saturating_mul(1_000_000)).sum()
 }
