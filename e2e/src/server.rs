@@ -8,13 +8,13 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::{
     sync::MutexGuard,
     time::{Instant, sleep},
@@ -65,13 +65,40 @@ impl Server {
                 log: Arc::default(),
             });
         }
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let media_port = free_udp_ports(MEDIA_PORTS)?;
+        let (port, media_port) = (free_port()?, free_udp_ports(MEDIA_PORTS)?);
         let http = format!("http://127.0.0.1:{port}");
-        let (mut command, ready) = match env::var_os("LIVEKIT_BIN") {
+        let (command, ready) = match env::var_os("LIVEKIT_BIN") {
             Some(binary) => (livekit(&PathBuf::from(binary), port, media_port), format!("{http}/")),
             None => (ratssaal(&binary()?, port, media_port), format!("{http}/readyz")),
         };
+        let mut server = Self::spawn(command, http, media_port)?;
+        server.wait_ready(&ready).await?;
+        Ok(server)
+    }
+
+    /// Starts ours with further arguments, through the command `prefix` if it is not empty, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_as(prefix: &[&str], arguments: &[&str]) -> Result<Self> {
+        let (port, media_port) = (free_port()?, free_udp_ports(MEDIA_PORTS)?);
+        let http = format!("http://127.0.0.1:{port}");
+        let binary = binary()?;
+        let mut command = match prefix {
+            [] => Command::new(&binary),
+            [program, more @ ..] => {
+                let mut command = Command::new(program);
+                command.args(more).arg(&binary);
+                command
+            }
+        };
+        configure(&mut command, port, media_port).args(arguments);
+        let mut server = Self::spawn(command, http.clone(), media_port)?;
+        server.wait_ready(&format!("{http}/readyz")).await?;
+        Ok(server)
+    }
+
+    fn spawn(mut command: Command, http: String, media_port: u16) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -83,10 +110,7 @@ impl Server {
             keep(stdout, &log);
             keep(stderr, &log);
         }
-        let mut server =
-            Self { http, key: DEV.0.to_owned(), secret: DEV.1.to_owned(), media_port, child: Some(child), log };
-        server.wait_ready(&ready).await?;
-        Ok(server)
+        Ok(Self { http, key: DEV.0.to_owned(), secret: DEV.1.to_owned(), media_port, child: Some(child), log })
     }
 
     async fn wait_ready(&mut self, url: &str) -> Result<()> {
@@ -124,6 +148,22 @@ impl Server {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Sends it a signal, by name without `SIG`.
+    ///
+    /// # Errors
+    /// It was not started here or has ended.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.pid().context("the server was not started here")?.to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status()?;
+        ensure!(status.success(), "the server has ended: {}", self.log());
+        Ok(())
+    }
+
+    /// Its exit status once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().ok().flatten()
+    }
+
     /// The last lines of what it printed.
     #[must_use]
     pub fn log(&self) -> String {
@@ -156,11 +196,15 @@ fn keep(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
 
 fn ratssaal(binary: &Path, port: u16, media_port: u16) -> Command {
     let mut command = Command::new(binary);
+    configure(&mut command, port, media_port);
+    command
+}
+
+fn configure(command: &mut Command, port: u16, media_port: u16) -> &mut Command {
     command
         .args(["serve", "--dev"])
         .env("RATSSAAL_HTTP__BIND", format!("127.0.0.1:{port}"))
-        .env("RATSSAAL_MEDIA__PORTS", format!("{media_port}-{}", media_port + MEDIA_PORTS - 1));
-    command
+        .env("RATSSAAL_MEDIA__PORTS", format!("{media_port}-{}", media_port + MEDIA_PORTS - 1))
 }
 
 fn livekit(binary: &Path, port: u16, media_port: u16) -> Command {
@@ -173,7 +217,11 @@ fn livekit(binary: &Path, port: u16, media_port: u16) -> Command {
     command
 }
 
-fn binary() -> Result<PathBuf> {
+/// Our binary.
+///
+/// # Errors
+/// It is not built.
+pub fn binary() -> Result<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
     let candidates = [
@@ -186,6 +234,11 @@ fn binary() -> Result<PathBuf> {
         .flatten()
         .find(|path| path.exists())
         .context("no ratssaal binary: run `cargo build -p ratssaal`, or set RATSSAAL_BIN to one")
+}
+
+/// A TCP port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The first of `count` neighbouring UDP ports that are free now.

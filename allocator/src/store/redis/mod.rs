@@ -371,4 +371,6 @@ fn random(characters: usize) -> String {
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod tests;

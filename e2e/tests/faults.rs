@@ -1,0 +1,298 @@
+//! What a meeting notices when a part of the cluster dies: real servers, allocators and Redis as processes, which are stopped,
+//! paused, killed and restarted here. Never two rooms of one name, never two seats of one participant, no ban lost, and media
+//! goes on wherever its own server lives.
+
+#[path = "../../allocator/src/redis_server.rs"]
+#[allow(dead_code, clippy::expect_used, reason = "made for the allocator's tests; a part is used here")]
+mod redis_server;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use livekit_api::services::room::{RemoveParticipantOptions, RoomClient, UpdateParticipantOptions};
+use livekit_protocol::ParticipantPermission;
+use ratssaal_e2e::{
+    bot::{Bot, Options},
+    meeting::Meeting,
+    server::{Server, turn},
+    token,
+};
+use redis_server::{Server as Redis, free_port};
+use tokio::time::{Instant, sleep};
+
+/// Longest that anything may take that is to happen by itself: a lost server is noticed after 13 s.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A server of the cluster on this Redis.
+async fn server(name: &str, redis: &str) -> Result<Server> {
+    let arguments = ["--bridge", name, "--redis", redis, "--media-workers", "1", "--drain-within", "1s"];
+    Server::start_as(&[], &arguments).await
+}
+
+/// The first one, when it takes people: a store that has just begun opens no rooms for 3 s.
+async fn first(redis: &str) -> Result<Server> {
+    let server = server("eins", redis).await?;
+    takes_people(&server).await?;
+    Ok(server)
+}
+
+async fn takes_people(server: &Server) -> Result<()> {
+    eventually("it takes people", 101, async || validate(server, "probe", "probe").await).await
+}
+
+fn api(server: &Server) -> RoomClient {
+    RoomClient::with_api_key(&server.http, &server.key, &server.secret)
+}
+
+/// The identities in a room as this server tells them, sorted.
+async fn people(server: &Server, room: &str) -> Result<Vec<String>> {
+    let mut people: Vec<String> =
+        api(server).list_participants(room).await?.into_iter().map(|participant| participant.identity).collect();
+    people.sort_unstable();
+    Ok(people)
+}
+
+/// The sids of the rooms of a name.
+async fn sids(server: &Server, room: &str) -> Result<Vec<String>> {
+    let rooms = api(server).list_rooms(vec![]).await?;
+    Ok(rooms.into_iter().filter(|open| open.name == room).map(|open| open.sid).collect())
+}
+
+/// Asks until the answer is right; then nothing else may have been said but errors in between.
+async fn eventually<T: std::fmt::Debug + PartialEq>(
+    what: &str,
+    right: T,
+    mut ask: impl AsyncFnMut() -> Result<T>,
+) -> Result<()> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let said = ask().await;
+        if said.as_ref().is_ok_and(|said| *said == right) {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!("{what}: not {right:?} within {LIMIT:?}, but {said:?}");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whether somebody could get in: `Ok(status)` of the refusal to a plain request otherwise.
+async fn validate(server: &Server, room: &str, identity: &str) -> Result<u16> {
+    let token = token::token(server, room, identity);
+    let answer = reqwest::Client::new()
+        .get(format!("{}/rtc?access_token={token}&auto_subscribe=1", server.http))
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .timeout(LIMIT)
+        .send()
+        .await?;
+    Ok(answer.status().as_u16())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_hangs_and_meetings_go_on() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let eins = first(&redis.url()).await?;
+    let meeting = Meeting::start(&eins).await?;
+    let before = sids(&eins, "beside").await?;
+    redis.signal("-STOP");
+    meeting.goes_on(&eins).await?;
+    let status = validate(&eins, "neu", "carla").await?;
+    ensure!(status == 503, "a new room while Redis hangs: {status}\n{}", eins.log());
+    redis.signal("-CONT");
+    eventually("joining works again", 101, async || validate(&eins, "neu", "carla").await).await?;
+    meeting.goes_on(&eins).await?;
+    ensure!(sids(&eins, "beside").await? == before && before.len() == 1, "{before:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_restarted_with_its_data() -> Result<()> {
+    redis_restarted(&["--appendonly", "yes", "--appendfsync", "always"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_restarted_empty() -> Result<()> {
+    redis_restarted(&[]).await
+}
+
+async fn redis_restarted(arguments: &[&str]) -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::start(tempfile::tempdir()?, arguments);
+    let url = redis.url();
+    let eins = first(&url).await?;
+    let meeting = Meeting::start(&eins).await?;
+    let before = sids(&eins, "beside").await?;
+    api(&eins).update_room_metadata("beside", "Tagesordnung").await?;
+    let banned = token::token(&eins, "beside", "gast");
+    ban(&eins, "beside", "gast").await?;
+
+    let folder = redis.crash();
+    meeting.goes_on(&eins).await?;
+    let redis = Redis::start(folder, arguments);
+    assert_eq!(redis.url(), url);
+    eventually("the room is known again", before.clone(), async || sids(&eins, "beside").await).await?;
+    let both = vec!["bot-1".to_owned(), "bot-2".to_owned()];
+    eventually("both are in it", both, async || people(&eins, "beside").await).await?;
+    // A server that comes now reads the same room from the store.
+    let zwei = server("zwei", &url).await?;
+    eventually("another server knows it", before, async || sids(&zwei, "beside").await).await?;
+    let told = async || Ok(api(&eins).list_rooms(vec!["beside".into()]).await?.pop().context("gone")?.metadata);
+    eventually("its metadata is there", "Tagesordnung".to_owned(), told).await?;
+    ensure!(refused(&eins, &banned).await?, "the ban was lost");
+    eventually("joining works", 101, async || validate(&eins, "beside", "carla").await).await?;
+    meeting.goes_on(&eins).await
+}
+
+/// Throws somebody out for good who is in for a moment.
+async fn ban(server: &Server, room: &str, identity: &str) -> Result<()> {
+    let options = Options { identity: identity.to_owned(), ..Options::new(room, 9, false) };
+    let guest = Bot::join(server, options).await?;
+    let in_a_minute = i64::try_from(token::now() + 60)? * 1000;
+    let options = RemoveParticipantOptions { revoke_token_ts: in_a_minute };
+    api(server).remove_participant_with_options(room, identity, options).await?;
+    guest.wait("the guest is out", LIMIT, |view| view.ended.clone()).await?;
+    Ok(())
+}
+
+/// Whether a token does not open its room.
+async fn refused(server: &Server, token: &str) -> Result<bool> {
+    let options = Options { identity: "gast".to_owned(), ..Options::new("beside", 9, false) };
+    Ok(Bot::join_with(server, options, token).await.is_err())
+}
+
+/// -9: the room stays what it was, those who sat there are logged as left, and its place can be taken at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_killed() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let eins = first(&redis.url()).await?;
+    let meeting = Meeting::start(&eins).await?;
+    let permission = ParticipantPermission { can_subscribe: true, ..ParticipantPermission::default() };
+    let options = UpdateParticipantOptions { permission: Some(permission), ..UpdateParticipantOptions::default() };
+    api(&eins).update_participant("beside", "bot-2", options).await?;
+    api(&eins).update_room_metadata("beside", "Beschluss").await?;
+    ban(&eins, "beside", "gast").await?;
+    let before = sids(&eins, "beside").await?;
+    let zwei = server("zwei", &redis.url()).await?;
+
+    eins.signal("KILL")?;
+    // Whoever comes back is the same participant, once.
+    let back = Bot::join(&zwei, Options::new("beside", 1, true).v1(true));
+    let back = match back.await {
+        Ok(back) => back,
+        // Until its report has expired, seats there are still given out.
+        Err(_) => {
+            eventually("a seat elsewhere", 101, async || validate(&zwei, "beside", "probe").await).await?;
+            Bot::join(&zwei, Options::new("beside", 1, true).v1(true)).await?
+        }
+    };
+    drop(meeting);
+    ensure!(sids(&zwei, "beside").await? == before, "it is the same room");
+    eventually("who did not come back has left", vec!["bot-1".to_owned()], async || {
+        Ok(people(&zwei, "beside").await?.into_iter().filter(|identity| identity != "probe").collect())
+    })
+    .await?;
+    ensure!(back.view(|view| view.room.metadata.clone()) == "Beschluss", "the room's metadata was lost");
+    ensure!(refused(&zwei, &token::token(&zwei, "beside", "gast")).await?, "the ban was lost");
+    back.check_alive()
+}
+
+/// SIGSTOP for longer than the grace period: whoever sat there may have come back elsewhere, and sits there only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_paused() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let eins = first(&redis.url()).await?;
+    let first = Bot::join(&eins, Options::new("pause", 1, true)).await?;
+    let before = sids(&eins, "pause").await?;
+    let zwei = server("zwei", &redis.url()).await?;
+    eins.signal("STOP")?;
+    eventually("a seat elsewhere", 101, async || validate(&zwei, "pause", "bot-1").await).await?;
+    let second = Bot::join(&zwei, Options::new("pause", 1, true)).await?;
+    eventually("it is in the room once", vec!["bot-1".to_owned()], async || people(&zwei, "pause").await).await?;
+    eins.signal("CONT")?;
+    first.wait("the older session is put out", LIMIT, |view| view.ended.clone()).await?;
+    eventually("both servers say the same", vec!["bot-1".to_owned()], async || people(&eins, "pause").await).await?;
+    ensure!(sids(&eins, "pause").await? == before && sids(&zwei, "pause").await? == before, "it is one room");
+    second.check_alive()?;
+    let ready = async || Ok(reqwest::get(format!("{}/readyz", eins.http)).await?.status().as_u16());
+    eventually("it takes people again", 200, ready).await
+}
+
+/// A clock that is wrong by ten minutes, either way, on one of two servers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_is_wrong() -> Result<()> {
+    let _turn = turn().await;
+    for offset in ["+10m", "-10m"] {
+        let redis = Redis::new();
+        let zwei = server("zwei", &redis.url()).await?;
+        let arguments = ["--bridge", "eins", "--redis", &redis.url(), "--media-workers", "1", "--drain-within", "1s"];
+        let eins = Server::start_as(&["faketime", "-f", offset], &arguments).await.context("scripts/need clock")?;
+        let both_attached = async || {
+            let metrics = reqwest::get(format!("{}/metrics", zwei.http)).await?.text().await?;
+            let line = metrics.lines().find(|line| line.starts_with("ratssaal_allocator_bridges{state=\"ready\"}"));
+            Ok(line.is_some_and(|line| line.ends_with(" 2")))
+        };
+        eventually("both are attached", true, both_attached).await?;
+        // For longer than a report lives: nobody is taken for dead.
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            ensure!(both_attached().await?, "{offset}: a server was lost");
+            sleep(Duration::from_millis(200)).await;
+        }
+        ensure!(reqwest::get(format!("{}/readyz", eins.http)).await?.status() == 200);
+    }
+    Ok(())
+}
+
+/// One of two allocators is killed, then the other one paused: joins go on with whichever lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allocator_is_killed() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let mut allocators = Vec::new();
+    for _ in 0..2 {
+        let listen = format!("127.0.0.1:{}", free_port());
+        allocators.push((Allocator::start(&redis.url(), &listen)?, format!("http://{listen}")));
+    }
+    let addresses = allocators.iter().map(|(_, address)| address.as_str()).collect::<Vec<_>>().join(",");
+    let arguments = ["--bridge", "eins", "--allocator", &addresses, "--media-workers", "1"];
+    let eins = Server::start_as(&[], &arguments).await?;
+    takes_people(&eins).await?;
+    let meeting = Meeting::start(&eins).await?;
+    for number in 0..2 {
+        let (allocator, address) = allocators.remove(0);
+        drop(allocator);
+        let began = Instant::now();
+        eventually("joining works", 101, async || validate(&eins, "beside", &format!("gast-{number}")).await).await?;
+        ensure!(began.elapsed() < Duration::from_secs(3), "{:?} until the next one was used", began.elapsed());
+        meeting.goes_on(&eins).await?;
+        let listen = address.trim_start_matches("http://");
+        allocators.push((Allocator::start(&redis.url(), listen)?, address.clone()));
+    }
+    Ok(())
+}
+
+/// A running `ratssaal allocator`, killed when dropped.
+struct Allocator(std::process::Child);
+
+impl Allocator {
+    fn start(redis: &str, listen: &str) -> Result<Self> {
+        let mut command = std::process::Command::new(ratssaal_e2e::server::binary()?);
+        command.args(["allocator", "--redis", redis, "--listen", listen, "--bind", "127.0.0.1:0"]);
+        let null = std::process::Stdio::null;
+        Ok(Self(command.stdin(null()).stdout(null()).stderr(null()).spawn()?))
+    }
+}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
