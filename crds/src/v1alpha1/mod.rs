@@ -1,4 +1,4 @@
-//! Version v1alpha1: the object itself. Its parts are in [`spec`], [`media`], [`site`] and [`status`].
+//! Version v1alpha1: the object itself; its parts are in the files beside it.
 
 #![allow(unreachable_pub, reason = "KubeSchema makes private copies of public types")]
 

@@ -331,7 +331,7 @@ pub struct BrandSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObservabilitySpec {
-    /// OpenTelemetry collector for traces (OTLP over gRPC), e.g. http://collector.monitoring:4317.
+    /// OpenTelemetry collector for traces (OTLP over gRPC), e.g. `http://collector.monitoring:4317`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2000), regex(pattern = "^http://.+"))]
     pub otlp_endpoint: Option<String>,

@@ -1,0 +1,206 @@
+//! Which Secrets an installation needs now: those that are missing are made, certificates that are due are renewed.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use kube::api::DynamicObject;
+use ratssaal_crds::v1alpha1::VideoConferenceSpec;
+use time::OffsetDateTime;
+
+use crate::build::{self, Credentials, Facts, Object};
+use crate::hash;
+use crate::names::CERTIFICATE_FOR;
+use crate::pki::{self, Pair, PkiError, Seen, Subject};
+
+/// The installation's own Secrets.
+#[derive(Debug)]
+pub struct Own {
+    /// The authority.
+    pub authority: Pair,
+    /// To be written.
+    pub objects: Vec<Object>,
+    /// To be kept, written or not.
+    pub names: Vec<String>,
+    /// Changes with the managed Redis' certificate.
+    pub redis_certificate: String,
+    /// Changes with the API keys that the operator made.
+    pub keys: Option<String>,
+}
+
+/// A Secret that is there.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Its content.
+    pub data: BTreeMap<String, Vec<u8>>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Found {
+    /// Of a watched object.
+    pub fn read(object: &DynamicObject) -> Self {
+        let data = object.data.get("data").cloned().unwrap_or_default();
+        let data: BTreeMap<String, ByteString> = serde_json::from_value(data).unwrap_or_default();
+        let data = data.into_iter().map(|(key, ByteString(bytes))| (key, bytes)).collect();
+        Self { data, annotations: object.metadata.annotations.clone().unwrap_or_default() }
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        String::from_utf8(self.data.get(key)?.clone()).ok()
+    }
+
+    /// Changes with its content, and does not give it away: its values have at least 128 bits of randomness.
+    pub fn tag(&self) -> String {
+        let mut all = Vec::new();
+        for (key, value) in &self.data {
+            all.extend_from_slice(key.as_bytes());
+            all.push(0);
+            all.extend_from_slice(value);
+            all.push(0);
+        }
+        let digest = ring::digest::digest(&ring::digest::SHA256, &all);
+        hash::short(&format!("{digest:?}"))
+    }
+}
+
+/// Looks through the Secrets.
+///
+/// # Errors
+/// When the authority's Secret is there but unusable: making a new one in silence would cut all parts off from each other.
+pub fn own(
+    spec: &VideoConferenceSpec,
+    facts: &Facts,
+    found: &dyn Fn(&str) -> Option<Found>,
+    now: OffsetDateTime,
+    random: &mut dyn FnMut() -> Credentials,
+) -> Result<Own, PkiError> {
+    let names = &facts.names;
+    let mut objects = Vec::new();
+    let mut kept = vec![names.authority()];
+    let authority = match found(&names.authority()) {
+        Some(secret) => read_authority(&secret)?,
+        None => {
+            let pair = pki::new_authority(&names.name, now)?;
+            objects.push(build::authority(facts, &pair));
+            pair
+        }
+    };
+    let mut redis_certificate = String::new();
+    for subject in build::leaves(spec, names) {
+        let name = names.certificate(subject.role);
+        let good = found(&name).and_then(|secret| usable(&secret, &subject, &authority, now));
+        let serial = match good {
+            Some(seen) => seen.serial,
+            None => {
+                let pair = pki::issue(&authority, &names.name, &subject, now)?;
+                objects.push(build::leaf(facts, &subject, &pair, &authority.certificate));
+                Seen::read(pair.certificate.as_bytes())?.serial
+            }
+        };
+        if subject.role == "redis" {
+            redis_certificate = hash::short(&serial);
+        }
+        kept.push(name);
+    }
+    if spec.redis.managed.is_some() {
+        let there = found(&names.redis()).is_some_and(|secret| secret.data.contains_key("url"));
+        if !there {
+            objects.push(build::redis_credentials(facts, &random()));
+        }
+        kept.push(names.redis());
+    }
+    let mut keys = None;
+    if spec.access.api_keys_secret_ref.is_none() {
+        match found(&names.api_keys()).filter(|secret| !secret.data.is_empty()) {
+            Some(secret) => keys = Some(secret.tag()),
+            None => objects.push(build::api_keys(facts, &random())),
+        }
+        kept.push(names.api_keys());
+    }
+    Ok(Own { authority, objects, names: kept, redis_certificate, keys })
+}
+
+fn read_authority(secret: &Found) -> Result<Pair, PkiError> {
+    let missing = |what| PkiError::Pem { what, why: "it is not in the Secret".into() };
+    let pair = Pair {
+        certificate: secret.text("ca.crt").ok_or_else(|| missing("ca.crt"))?,
+        key: secret.text("ca.key").ok_or_else(|| missing("ca.key"))?,
+    };
+    Seen::read(pair.certificate.as_bytes())?;
+    rcgen::KeyPair::from_pem(&pair.key).map_err(|error| PkiError::Pem { what: "ca.key", why: error.to_string() })?;
+    Ok(pair)
+}
+
+/// The certificate in a Secret, if it is the right one and will be for a while.
+fn usable(secret: &Found, subject: &Subject, authority: &Pair, now: OffsetDateTime) -> Option<Seen> {
+    let right = secret.annotations.get(CERTIFICATE_FOR) == Some(&subject.tag())
+        && secret.text("ca.crt").as_ref() == Some(&authority.certificate)
+        && secret.text("tls.key").is_some_and(|key| rcgen::KeyPair::from_pem(&key).is_ok());
+    let seen = Seen::read(secret.data.get("tls.crt")?).ok()?;
+    (right && !seen.is_due(now)).then_some(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use serde_json::{Value, json};
+    use time::Duration;
+
+    use super::*;
+    use crate::build::Features;
+    use crate::names::Names;
+
+    fn facts() -> Facts {
+        Facts {
+            names: Names { name: "k".into(), namespace: "ns".into() },
+            uid: "1".into(),
+            image: "i".into(),
+            keys: String::new(),
+            redis_certificate: String::new(),
+            features: Features::default(),
+        }
+    }
+
+    fn look(secrets: &BTreeMap<String, Found>, now: OffsetDateTime) -> Result<Own, PkiError> {
+        let spec: VideoConferenceSpec = serde_json::from_value(json!({"hostname": "a.example"})).unwrap();
+        let mut count = 0;
+        let mut random = || {
+            count += 1;
+            Credentials([count; 32])
+        };
+        own(&spec, &facts(), &|name| secrets.get(name).cloned(), now, &mut random)
+    }
+
+    /// As if the objects had been written.
+    fn write(secrets: &mut BTreeMap<String, Found>, own: &Own) {
+        let text = |value: &Value| base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap()).unwrap();
+        for object in &own.objects {
+            let data = object.body["data"].as_object().unwrap().iter().map(|(key, value)| (key.clone(), text(value)));
+            let annotations =
+                serde_json::from_value(object.body["metadata"]["annotations"].clone()).unwrap_or_default();
+            secrets.insert(object.name.clone(), Found { data: data.collect(), annotations });
+        }
+    }
+
+    #[test]
+    fn made_once_renewed_when_due_and_mended() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let mut secrets = BTreeMap::new();
+        let first = look(&secrets, now).unwrap();
+        assert_eq!(first.objects.len(), 6, "authority, three certificates, Redis, API keys");
+        write(&mut secrets, &first);
+        let names = |own: &Own| own.objects.iter().map(|object| object.name.clone()).collect::<Vec<_>>();
+        let second = look(&secrets, now).unwrap();
+        assert!(second.objects.is_empty() && second.redis_certificate == first.redis_certificate);
+        assert!(second.keys.is_some());
+        let due = look(&secrets, now + Duration::days(121)).unwrap();
+        assert_eq!(names(&due), ["k-bridge-tls", "k-allocator-tls", "k-redis-tls"]);
+        assert_ne!(due.redis_certificate, first.redis_certificate);
+        secrets.get_mut("k-bridge-tls").unwrap().data.insert("tls.crt".into(), b"broken".to_vec());
+        secrets.remove("k-api-keys");
+        assert_eq!(names(&look(&secrets, now).unwrap()), ["k-bridge-tls", "k-api-keys"]);
+        secrets.get_mut("k-ca").unwrap().data.insert("ca.key".into(), b"broken".to_vec());
+        let error = look(&secrets, now).unwrap_err().to_string();
+        assert!(error.contains("ca.key"), "{error}");
+    }
+}
