@@ -19,6 +19,8 @@ mod handle;
 mod history;
 mod layer;
 mod leg;
+#[cfg(test)]
+mod network;
 pub(crate) mod outbox;
 mod rate;
 pub(crate) mod receiver;

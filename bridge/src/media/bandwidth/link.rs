@@ -1,77 +1,15 @@
-//! A link on a simulated clock, with a sender that keeps to its estimate and a client that answers with our own recorder
-//! of arrivals. Everything is drawn from one seed.
+//! A sender that keeps to its estimate, a line on a simulated clock, and a client that answers with our own recorder of
+//! arrivals. Everything is drawn from one seed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{Bandwidth, Purpose};
+pub(super) use crate::media::network::{Line, Link, MS, Random, SECOND};
 use crate::media::twcc::Recorder;
 
-pub(super) const MS: u64 = 1000;
-pub(super) const SECOND: u64 = 1000 * MS;
 /// Bytes of SRTP around a payload: header, extensions, tag.
 const FRAMING: usize = 36;
-
-/// What happens to packets.
-#[derive(Clone, Debug)]
-pub(super) struct Link {
-    /// Bits per second.
-    pub(super) rate: f64,
-    /// The queue's length, microseconds; what does not fit is dropped.
-    pub(super) queue: u64,
-    /// One way, microseconds.
-    pub(super) delay: u64,
-    /// Up to so much is added to each packet's delay, microseconds.
-    pub(super) jitter: u64,
-    /// Whether jitter reorders.
-    pub(super) reorder: bool,
-    /// Shares of packets lost and duplicated at random.
-    pub(super) loss: f64,
-    pub(super) duplicates: f64,
-    /// Chances a packet to enter and to leave a time in which everything is lost.
-    pub(super) burst: (f64, f64),
-    /// Share of feedback lost, and how long it takes, microseconds.
-    pub(super) feedback_loss: f64,
-    pub(super) feedback_delay: u64,
-    /// Bits per second of others, through the same queue.
-    pub(super) others: f64,
-}
-
-impl Link {
-    pub(super) fn of(rate: f64) -> Self {
-        Self {
-            rate,
-            queue: SECOND,
-            delay: 25 * MS,
-            jitter: 0,
-            reorder: false,
-            loss: 0.0,
-            duplicates: 0.0,
-            burst: (0.0, 1.0),
-            feedback_loss: 0.0,
-            feedback_delay: 25 * MS,
-            others: 0.0,
-        }
-    }
-
-    /// 600 kbit/s, 100 ms there and back, 2 % loss: bad DSL.
-    pub(super) fn bad_dsl() -> Self {
-        Self { delay: 50 * MS, feedback_delay: 50 * MS, loss: 0.02, ..Self::of(600e3) }
-    }
-}
-
-/// xorshift64*
-#[derive(Debug)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn unit(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// One moment, every 10 ms.
 #[derive(Clone, Copy, Debug)]
@@ -102,10 +40,7 @@ pub(super) struct Simulation {
     chosen: (f64, u64),
     random: Random,
     recorder: Recorder,
-    /// When the link has sent what it has.
-    busy: u64,
-    last_arrival: u64,
-    in_burst: bool,
+    pub(super) line: Line,
     arriving: BTreeMap<(u64, u64), u16>,
     answers: BTreeMap<(u64, u64), Vec<u8>>,
     serial: u64,
@@ -132,9 +67,7 @@ impl Simulation {
             chosen: (layers[0], 0),
             random: Random(0x9e37_79b9_7f4a_7c15),
             recorder: Recorder::new(start),
-            busy: 0,
-            last_arrival: 0,
-            in_burst: false,
+            line: Line::default(),
             arriving: BTreeMap::new(),
             answers: BTreeMap::new(),
             serial: 0,
@@ -226,24 +159,9 @@ impl Simulation {
         let number = self.bandwidth.next_number();
         self.bandwidth.sent(self.instant(), len, Some(number), purpose);
         self.sent.push((self.now, len + 28, purpose == Purpose::Probe));
-        let (enter, leave) = self.link.burst;
-        self.in_burst = if self.in_burst { self.random.unit() >= leave } else { self.random.unit() < enter };
-        let free = self.busy.max(self.now);
-        if free - self.now > self.link.queue || self.in_burst || self.random.unit() < self.link.loss {
-            return;
-        }
-        let rate = (self.link.rate - self.link.others).max(1000.0);
-        self.busy = free + ((len + 28) as f64 * 8e6 / rate) as u64;
-        let jitter = (self.random.unit() * self.link.jitter as f64) as u64;
-        let mut at = self.busy + self.link.delay + jitter;
-        if !self.link.reorder {
-            at = at.max(self.last_arrival);
-            self.last_arrival = at;
-        }
-        let copies = 1 + usize::from(self.random.unit() < self.link.duplicates);
-        for copy in 0..copies as u64 {
+        for at in self.line.take(&self.link, &mut self.random, self.now, len + 28).into_iter().flatten() {
             self.serial += 1;
-            self.arriving.insert((at + copy * MS, self.serial), u16::from_be_bytes(number));
+            self.arriving.insert((at, self.serial), u16::from_be_bytes(number));
         }
     }
 
@@ -265,7 +183,7 @@ impl Simulation {
             self.packet(len, Purpose::Probe);
             padding = padding.saturating_sub(len + FRAMING + 28);
         }
-        let queue = self.busy.saturating_sub(self.now);
+        let queue = self.line.queue(self.now);
         let sample = Sample { at: self.now, estimate: self.estimate(), media: self.media(), queue };
         self.samples.push(sample);
     }

@@ -2,7 +2,8 @@
 //! at the rate to be proved. Media sent meanwhile counts as part of the cluster; only what is missing is padding.
 //!
 //! The probe budget: padding is at most [`SHARE`] of all bytes sent, with [`ALLOWANCE`] bytes in advance, and a cluster
-//! tries at most twice the estimate (the first of a transport thrice).
+//! tries at most twice the estimate (the first of a transport thrice). Where the estimate is right, the queue that a cluster
+//! makes is at most [`MAX_QUEUE`]: many lines have short ones.
 
 const MS: u64 = 1000;
 /// Between two bursts: one tick of the engine, microseconds.
@@ -11,6 +12,8 @@ const BURST: u64 = 10 * MS;
 const MIN_BURSTS: u32 = 2;
 const MIN_BYTES: u32 = 1500;
 const MAX_BURSTS: u32 = 10;
+/// Microseconds.
+const MAX_QUEUE: u64 = 60 * MS;
 /// Padding may be this part of what is sent …
 const SHARE: f64 = 0.05;
 /// … and so many bytes more, saved up while nothing was probed.
@@ -86,10 +89,12 @@ impl Prober {
             return false;
         }
         let target = (1.2 * wish).min(estimate * if self.first { 3.0 } else { 2.0 });
-        let burst = ((target / 8e6 * BURST as f64) as u32).max(1);
+        let per_burst = |bits: f64| ((bits / 8e6 * BURST as f64) as u32).max(1);
         // Jitter would hide what a short cluster shows.
         let longer = MIN_BURSTS + u32::try_from(4 * jitter / BURST).unwrap_or(MAX_BURSTS);
-        let bursts = MIN_BYTES.div_ceil(burst).max(longer).min(MAX_BURSTS);
+        let bursts = MIN_BYTES.div_ceil(per_burst(target)).max(longer).min(MAX_BURSTS);
+        let gentle = estimate * (1.0 + MAX_QUEUE as f64 / (u64::from(bursts) * BURST) as f64);
+        let burst = per_burst(target.min(gentle));
         if f64::from(burst * bursts) > self.allowance {
             return false;
         }

@@ -57,6 +57,8 @@ fn a_thin_link_is_not_overrun() {
         assert!(longest(samples.iter(), |sample| sample.queue > 100 * MS) < 1.0, "{what}");
         assert!(lowest(simulation.last(38.0)) > 300e3, "{what}: {}", lowest(simulation.last(38.0)));
         assert!(highest(simulation.last(30.0)) < 800e3, "{what}: {}", highest(simulation.last(30.0)));
+        let overflown = simulation.line.overflown as f64 / simulation.line.entered as f64;
+        assert!(overflown < 0.002, "{what}: {overflown}");
     }
 }
 
