@@ -1,6 +1,7 @@
-//! The bridge's configuration: the sections `[keys]`, `[room]`, `[site]` and `[brand]` (and `[media]`, see `media`).
+//! The bridge's configuration: the sections `[keys]`, `[room]`, `[site]`, `[brand]` and `[webhook]` (and `[media]`, see `media`).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ratssaal_process::units;
@@ -23,6 +24,8 @@ pub struct Config {
     pub brand: BrandConfig,
     /// How participants are handed over to other bridges when this one stops; `None`: there are no others.
     pub drain: Option<DrainConfig>,
+    /// Who is told what happens in rooms.
+    pub webhook: WebhookConfig,
     /// Origin under which browsers reach this server (`https://konferenz.example.de`), if a proxy in front makes it another
     /// than the one in the request.
     pub public_url: Option<String>,
@@ -37,6 +40,7 @@ impl Default for Config {
             site: SiteConfig::default(),
             brand: BrandConfig::default(),
             drain: None,
+            webhook: WebhookConfig::default(),
             public_url: None,
         }
     }
@@ -95,6 +99,19 @@ impl Default for DrainConfig {
     fn default() -> Self {
         Self { batch: 10, within: Duration::from_secs(60) }
     }
+}
+
+/// Who is told what happens in rooms.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where each event is posted.
+    #[serde(deserialize_with = "units::list")]
+    pub urls: Vec<String>,
+    /// The API key that signs; the first one unless given.
+    pub key: Option<String>,
+    /// PEM file with the authorities of these servers; the system's unless given.
+    pub ca: Option<PathBuf>,
 }
 
 /// Whose server this is, for the web client.

@@ -10,6 +10,7 @@
 //! | [`client`] | the other end of a media transport, for load tests |
 //! | [`peers`] | the cluster's other bridges: channels to them, the server they call |
 //! | [`api`] | the server API, our own API, the web client's files |
+//! | `webhooks` | tells other servers what happens in rooms |
 //! | [`Service`] | all of it put together |
 
 pub mod api;
@@ -26,7 +27,9 @@ pub mod signal;
 mod testing;
 pub mod token;
 pub mod transport;
+mod webhooks;
 
 pub use api::assets::{Asset, Assets};
 pub use config::Config;
 pub use service::{BuildError, Deps, Neighbourhood, Service};
+pub use webhooks::WebhookError;

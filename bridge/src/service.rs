@@ -25,6 +25,8 @@ use crate::room::Rooms;
 use crate::room::report::{self, Identity};
 use crate::signal::{self, Signal};
 use crate::token::{KeyError, Keys};
+use crate::webhooks::WebhookError;
+use crate::webhooks::Webhooks;
 
 /// How long telling everybody that this server stops may take.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -33,6 +35,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// What those who are told to reconnect at the deadline may take for it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long telling webhooks of that may take.
+const FLUSH: Duration = Duration::from_secs(3);
 /// Relay streams of other bridges that wait to be taken.
 const RELAYS: usize = 64;
 
@@ -69,12 +73,16 @@ pub enum BuildError {
     /// The API keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The webhooks cannot be told.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookError),
 }
 
 /// A bridge.
 #[derive(Debug)]
 pub struct Service {
     rooms: Rooms,
+    hooks: Option<Webhooks>,
     router: Router,
     me: Identity,
     peers: Peers,
@@ -106,33 +114,51 @@ impl Service {
         };
         let peers = Peers::new(config.bridge.clone(), deps.allocator.clone(), credentials);
         let (taken, relays) = mpsc::channel(RELAYS);
-        let handlers = Handlers { me: config.bridge.clone(), relays: taken, drains: watch::Sender::default() };
-        let me = Identity { site: config.site.name, address };
+        let site = config.site.name;
+        let me = Identity { site: site.clone(), address };
         let seats = config.room.seats;
         let open_rooms = config.room.auto_create;
         let signalling = signal::Settings { resume_within: config.room.departure_timeout };
         let (drain, handover) = (Drain::default(), config.drain);
-        let (rooms, router, meter, mover) = deps.metrics.register(|registry| {
+        let (rooms, hooks, signal, router, meter, mover) = deps.metrics.register(|registry| {
             let meter = Meter::new(deps.media.clone(), seats, registry);
-            let rooms = Rooms::new(config.bridge, config.room, deps.allocator, deps.media, registry);
+            let hooks = Webhooks::new(&config.webhook, Arc::clone(&keys), registry)?;
+            let rooms = Rooms::new(
+                (config.bridge.clone(), site.clone()),
+                config.room,
+                deps.allocator,
+                deps.media,
+                hooks.clone(),
+                registry,
+            );
             let batch = handover.unwrap_or_default().batch;
             let mover = Mover::new(drain.clone(), rooms.clone(), batch, registry);
             let parts = Parts {
                 rooms: rooms.clone(),
+                peers: peers.clone(),
                 keys: Arc::clone(&keys),
                 brand: config.brand,
                 open_rooms,
                 public_url: config.public_url,
                 assets: deps.assets,
             };
-            let signal = Signal::new(rooms.clone(), keys, signalling, registry);
-            (rooms, api::router(parts, registry).merge(signal.router()), meter, mover)
-        });
+            let signal = Signal::new(rooms.clone(), peers.clone(), keys, signalling, registry);
+            let router = api::router(parts, registry).merge(signal.router());
+            Ok::<_, WebhookError>((rooms, hooks, signal, router, meter, mover))
+        })?;
+        let handlers = Handlers {
+            me: config.bridge,
+            rooms: rooms.clone(),
+            signal,
+            relays: taken,
+            drains: watch::Sender::default(),
+        };
         let readiness = deps.health.readiness("allocator");
         let attached = watch::Sender::new(false);
         let closing = CancellationToken::new();
         Ok(Self {
             rooms,
+            hooks,
             router,
             me,
             peers,
@@ -183,8 +209,10 @@ impl Service {
     /// any, and tells who is left that the server stops. HTTP is served by the process until [`Service::closing`], which
     /// should cut WebSockets only some seconds after that.
     pub async fn run(self, cancelled: CancellationToken) {
+        let signal = self.handlers.signal.clone();
         let Self {
             rooms,
+            hooks,
             me,
             meter,
             listener,
@@ -232,8 +260,12 @@ impl Service {
             }
             closing.cancel();
             info!(rooms = rooms.all().len(), "telling everybody that this server stops");
+            signal.stop();
             if tokio::time::timeout(GOODBYE, rooms.shutdown()).await.is_err() {
                 warn!("not everybody could be told in time that this server stops");
+            }
+            if let Some(hooks) = hooks {
+                hooks.flush(FLUSH).await;
             }
             stopped.cancel();
         };

@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use ratssaal_allocator::store::{RedisSettings, RedisStore, Store};
+use ratssaal_process::grpc::{Credentials, Listener};
 use ratssaal_process::health::Health;
 use ratssaal_process::http::{self, HttpConfig};
 use ratssaal_process::metrics::Metrics;
+use ratssaal_proto::allocator::v1::DrainRequest;
+use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
 use secrecy::SecretString;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -25,9 +28,10 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tower::service_fn;
 
 use crate::media::{Media, MediaConfig};
+use crate::peers::Peers;
 use crate::room::Rooms;
 use crate::token::{Claims, Keys, VideoGrants};
-use crate::{Asset, Assets, Config, Deps, Service};
+use crate::{Asset, Assets, Config, Deps, Neighbourhood, Service};
 
 /// The key pair of every test bridge.
 pub(crate) const KEY: &str = "testkey";
@@ -106,6 +110,7 @@ pub(crate) struct TestBridge {
     /// Ends it as SIGTERM does.
     pub(crate) stop: CancellationToken,
     pub(crate) service: JoinHandle<()>,
+    pub(crate) peers: Peers,
     _all: DropGuard,
 }
 
@@ -164,16 +169,58 @@ async fn start<S: Store>(
     allocator: ratssaal_allocator::Service<S>,
     connect: impl FnOnce(&ratssaal_allocator::Service<S>) -> Channel,
 ) -> TestBridge {
-    let health = Health::new();
     let all = CancellationToken::new();
     let channel = connect(&allocator);
     tokio::spawn(allocator.run(all.clone()));
+    start_on(media, metrics, config, channel, None, all).await
+}
 
+/// Several bridges on one allocator in memory.
+pub(crate) struct Town {
+    allocator: Channel,
+    _all: DropGuard,
+}
+
+impl Town {
+    pub(crate) fn new() -> Self {
+        let (allocator, all) = (in_memory(&Metrics::new()), CancellationToken::new());
+        let channel = ratssaal_allocator::embedded(&allocator);
+        tokio::spawn(allocator.run(all.clone()));
+        Self { allocator: channel, _all: all.drop_guard() }
+    }
+
+    /// Starts a bridge of this name that the others reach.
+    pub(crate) async fn bridge(&self, name: &str, media: Media, config: Config) -> TestBridge {
+        let credentials = Credentials::default();
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), &credentials).await.unwrap();
+        let address = format!("http://{}", listener.address());
+        let neighbourhood = Some(Neighbourhood { listener, address, credentials });
+        let config = Config { bridge: name.to_owned(), ..config };
+        let all = CancellationToken::new();
+        start_on(media, Metrics::new(), config, self.allocator.clone(), neighbourhood, all).await
+    }
+
+    /// Lets nobody new sit on a bridge.
+    pub(crate) async fn drain(&self, name: &str) {
+        let order = DrainRequest { bridge: name.to_owned(), drain: true, within_ms: 0 };
+        AllocatorClient::new(self.allocator.clone()).drain(order).await.unwrap();
+    }
+}
+
+async fn start_on(
+    media: Media,
+    metrics: Metrics,
+    config: Config,
+    allocator: Channel,
+    neighbourhood: Option<Neighbourhood>,
+    all: CancellationToken,
+) -> TestBridge {
+    let health = Health::new();
     let keys = [(KEY.to_owned(), SecretString::from(SECRET))];
     let config = Config { keys: keys.clone().into(), ..config };
     let deps = Deps {
-        allocator: channel,
-        neighbourhood: None,
+        allocator,
+        neighbourhood,
         media,
         assets: Arc::new(TestAssets),
         metrics: metrics.clone(),
@@ -184,7 +231,7 @@ async fn start<S: Store>(
     let server = http::Server::bind(&settings, &metrics).await.unwrap();
     let address = server.address();
     tokio::spawn(server.serve(service.router(), all.clone()));
-    let (rooms, mut attached) = (service.rooms().clone(), service.attached());
+    let (rooms, peers, mut attached) = (service.rooms().clone(), service.peers().clone(), service.attached());
     let stop = all.child_token();
     let service = tokio::spawn(service.run(stop.clone()));
     soon(attached.wait_for(|attached| *attached)).await.unwrap();
@@ -196,6 +243,7 @@ async fn start<S: Store>(
         health,
         stop,
         service,
+        peers,
         _all: all.drop_guard(),
     }
 }

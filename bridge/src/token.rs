@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use livekit_protocol::{ParticipantPermission, RoomConfiguration, TrackSource, participant_info};
 pub use livekit_token::VideoGrants;
 use ring::hmac;
@@ -22,6 +22,8 @@ pub const MAX_TOKEN: usize = 8 * 1024;
 pub const LEEWAY: Duration = Duration::from_secs(60);
 /// How long a token handed out by `refresh_token` is valid. Clients get a fresh one every five minutes.
 pub const REFRESH_TTL: Duration = Duration::from_secs(600);
+/// How long a signature under a webhook's body is valid.
+const BODY_TTL: Duration = Duration::from_secs(300);
 /// The shortest secret an API key may have, bytes (RFC 7518 §3.2: at least the hash's 256 bits).
 pub const MIN_SECRET: usize = 32;
 /// The longest identity, bytes.
@@ -135,6 +137,59 @@ impl Claims {
     }
 }
 
+impl Claims {
+    /// As a token's payload has them, for another bridge of the cluster: this one has checked the token.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        #[expect(clippy::expect_used, reason = "a struct of strings, numbers and string maps always serialises")]
+        serde_json::to_vec(&Payload::from(self)).expect("claims serialise")
+    }
+
+    /// The opposite.
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, TokenError> {
+        let payload: Payload = serde_json::from_slice(json).map_err(|_| TokenError::Malformed("claims"))?;
+        Ok(Self::from(payload))
+    }
+}
+
+impl From<Payload> for Claims {
+    fn from(payload: Payload) -> Self {
+        Self {
+            api_key: payload.iss,
+            expires_at: payload.exp.unwrap_or_default(),
+            issued_at: payload.nbf.unwrap_or_default(),
+            identity: if payload.sub.is_empty() { payload.jti } else { payload.sub },
+            name: payload.name,
+            metadata: payload.metadata,
+            attributes: payload.attributes,
+            kind: kind(&payload.kind),
+            grants: payload.video,
+            room_config: payload.room_config,
+        }
+    }
+}
+
+impl From<&Claims> for Payload {
+    fn from(claims: &Claims) -> Self {
+        let kind = match claims.kind {
+            participant_info::Kind::Standard => String::new(),
+            other => other.as_str_name().to_ascii_lowercase(),
+        };
+        Self {
+            iss: claims.api_key.clone(),
+            exp: Some(claims.expires_at),
+            nbf: Some(claims.issued_at),
+            sub: claims.identity.clone(),
+            name: claims.name.clone(),
+            metadata: claims.metadata.clone(),
+            attributes: claims.attributes.clone(),
+            kind,
+            video: claims.grants.clone(),
+            room_config: claims.room_config.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A track source as tokens write it (`camera`, `microphone`, `screen_share`, `screen_share_audio`).
 fn source(name: &str) -> Option<TrackSource> {
     TrackSource::from_str_name(&name.to_ascii_uppercase())
@@ -202,25 +257,14 @@ impl Keys {
         if payload.aud == MODERATOR_AUDIENCE {
             return Err(TokenError::Audience);
         }
-        let identity = if payload.sub.is_empty() { payload.jti } else { payload.sub };
-        if identity.len() > MAX_IDENTITY {
+        let claims = Claims::from(payload);
+        if claims.identity.len() > MAX_IDENTITY {
             return Err(TokenError::IdentityTooLong);
         }
-        if payload.video.room_join && identity.is_empty() {
+        if claims.grants.room_join && claims.identity.is_empty() {
             return Err(TokenError::NoIdentity);
         }
-        Ok(Claims {
-            api_key: payload.iss,
-            expires_at: payload.exp.unwrap_or_default(),
-            issued_at: payload.nbf.unwrap_or_default(),
-            identity,
-            name: payload.name,
-            metadata: payload.metadata,
-            attributes: payload.attributes,
-            kind: kind(&payload.kind),
-            grants: payload.video,
-            room_config: payload.room_config,
-        })
+        Ok(claims)
     }
 
     /// Signs an access token that is valid for `ttl` from now. Its issuer is `claims.api_key` where that is configured,
@@ -228,21 +272,26 @@ impl Keys {
     #[must_use]
     pub fn mint(&self, claims: &Claims, ttl: Duration) -> String {
         let now = unix_now();
-        let kind = match claims.kind {
-            participant_info::Kind::Standard => String::new(),
-            other => other.as_str_name().to_ascii_lowercase(),
-        };
+        self.seal(Payload { exp: Some(now + ttl.as_secs()), nbf: Some(now), ..Payload::from(claims) })
+    }
+
+    /// Whether a key of this name is configured.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// A token that proves who wrote `body`: signed with this key or the [primary](Keys::primary) one, valid for five
+    /// minutes, with the body's SHA-256.
+    #[must_use]
+    pub fn sign_body(&self, key: Option<&str>, body: &[u8]) -> String {
+        let now = unix_now();
+        let digest = ring::digest::digest(&ring::digest::SHA256, body);
         self.seal(Payload {
-            iss: claims.api_key.clone(),
-            exp: Some(now + ttl.as_secs()),
+            iss: key.unwrap_or_default().to_owned(),
+            exp: Some(now + BODY_TTL.as_secs()),
             nbf: Some(now),
-            sub: claims.identity.clone(),
-            name: claims.name.clone(),
-            metadata: claims.metadata.clone(),
-            attributes: claims.attributes.clone(),
-            kind,
-            video: claims.grants.clone(),
-            room_config: claims.room_config.clone(),
+            sha256: STANDARD.encode(digest),
             ..Payload::default()
         })
     }
@@ -358,6 +407,8 @@ struct Payload {
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     attributes: HashMap<String, String>,
     video: VideoGrants,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    sha256: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     room_config: Option<RoomConfiguration>,
 }

@@ -55,6 +55,14 @@ impl Server {
     /// # Errors
     /// There is no binary, or it does not become ready within 30 s; its output is part of the message.
     pub async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further settings in the environment of ours.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         if let Ok(url) = env::var("E2E_URL") {
             return Ok(Self {
                 http: url.trim_end_matches('/').replacen("ws", "http", 1),
@@ -67,10 +75,11 @@ impl Server {
         }
         let (port, media_port) = (free_port()?, free_udp_ports(MEDIA_PORTS)?);
         let http = format!("http://127.0.0.1:{port}");
-        let (command, ready) = match env::var_os("LIVEKIT_BIN") {
+        let (mut command, ready) = match env::var_os("LIVEKIT_BIN") {
             Some(binary) => (livekit(&PathBuf::from(binary), port, media_port), format!("{http}/")),
             None => (ratssaal(&binary()?, port, media_port), format!("{http}/readyz")),
         };
+        command.envs(settings.iter().copied());
         let mut server = Self::spawn(command, http, media_port)?;
         server.wait_ready(&ready).await?;
         Ok(server)
@@ -162,6 +171,24 @@ impl Server {
     /// Its exit status once it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().ok().flatten()
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// The value of one of its metrics, labels included in the name; 0 if there is none.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let text = reqwest::get(format!("{}/metrics", self.http)).await?.text().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        Ok(value.unwrap_or(0.0))
     }
 
     /// The last lines of what it printed.

@@ -68,6 +68,11 @@ pub enum TlsError {
         /// What rustls says.
         source: rustls::Error,
     },
+    /// The system trusts nobody.
+    #[error(
+        "this system has no certificates of authorities; install its package ca-certificates, or name a file of them"
+    )]
+    NoAuthorities,
     /// The provider lacks the protocol versions: a build with the wrong features.
     #[error("TLS cannot be set up: {0}; this build lacks TLS 1.2 or 1.3")]
     Setup(rustls::Error),
@@ -244,6 +249,28 @@ impl ResolvesClientCert for Resolver {
     fn has_certs(&self) -> bool {
         true
     }
+}
+
+/// The rustls configuration of an HTTPS client without a certificate of its own, which trusts these authorities (PEM), or
+/// those of the system.
+///
+/// # Errors
+/// When there are none, or their file cannot be used.
+pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let roots = match authorities {
+        Some(path) => roots(path)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(TlsError::NoAuthorities);
+            }
+            roots
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The authorities in a PEM file.

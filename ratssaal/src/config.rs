@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, env, path::PathBuf};
 
 use clap::{ArgMatches, parser::ValueSource};
 use ratssaal_bridge::{
-    config::{BrandConfig, RoomConfig, SiteConfig},
+    config::{BrandConfig, RoomConfig, SiteConfig, WebhookConfig},
     media::MediaConfig,
     token::Keys,
 };
@@ -39,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) site: SiteConfig,
     pub(crate) cluster: ClusterConfig,
     pub(crate) brand: BrandConfig,
+    pub(crate) webhook: WebhookConfig,
     pub(crate) log: LogConfig,
     pub(crate) otlp: OtlpConfig,
     /// Whether `--dev` was given.

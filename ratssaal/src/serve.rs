@@ -93,9 +93,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 fn bridge_config(config: Config) -> BridgeConfig {
-    let Config { http, keys, room, site, brand, cluster, .. } = config;
+    let Config { http, keys, room, site, brand, webhook, cluster, .. } = config;
     let drain = cluster.handover();
-    BridgeConfig { bridge: cluster.bridge(), keys, room, site, brand, drain, public_url: http.public_url }
+    BridgeConfig { bridge: cluster.bridge(), keys, room, site, brand, webhook, drain, public_url: http.public_url }
 }
 
 /// Keeps the liveness check at what the media workers say.

@@ -32,7 +32,7 @@ impl Setting {
             Some("http") => "HTTP",
             Some("media") => "Media",
             Some("room") => "Rooms",
-            Some("site" | "brand") => "This server",
+            Some("site" | "brand" | "webhook") => "This server",
             Some("cluster") => "Cluster",
             _ => "Logs and traces",
         }
@@ -249,6 +249,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Link to the accessibility statement (Barrierefreiheit)",
     ),
     value("brand.accent", "accent", "#RRGGBB", "none", "Accent colour of the web client"),
+    value(
+        "webhook.urls",
+        "webhook-urls",
+        "URL,URL",
+        "none",
+        "Where to tell what happens in rooms, as LiveKit does: http:// or https:// each",
+    ),
+    value("webhook.key", "webhook-key", "NAME", "the first", "API key that signs what is told there"),
+    value(
+        "webhook.ca",
+        "webhook-ca",
+        "FILE",
+        "the system's",
+        "PEM file with the authority that the certificates of webhook.urls are from",
+    ),
     value(
         "log.level",
         "log-level",

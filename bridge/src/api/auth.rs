@@ -38,6 +38,12 @@ pub(super) fn may_end(claims: &Claims, room: &str) -> Result<(), TwirpError> {
     need(claims.grants.room_create || moderator, "roomCreate, or roomAdmin and this room")
 }
 
+/// `roomAdmin` for this room and `destinationRoom` for the other.
+pub(super) fn may_move(claims: &Claims, room: &str, destination: &str) -> Result<(), TwirpError> {
+    may_administer(claims, room)?;
+    need(claims.grants.destination_room == destination && !destination.is_empty(), "destinationRoom for that room")
+}
+
 fn need(granted: bool, grant: &str) -> Result<(), TwirpError> {
     if granted {
         return Ok(());

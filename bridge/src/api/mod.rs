@@ -9,6 +9,7 @@ mod names;
 mod rate;
 mod room_service;
 mod rooms;
+pub(crate) mod seated;
 mod site;
 mod twirp;
 
@@ -26,6 +27,7 @@ use self::assets::Assets;
 use self::metrics::ApiMetrics;
 use self::rate::Limits;
 use crate::config::BrandConfig;
+use crate::peers::Peers;
 use crate::room::Rooms;
 use crate::token::Keys;
 
@@ -38,6 +40,7 @@ const MAX_OWN_BODY: usize = 16 * 1024;
 #[derive(Clone)]
 pub(crate) struct Api {
     rooms: Rooms,
+    peers: Peers,
     keys: Arc<Keys>,
     brand: Arc<BrandConfig>,
     /// Whether anybody may open a room.
@@ -49,6 +52,7 @@ pub(crate) struct Api {
 /// What [`router`] is made from.
 pub(crate) struct Parts {
     pub(crate) rooms: Rooms,
+    pub(crate) peers: Peers,
     pub(crate) keys: Arc<Keys>,
     pub(crate) brand: BrandConfig,
     pub(crate) open_rooms: bool,
@@ -60,6 +64,7 @@ pub(crate) struct Parts {
 pub(crate) fn router(parts: Parts, registry: &mut Registry) -> Router {
     let api = Api {
         rooms: parts.rooms,
+        peers: parts.peers,
         keys: parts.keys,
         brand: Arc::new(parts.brand),
         open_rooms: parts.open_rooms,

@@ -7,23 +7,24 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use livekit_protocol::data_packet::{Kind, Value};
+use livekit_protocol::data_packet::Kind;
 use livekit_protocol::{
-    CreateRoomRequest, DataPacket, DeleteRoomRequest, DeleteRoomResponse, DisconnectReason, ListParticipantsRequest,
-    ListParticipantsResponse, ListRoomsRequest, ListRoomsResponse, MuteRoomTrackRequest, MuteRoomTrackResponse,
-    ParticipantInfo, RemoveParticipantResponse, Room, RoomConfiguration, RoomParticipantIdentity, SendDataRequest,
-    SendDataResponse, UpdateParticipantRequest, UpdateRoomMetadataRequest, UpdateSubscriptionsRequest,
-    UpdateSubscriptionsResponse, UserPacket,
+    CreateRoomRequest, DeleteRoomRequest, DeleteRoomResponse, DisconnectReason, ListParticipantsRequest,
+    ListParticipantsResponse, ListRoomsRequest, ListRoomsResponse, MoveParticipantRequest, MoveParticipantResponse,
+    MuteRoomTrackRequest, MuteRoomTrackResponse, ParticipantInfo, PerformRpcRequest, PerformRpcResponse,
+    RemoveParticipantResponse, Room, RoomConfiguration, RoomParticipantIdentity, SendDataRequest, SendDataResponse,
+    UpdateParticipantRequest, UpdateRoomMetadataRequest, UpdateSubscriptionsRequest, UpdateSubscriptionsResponse,
 };
 
 use super::Api;
 use super::auth;
+use super::seated;
 use super::twirp::{Code, Encoding, TwirpError};
-use crate::media::control::{Channel, MAX_MESSAGE};
-use crate::room::{Actor, Command, ParticipantSid, RoomHandle, ToSession, TrackSid};
+use crate::media::control::MAX_MESSAGE;
+use crate::room::{Actor, Command, ParticipantSid, RoomHandle, TrackSid};
 use crate::token::Claims;
 
-type Answer<T> = Result<T, TwirpError>;
+pub(super) type Answer<T> = Result<T, TwirpError>;
 
 /// What a data packet has around its payload at most, bytes.
 const DATA_OVERHEAD: usize = 16 * 1024;
@@ -58,9 +59,9 @@ async fn dispatch(
                     let answer = $handler(api, &claims, encoding.read(&body)?).await?;
                     encoding.write(&answer)
                 }.await),)+
-                "ForwardParticipant" | "MoveParticipant" | "PerformRpc" => ("unimplemented", Err(TwirpError::new(
+                "ForwardParticipant" => ("unimplemented", Err(TwirpError::new(
                     Code::Unimplemented,
-                    "this server does not offer that method yet",
+                    "this server does not forward participants: use MoveParticipant, or let them join both rooms",
                 ))),
                 _ => ("unknown", Err(super::twirp::bad_route().await)),
             }
@@ -78,6 +79,8 @@ async fn dispatch(
         "UpdateSubscriptions" => update_subscriptions,
         "SendData" => send_data,
         "UpdateRoomMetadata" => update_room_metadata,
+        "MoveParticipant" => move_participant,
+        "PerformRpc" => perform_rpc,
     }
 }
 
@@ -186,20 +189,15 @@ async fn update_subscriptions(
 ) -> Answer<UpdateSubscriptionsResponse> {
     auth::may_administer(claims, &request.room)?;
     let room = room(api, &request.room).await?;
-    let (subscriber, _) = participant(&room, &request.identity)?;
-    let named = request.participant_tracks.iter().flat_map(|tracks| &tracks.track_sids);
-    let tracks: Vec<TrackSid> = request.track_sids.iter().chain(named).map(|sid| sid.as_str().into()).collect();
+    participant(&room, &request.identity)?;
     let state = room.state();
-    if tracks.iter().any(|track| state.track(track).is_none()) {
+    if seated::tracks(&request).iter().any(|track| state.track(track).is_none()) {
         return Err(TwirpError::new(
             Code::NotFound,
             "one of the tracks is not published in this room: list participants",
         ));
     }
-    if !room.tell(&subscriber, ToSession::Subscription { tracks, subscribe: request.subscribe }) {
-        return Err(TwirpError::new(Code::Unavailable, "the participant is being connected: try again in a second"));
-    }
-    Ok(UpdateSubscriptionsResponse {})
+    seated::of_one(api, &room, &request.identity, seated::Call::UpdateSubscriptions(request.clone())).await
 }
 
 async fn send_data(api: &Api, claims: &Claims, request: SendDataRequest) -> Answer<SendDataResponse> {
@@ -212,27 +210,38 @@ async fn send_data(api: &Api, claims: &Claims, request: SendDataRequest) -> Answ
         let message = format!("`data` has {} bytes: send at most {limit} at a time", request.data.len());
         return Err(TwirpError::new(Code::InvalidArgument, message));
     }
+    if Kind::try_from(request.kind).is_err() {
+        return Err(TwirpError::new(Code::InvalidArgument, "`kind` is RELIABLE or LOSSY"));
+    }
     let room = room(api, &request.room).await?;
-    let channel = match Kind::try_from(request.kind) {
-        Ok(Kind::Reliable) => Channel::Reliable,
-        Ok(Kind::Lossy) => Channel::Lossy,
-        Err(_) => return Err(TwirpError::new(Code::InvalidArgument, "`kind` is RELIABLE or LOSSY")),
-    };
-    #[expect(deprecated, reason = "older servers address by sids")]
-    let user = UserPacket {
-        payload: request.data,
-        destination_sids: request.destination_sids,
-        topic: request.topic,
-        nonce: request.nonce,
-        ..UserPacket::default()
-    };
-    let packet = DataPacket {
-        destination_identities: request.destination_identities,
-        value: Some(Value::User(user)),
-        ..DataPacket::default()
-    };
-    room.send_data(packet, channel);
+    seated::of_all(api, &room, seated::Call::SendData(request)).await?;
     Ok(SendDataResponse {})
+}
+
+async fn perform_rpc(api: &Api, claims: &Claims, request: PerformRpcRequest) -> Answer<PerformRpcResponse> {
+    auth::may_administer(claims, &request.room)?;
+    let room = room(api, &request.room).await?;
+    participant(&room, &request.destination_identity)?;
+    let identity = request.destination_identity.clone();
+    seated::of_one(api, &room, &identity, seated::Call::PerformRpc(request)).await
+}
+
+async fn move_participant(
+    api: &Api,
+    claims: &Claims,
+    request: MoveParticipantRequest,
+) -> Answer<MoveParticipantResponse> {
+    auth::may_move(claims, &request.room, &request.destination_room)?;
+    if request.room == request.destination_room {
+        return Err(TwirpError::new(Code::InvalidArgument, "`destination_room` is another room than `room`"));
+    }
+    let from = room(api, &request.room).await?;
+    participant(&from, &request.identity)?;
+    if !api.rooms.is_open(&request.destination_room).await? {
+        return Err(TwirpError::new(Code::NotFound, "the destination room is not open: create it first"));
+    }
+    let identity = request.identity.clone();
+    seated::of_one(api, &from, &identity, seated::Call::MoveParticipant(request)).await
 }
 
 async fn update_room_metadata(api: &Api, claims: &Claims, request: UpdateRoomMetadataRequest) -> Answer<Room> {

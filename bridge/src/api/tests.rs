@@ -10,14 +10,17 @@ use livekit_protocol::ClientInfo;
 use serde_json::Value;
 
 use crate::room::ids::random_base62;
-use crate::room::{JoinRequest, Joined};
+use crate::room::{JoinRequest, Joined, Way};
 use crate::testing::{TestBridge, guest, soon};
 
 /// Somebody who is in a room, as a session would be.
 async fn enter(bridge: &TestBridge, room: &str, identity: &str) -> Joined {
     let request =
         JoinRequest { claims: guest(room, identity), client: ClientInfo::default(), join_id: random_base62(12) };
-    soon(bridge.rooms.join(request)).await.unwrap()
+    match soon(bridge.rooms.join(&request, &[])).await.unwrap() {
+        Way::Here(joined) => *joined,
+        Way::There(placed) => panic!("{placed:?}"),
+    }
 }
 
 async fn post(bridge: &TestBridge, path: &str, body: &str, token: Option<&str>) -> (StatusCode, Value) {

@@ -24,7 +24,26 @@ pub(super) enum Code {
     Unimplemented,
     Internal,
     Unavailable,
+    DeadlineExceeded,
+    Aborted,
 }
+
+/// All of them.
+const CODES: [Code; 13] = [
+    Code::InvalidArgument,
+    Code::Malformed,
+    Code::NotFound,
+    Code::BadRoute,
+    Code::PermissionDenied,
+    Code::Unauthenticated,
+    Code::FailedPrecondition,
+    Code::ResourceExhausted,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DeadlineExceeded,
+    Code::Aborted,
+];
 
 impl Code {
     pub(super) fn name(self) -> &'static str {
@@ -40,7 +59,14 @@ impl Code {
             Self::Unimplemented => "unimplemented",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Aborted => "aborted",
         }
+    }
+
+    /// The code of this name, as another bridge wrote it.
+    pub(super) fn of_name(name: &str) -> Self {
+        CODES.into_iter().find(|code| code.name() == name).unwrap_or(Self::Internal)
     }
 
     fn status(self) -> StatusCode {
@@ -54,6 +80,8 @@ impl Code {
             Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
+            Self::Aborted => StatusCode::CONFLICT,
         }
     }
 }

@@ -53,14 +53,14 @@ pub enum PeerError {
     },
     /// The allocator does not tell.
     #[error("the allocator does not tell where bridges are: {0}")]
-    Allocator(Status),
+    Allocator(Box<Status>),
     /// It refuses, or did not answer.
     #[error("bridge {bridge:?} does not take the call: {status}")]
     Refused {
         /// Which.
         bridge: String,
         /// Its words.
-        status: Status,
+        status: Box<Status>,
     },
 }
 
@@ -123,9 +123,21 @@ impl Peers {
         known.insert(bridge.to_owned(), Known { address: address.to_owned(), channel: None, used: Instant::now() });
     }
 
+    /// Where a bridge is, if that is known.
+    #[must_use]
+    pub fn address_of(&self, bridge: &str) -> Option<String> {
+        self.known().get(bridge).map(|known| known.address.clone())
+    }
+
     /// Forgets where a bridge is: it was not there.
     pub fn doubt(&self, bridge: &str) {
         self.known().remove(bridge);
+    }
+
+    /// The names of the bridges whose address is known, at most `limit`.
+    #[must_use]
+    pub fn known_names(&self, limit: usize) -> Vec<String> {
+        self.known().keys().filter(|name| **name != self.inner.me).take(limit).cloned().collect()
     }
 
     /// The client of a bridge. It connects with its first call.
@@ -150,26 +162,27 @@ impl Peers {
     /// It cannot be reached or refuses.
     pub async fn relay(&self, bridge: &str) -> Result<RelayLink, PeerError> {
         let (out, queue) = mpsc::channel(RELAY_QUEUE);
-        let frames = self.call(bridge, |mut peer| async move { peer.relay(ReceiverStream::new(queue)).await });
+        let frames =
+            self.call(bridge, DEADLINE, |mut peer| async move { peer.relay(ReceiverStream::new(queue)).await });
         Ok(RelayLink { peer: bridge.to_owned(), frames: frames.await?, out })
     }
 
-    /// One call of a bridge, with a deadline for its answer (of streams: for their beginning).
+    /// One call of a bridge, which is to answer (of streams: to begin) within this time.
     ///
     /// # Errors
     /// It cannot be reached, refuses, or does not answer in time. Where it is is then asked anew next time.
-    pub async fn call<T, F>(&self, bridge: &str, call: impl FnOnce(Peer) -> F) -> Result<T, PeerError>
+    pub async fn call<T, F>(&self, bridge: &str, within: Duration, call: impl FnOnce(Peer) -> F) -> Result<T, PeerError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let peer = self.to(bridge).await?;
         let late = || Status::deadline_exceeded("it did not answer in time");
-        let answer = tokio::time::timeout(DEADLINE, call(peer)).await.unwrap_or_else(|_| Err(late()));
+        let answer = tokio::time::timeout(within, call(peer)).await.unwrap_or_else(|_| Err(late()));
         answer.map(tonic::Response::into_inner).map_err(|status| {
             if matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) {
                 self.doubt(bridge);
             }
-            PeerError::Refused { bridge: bridge.to_owned(), status }
+            PeerError::Refused { bridge: bridge.to_owned(), status: Box::new(status) }
         })
     }
 
@@ -206,7 +219,7 @@ impl Peers {
             views.message().await
         };
         let late = |_| Status::deadline_exceeded("it did not answer in time");
-        let view = tokio::time::timeout(DEADLINE, views).await.map_err(late).flatten().map_err(PeerError::Allocator)?;
+        let view = tokio::time::timeout(DEADLINE, views).await.map_err(late).flatten().map_err(|status| PeerError::Allocator(Box::new(status)))?;
         for report in view.unwrap_or_default().bridges.into_iter().filter_map(|bridge| bridge.report) {
             self.learn(&report.bridge, &report.address);
         }

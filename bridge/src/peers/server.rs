@@ -17,6 +17,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{error, info};
 
 use super::{MAX_MESSAGE, RELAY_QUEUE, RelayLink, names};
+use crate::api::seated;
+use crate::room::Rooms;
+use crate::signal::Signal;
 
 /// A peer that says nothing for so long, not even to a ping, is gone.
 const PULSE: Duration = Duration::from_secs(2);
@@ -30,6 +33,10 @@ const STREAMS: u32 = 100_000;
 pub struct Handlers {
     /// This bridge's name.
     pub me: String,
+    /// Its rooms.
+    pub rooms: Rooms,
+    /// Lets clients in whose WebSocket is on another bridge.
+    pub signal: Signal,
     /// Relay streams that others open.
     pub relays: mpsc::Sender<RelayLink>,
     /// The last order of an operator.
@@ -54,7 +61,7 @@ pub async fn serve(handlers: Handlers, listener: Listener, cancelled: Cancellati
 
 impl Handlers {
     /// The calling bridge's name.
-    fn from_bridge<T>(&self, request: &Request<T>) -> Result<String, Status> {
+    fn calling_bridge<T>(&self, request: &Request<T>) -> Result<String, Status> {
         require(request.extensions(), &[Role::Bridge])?;
         names::caller(request.metadata(), &self.me)
     }
@@ -68,12 +75,12 @@ impl Bridge for Handlers {
     type RelayStream = Answers<RelayFrame>;
 
     async fn signal(&self, request: Request<Streaming<SignalUp>>) -> Result<Response<Self::SignalStream>, Status> {
-        self.from_bridge(&request)?;
-        Err(Status::unimplemented("this version relays no signalling"))
+        self.calling_bridge(&request)?;
+        Ok(Response::new(self.signal.line(request.into_inner())))
     }
 
     async fn relay(&self, request: Request<Streaming<RelayFrame>>) -> Result<Response<Self::RelayStream>, Status> {
-        let peer = self.from_bridge(&request)?;
+        let peer = self.calling_bridge(&request)?;
         let (out, queue) = mpsc::channel(RELAY_QUEUE);
         let link = RelayLink { peer, frames: request.into_inner(), out };
         let busy = |_| Status::unavailable("this bridge takes no relays at the moment: try again in a second");
@@ -82,8 +89,8 @@ impl Bridge for Handlers {
     }
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
-        self.from_bridge(&request)?;
-        Err(Status::unimplemented("this version takes no calls from other bridges"))
+        self.calling_bridge(&request)?;
+        Ok(Response::new(seated::answer(&self.rooms, request.into_inner()).await))
     }
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {

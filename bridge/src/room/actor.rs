@@ -20,6 +20,7 @@ use super::apply;
 use super::command::{Actor, Command, Refusal};
 use super::entry::{self, Logged};
 use super::handle::{Request, Shared};
+use super::herald::Herald;
 use super::ids::ParticipantSid;
 use super::inbox::Inbox;
 use super::log::{BATCH, LogError, RoomLog};
@@ -68,6 +69,7 @@ pub(super) struct RoomActor {
     pub(super) qualities: BTreeMap<ParticipantSid, ConnectionQualityInfo>,
     /// Participants and publishers as last told.
     pub(super) told: (u32, u32),
+    pub(super) herald: Herald,
     pub(super) metrics: RoomMetrics,
 }
 
@@ -102,7 +104,7 @@ impl RoomActor {
             match request {
                 Request::Submit { reply, .. } | Request::Join { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
                 Request::Shutdown { reply } => drop(reply.send(())),
-                Request::Bound(_) | Request::Quality(_) => {}
+                Request::Bound(_) | Request::Quality(_) | Request::Opened => {}
             }
         }
     }
@@ -123,6 +125,7 @@ impl RoomActor {
                 Request::Quality(info) => {
                     self.qualities.insert(info.participant_sid.as_str().into(), info);
                 }
+                Request::Opened => self.herald.opened(&self.state),
                 Request::Bound(track) => {
                     self.commit(std::mem::take(&mut commands)).await;
                     self.bound(&track);

@@ -28,7 +28,10 @@ pub fn apply(state: &mut State, entry: &Logged) {
         return;
     };
     match event {
-        Event::Joined(joined) => add(state, newcomer(joined)),
+        Event::Joined(joined) => {
+            add(state, newcomer(joined));
+            state.keep();
+        }
         Event::ParticipantUpdated(update) => change(state, &update.sid, |participant| {
             if let Some(name) = &update.name {
                 participant.name.clone_from(name);
@@ -41,7 +44,10 @@ pub fn apply(state: &mut State, entry: &Logged) {
                 participant.presence = participant.presence.max(presence);
             }
         }),
-        Event::Left(left) => remove(state, &left.sid),
+        Event::Left(left) => {
+            remove(state, &left.sid);
+            state.keep();
+        }
         Event::TrackPublished(published) => publish(state, &published.participant_sid, &published.info),
         Event::TrackUpdated(updated) => {
             let Ok(info) = TrackInfo::decode(&*updated.info) else { return };
@@ -95,6 +101,7 @@ pub fn snapshot(state: &State) -> log::Snapshot {
         carried: (state.carried.iter())
             .map(|(sequence, entry)| log::Carried { sequence: *sequence, entry: entry.clone() })
             .collect(),
+        keeper: state.keeper.clone(),
     }
 }
 
@@ -117,6 +124,8 @@ pub fn restore(state: &mut State, sequence: u64, snapshot: &log::Snapshot) {
             Arc::make_mut(who).version = participant.version;
         }
     }
+    restored.keeper.clone_from(&snapshot.keeper);
+    restored.keep();
     snapshot.revocations.iter().for_each(|revoked| revoke(&mut restored, revoked));
     // A neighbour of another version may have carried what we know: then it is an entry like any other.
     for carried in &snapshot.carried {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use livekit_protocol::{DisconnectReason, ParticipantPermission};
 use prost::Message as _;
-pub(super) use ratssaal_proto::room::v1::entry::Event;
+pub(crate) use ratssaal_proto::room::v1::entry::Event;
 use ratssaal_proto::room::v1::{EndReason, Entry, LeaveReason, Permission};
 
 /// The entry format we write.

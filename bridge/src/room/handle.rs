@@ -11,6 +11,7 @@ use super::command::{Actor, Command, Newcomer, Refusal};
 use super::ids::{ParticipantSid, RoomName, TrackSid};
 use super::inbox::Inbox;
 use super::metrics::RoomMetrics;
+use super::rpc::Calls;
 use super::session::ToSession;
 use super::state::State;
 use crate::media::MediaRoom;
@@ -34,6 +35,8 @@ pub(super) enum Request {
     Submit { actor: Actor, command: Command, reply: oneshot::Sender<Result<(), Refusal>> },
     /// The same for [`Command::Join`], registering the inbox with it.
     Join { newcomer: Box<Newcomer>, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// This bridge has opened the room.
+    Opened,
     /// A track has media here now.
     Bound(TrackSid),
     /// How good somebody's connection is.
@@ -50,6 +53,7 @@ pub(super) struct Shared {
     pub(super) state: ArcSwap<State>,
     pub(super) sessions: ArcSwap<HashMap<ParticipantSid, Inbox>>,
     pub(super) tracks: RwLock<HashMap<TrackSid, LocalTrack>>,
+    pub(super) calls: Calls,
     pub(super) requests: mpsc::UnboundedSender<Request>,
     pub(super) metrics: RoomMetrics,
 }
@@ -108,6 +112,11 @@ impl RoomHandle {
         answer.await.unwrap_or(Err(Refusal::Ended))
     }
 
+    /// This bridge has opened the room: it tells webhooks of its beginning, and of its end if nobody comes.
+    pub(super) fn opened(&self) {
+        let _ = self.shared.request(Request::Opened);
+    }
+
     /// This bridge stops: everybody here is told and leaves, then the room is closed here.
     pub(super) async fn shutdown(&self) {
         let (reply, answer) = oneshot::channel();
@@ -149,7 +158,9 @@ impl RoomHandle {
     /// Routes a data packet of `from` to those it names, or to all others. Refused silently when `from` is gone or may not
     /// publish data; the sender's sid and identity are overwritten by what we know.
     pub fn route_data(&self, from: &ParticipantSid, packet: DataPacket, channel: Channel) {
-        super::data::route(&self.shared, Some(from), packet, channel);
+        if let Some(packet) = self.shared.calls.take(from, packet) {
+            super::data::route(&self.shared, Some(from), packet, channel);
+        }
     }
 
     /// How good a participant's connection is, for the others to see; told in batches.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use livekit_protocol::{ClientInfo, ParticipantInfo};
 use ratssaal_proto::allocator::v1::refusal::Code;
-use ratssaal_proto::allocator::v1::{PlaceRequest, PlaceResponse, Refusal as AllocatorRefusal, ReleaseRequest};
+use ratssaal_proto::allocator::v1::{PlaceRequest, PlaceResponse, Refusal as AllocatorRefusal, ReleaseRequest, Seat};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
@@ -13,7 +13,7 @@ use super::handle::RoomHandle;
 use super::ids::ParticipantSid;
 use super::inbox::Inbox;
 use super::limits;
-use super::log::{repeat, within};
+use super::log::within;
 use super::metrics::JoinLabel;
 use super::registry::Rooms;
 use super::session::ToSession;
@@ -51,6 +51,15 @@ pub struct Joined {
     pub inbox: mpsc::Receiver<ToSession>,
 }
 
+/// Where somebody's seat is.
+#[derive(Debug)]
+pub enum Way {
+    /// On this bridge: it is in.
+    Here(Box<Joined>),
+    /// On another one, which has to be asked to let it in; if it does not, the seat is [given back](Rooms::give_back).
+    There(Box<PlaceResponse>),
+}
+
 /// Why somebody cannot come in.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum JoinRefusal {
@@ -66,12 +75,6 @@ pub enum JoinRefusal {
     /// The room is not open and rooms are not opened by joining.
     #[error("there is no room of this name; it has to be created first")]
     UnknownRoom,
-    /// The participant's seat is on another bridge.
-    #[error("the seat is on another bridge ({address})")]
-    Elsewhere {
-        /// Its gRPC address.
-        address: String,
-    },
     /// Not now.
     #[error("joining is not possible right now ({message}); try again in {retry_after_ms} ms")]
     Unavailable {
@@ -92,7 +95,6 @@ impl JoinRefusal {
             Self::NoGrant => "no_grant",
             Self::Full { .. } => "full",
             Self::UnknownRoom => "unknown_room",
-            Self::Elsewhere { .. } => "elsewhere",
             Self::Unavailable { .. } => "unavailable",
             Self::Refused(_) => "refused",
         }
@@ -118,25 +120,56 @@ impl From<tonic::Status> for JoinRefusal {
 }
 
 impl Rooms {
-    /// Lets somebody in: reserves a seat, opens or finds the room, logs the joining.
+    /// Lets somebody in: reserves a seat, and if it is here opens or finds the room and logs the joining. Seats on bridges
+    /// to `avoid` are not taken.
     ///
     /// # Errors
     /// See [`JoinRefusal`]; nothing is left behind.
-    pub async fn join(&self, request: JoinRequest) -> Result<Joined, JoinRefusal> {
+    pub async fn join(&self, request: &JoinRequest, avoid: &[String]) -> Result<Way, JoinRefusal> {
         let span = tracing::info_span!("join", room = %request.claims.grants.room, identity = %request.claims.identity);
-        let joined = self.try_join(request).instrument(span).await;
-        let result = joined.as_ref().map_or_else(JoinRefusal::label, |_| "ok");
-        self.metrics().joins.get_or_create(&JoinLabel { result }).inc();
-        joined
+        let way = self.try_join(request, avoid).instrument(span).await;
+        self.count_join(match &way {
+            Ok(Way::Here(_)) => "ok",
+            Ok(Way::There(_)) => "elsewhere",
+            Err(refusal) => refusal.label(),
+        });
+        way
     }
 
-    async fn try_join(&self, request: JoinRequest) -> Result<Joined, JoinRefusal> {
+    /// Lets somebody in to whom another bridge was given a seat here.
+    ///
+    /// # Errors
+    /// See [`JoinRefusal`]; the seat stays reserved.
+    pub async fn enter(&self, request: &JoinRequest, placed: &PlaceResponse) -> Result<Joined, JoinRefusal> {
+        let entered = match request.claims.grants.room_join {
+            true => self.take_seat(request, placed).await,
+            false => Err(JoinRefusal::NoGrant),
+        };
+        self.count_join(entered.as_ref().map_or_else(JoinRefusal::label, |_| "ok"));
+        entered
+    }
+
+    /// Gives a reserved seat back.
+    pub async fn give_back(&self, placed: &PlaceResponse) {
+        let Some(seat) = &placed.seat else { return };
+        let (room, room_sid) =
+            placed.room.as_ref().map(|room| (room.name.clone(), room.sid.clone())).unwrap_or_default();
+        let release = ReleaseRequest { room, room_sid, join_id: seat.join_id.clone() };
+        // A seat that cannot be given back lapses by itself.
+        let _ = within(self.allocator().release(release)).await;
+    }
+
+    fn count_join(&self, result: &'static str) {
+        self.metrics().joins.get_or_create(&JoinLabel { result }).inc();
+    }
+
+    async fn try_join(&self, request: &JoinRequest, avoid: &[String]) -> Result<Way, JoinRefusal> {
         if !request.claims.grants.room_join || request.claims.grants.room.is_empty() {
             return Err(JoinRefusal::NoGrant);
         }
         let mut attempt = 1;
         loop {
-            match self.join_once(&request).await {
+            match self.join_once(request, avoid).await {
                 // It ended between finding and entering: the name is free again.
                 Err(JoinRefusal::Refused(Refusal::Ended)) if attempt < ATTEMPTS => attempt += 1,
                 outcome => return outcome,
@@ -144,54 +177,45 @@ impl Rooms {
         }
     }
 
-    async fn join_once(&self, request: &JoinRequest) -> Result<Joined, JoinRefusal> {
+    async fn join_once(&self, request: &JoinRequest, avoid: &[String]) -> Result<Way, JoinRefusal> {
+        let placed = self.reserve(request, avoid).await?;
+        if placed.seat.as_ref().is_some_and(|seat| seat.bridge != self.bridge()) {
+            return Ok(Way::There(Box::new(placed)));
+        }
+        let entered = self.take_seat(request, &placed).await;
+        if entered.is_err() {
+            self.give_back(&placed).await;
+        }
+        Ok(Way::Here(Box::new(entered?)))
+    }
+
+    /// Reserves a seat.
+    async fn reserve(&self, request: &JoinRequest, avoid: &[String]) -> Result<PlaceResponse, JoinRefusal> {
         let claims = &request.claims;
-        let sid = ParticipantSid::random();
         let place = PlaceRequest {
             room: claims.grants.room.clone(),
             identity: claims.identity.clone(),
             join_id: request.join_id.clone(),
-            participant_sid: sid.to_string(),
+            participant_sid: ParticipantSid::random().to_string(),
+            sites: self.sites(),
             open: self.settings_for(claims),
+            avoid: avoid.to_vec(),
             ..PlaceRequest::default()
         };
-        let placing = || {
-            let (mut allocator, place) = (self.allocator(), place.clone());
-            async move { allocator.place(place).await }
-        };
-        let placed = repeat(placing).await?;
-        let entered = self.enter(request, sid, &placed).await;
-        if entered.is_err() {
-            let room = claims.grants.room.clone();
-            let room_sid = placed.room.map(|room| room.sid).unwrap_or_default();
-            let release = ReleaseRequest { room, room_sid, join_id: request.join_id.clone() };
-            // A seat that cannot be given back lapses by itself.
-            let _ = within(self.allocator().release(release)).await;
-        }
-        entered
+        Ok(self.place(place).await?)
     }
 
-    async fn enter(
-        &self,
-        request: &JoinRequest,
-        sid: ParticipantSid,
-        placed: &PlaceResponse,
-    ) -> Result<Joined, JoinRefusal> {
+    async fn take_seat(&self, request: &JoinRequest, placed: &PlaceResponse) -> Result<Joined, JoinRefusal> {
         let (Some(seat), Some(info)) = (&placed.seat, &placed.room) else {
             let message = "the allocator's answer holds no seat".to_owned();
             return Err(JoinRefusal::Unavailable { message, retry_after_ms: limits::RETRY_AFTER_MS });
         };
-        if seat.bridge != self.bridge() {
-            return Err(JoinRefusal::Elsewhere { address: seat.bridge_address.clone() });
-        }
-        let metadata = match &request.claims.room_config {
-            Some(config) if placed.opened => config.metadata.as_str(),
-            _ => "",
-        };
-        let room = self.open(info, metadata).await?;
+        let metadata = request.claims.room_config.as_ref().map_or("", |config| config.metadata.as_str());
+        let room = self.open(info, placed.opened, metadata).await?;
         let (inbox, receiver) = Inbox::new();
-        room.join(self.newcomer(request, sid.clone()), inbox).await?;
-        self.confirmed(&request.join_id);
+        let sid = ParticipantSid::from(seat.participant_sid.as_str());
+        room.join(self.newcomer(request, seat), inbox).await?;
+        self.confirmed(&seat.join_id);
 
         let state = room.state();
         // Already replaced by a still newer session of the same identity: its inbox says so.
@@ -200,10 +224,10 @@ impl Rooms {
         Ok(Joined { room, sid, me, others, info, inbox: receiver })
     }
 
-    fn newcomer(&self, request: &JoinRequest, sid: ParticipantSid) -> Newcomer {
+    fn newcomer(&self, request: &JoinRequest, seat: &Seat) -> Newcomer {
         let claims = &request.claims;
         Newcomer {
-            sid,
+            sid: seat.participant_sid.as_str().into(),
             identity: claims.identity.as_str().into(),
             name: claims.name.clone(),
             metadata: claims.metadata.clone(),
@@ -214,7 +238,7 @@ impl Rooms {
             capabilities: request.client.capabilities.clone(),
             token_issued_ms: i64::try_from(claims.issued_at.saturating_mul(1000)).unwrap_or(i64::MAX),
             bridge: self.bridge().to_owned(),
-            join_id: request.join_id.clone(),
+            join_id: seat.join_id.clone(),
         }
     }
 }

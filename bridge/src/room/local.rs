@@ -36,6 +36,7 @@ impl RoomActor {
             let mut after = State::clone(&before);
             apply(&mut after, &entry);
             self.publish_state(after);
+            self.herald.follow(&before, &entry, &self.state);
             if let Some(event) = &entry.event {
                 self.follow(&before, event);
             }

@@ -20,14 +20,17 @@ use tonic::transport::Channel;
 use super::actor::RoomActor;
 use super::command::{Actor, Command, Refusal};
 use super::handle::{RoomHandle, Shared};
+use super::herald::Herald;
 use super::ids::{RoomName, RoomSid};
 use super::log::{LogError, RoomLog, repeat, within};
 use super::metrics::{PresenceLabel, RoomMetrics};
+use super::rpc::Calls;
 use super::speakers::Speakers;
 use super::state::{Presence, RoomFacts, State};
 use crate::config::RoomConfig;
 use crate::media::Media;
 use crate::token::Claims;
+use crate::webhooks::Webhooks;
 
 /// How long opening a room may take: its log has to be read.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,9 +49,12 @@ pub struct Rooms {
 #[derive(Debug)]
 struct Inner {
     bridge: String,
+    /// Where it stands; empty without sites.
+    site: String,
     config: RoomConfig,
     allocator: AllocatorClient<Channel>,
     media: Media,
+    hooks: Option<Webhooks>,
     slots: Mutex<HashMap<RoomSid, Slot>>,
     /// Join ids that became participants since the last report.
     confirmed: Mutex<Vec<String>>,
@@ -58,14 +64,23 @@ struct Inner {
 }
 
 impl Rooms {
-    /// No rooms yet. `bridge` is this bridge's name in the cluster.
+    /// No rooms yet, for this bridge's name in the cluster and the site it stands at.
     #[must_use]
-    pub fn new(bridge: String, config: RoomConfig, allocator: Channel, media: Media, registry: &mut Registry) -> Self {
+    pub(crate) fn new(
+        (bridge, site): (String, String),
+        config: RoomConfig,
+        allocator: Channel,
+        media: Media,
+        hooks: Option<Webhooks>,
+        registry: &mut Registry,
+    ) -> Self {
         let inner = Inner {
             bridge,
+            site,
             config,
             allocator: AllocatorClient::new(allocator),
             media,
+            hooks,
             slots: Mutex::default(),
             confirmed: Mutex::default(),
             metrics: RoomMetrics::register(registry),
@@ -78,6 +93,11 @@ impl Rooms {
     #[must_use]
     pub fn bridge(&self) -> &str {
         &self.inner.bridge
+    }
+
+    /// The sites near those who come to this bridge.
+    pub(super) fn sites(&self) -> Vec<String> {
+        Some(self.inner.site.clone()).filter(|site| !site.is_empty()).into_iter().collect()
     }
 
     /// The room of that name, if it is open on this bridge.
@@ -101,6 +121,12 @@ impl Rooms {
         repeat(place).await
     }
 
+    /// That opening of a room, if it is open on this bridge.
+    #[must_use]
+    pub fn by_sid(&self, sid: &str) -> Option<RoomHandle> {
+        self.slots().get(sid).and_then(|slot| slot.get().cloned())
+    }
+
     /// All rooms that are open on this bridge.
     #[must_use]
     pub fn all(&self) -> Vec<RoomHandle> {
@@ -117,7 +143,7 @@ impl Rooms {
         }
         match self.list_open(vec![name.to_owned()]).await?.pop() {
             None => Ok(None),
-            Some(info) => match self.open(&info, "").await {
+            Some(info) => match self.open(&info, false, "").await {
                 Ok(room) => Ok(Some(room)),
                 Err(Refusal::Ended) => Ok(None),
                 Err(refusal) => Err(refusal),
@@ -151,7 +177,11 @@ impl Rooms {
         Ok(rooms)
     }
 
-    async fn list_open(&self, names: Vec<String>) -> Result<Vec<RoomInfo>, Refusal> {
+    /// The rooms of these names that are open in the cluster, or all.
+    ///
+    /// # Errors
+    /// The allocator is away.
+    pub async fn list_open(&self, names: Vec<String>) -> Result<Vec<RoomInfo>, Refusal> {
         let mut rooms: Vec<RoomInfo> = Vec::new();
         loop {
             let after = rooms.last().map(|room| room.name.clone()).unwrap_or_default();
@@ -190,7 +220,7 @@ impl Rooms {
             Err(_) => return Err(Refusal::unavailable()),
         };
         let info = opened.room.ok_or_else(Refusal::unavailable)?;
-        let room = self.open(&info, if opened.opened { metadata } else { "" }).await?;
+        let room = self.open(&info, opened.opened, metadata).await?;
         Ok(Some(room))
     }
 
@@ -221,8 +251,9 @@ impl Rooms {
         }
     }
 
-    /// The room of this opening, opened here once however many ask at the same time.
-    pub(super) async fn open(&self, info: &RoomInfo, metadata: &str) -> Result<RoomHandle, Refusal> {
+    /// The room of this opening, opened here once however many ask at the same time. Whoever `opened` it in the cluster gives
+    /// it its first metadata.
+    pub(super) async fn open(&self, info: &RoomInfo, opened: bool, metadata: &str) -> Result<RoomHandle, Refusal> {
         if self.is_closing() {
             return Err(Refusal::unavailable());
         }
@@ -230,7 +261,10 @@ impl Rooms {
         let room = slot.get_or_try_init(|| self.start(info)).await.cloned();
         match room {
             Ok(room) => {
-                if !metadata.is_empty() {
+                if opened {
+                    room.opened();
+                }
+                if opened && !metadata.is_empty() {
                     room.submit(Actor::Admin, Command::DescribeRoom { metadata: metadata.to_owned() }).await?;
                 }
                 Ok(room)
@@ -264,6 +298,7 @@ impl Rooms {
             state: ArcSwap::new(Arc::clone(&state)),
             sessions: ArcSwap::default(),
             tracks: RwLock::default(),
+            calls: Calls::default(),
             requests,
             metrics: self.inner.metrics.clone(),
         });
@@ -278,6 +313,7 @@ impl Rooms {
             speakers: Speakers::default(),
             qualities: BTreeMap::new(),
             told: (0, 0),
+            herald: Herald::new(self.inner.hooks.as_ref().map(Webhooks::room), self.inner.bridge.clone()),
             metrics: self.inner.metrics.clone(),
         };
         match tokio::time::timeout(OPEN_TIMEOUT, read_to_head(&mut actor)).await {
@@ -285,6 +321,7 @@ impl Rooms {
             Ok(true) if actor.state.ended().is_some() => return Err(Refusal::Ended),
             Ok(true) => {}
         }
+        actor.herald.go_live();
         let (rooms, sid) = (self.clone(), RoomSid::from(info.sid.as_str()));
         self.inner.metrics.rooms.inc();
         tokio::spawn(async move {

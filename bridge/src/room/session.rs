@@ -6,7 +6,7 @@ use bytes::Bytes;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, ParticipantInfo, ParticipantPermission, SpeakerInfo};
 
-use super::ids::{ParticipantSid, TrackSid};
+use super::ids::{ParticipantSid, RoomName, TrackSid};
 use crate::media::control::Channel;
 
 /// A message from the room to one participant's session. What many get is shared behind an `Arc`.
@@ -67,6 +67,11 @@ pub enum ToSession {
     },
     /// This bridge is drained: the client shall join anew, it is seated elsewhere then.
     Move,
+    /// The server API moves this participant to another room: its client joins anew, there.
+    MoveTo {
+        /// That room.
+        room: RoomName,
+    },
     /// The stay is over; nothing follows. The participant is out of the room already.
     Leave {
         /// Why.

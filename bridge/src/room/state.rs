@@ -174,6 +174,7 @@ pub struct State {
     /// Identity and Unix milliseconds before which its tokens are void, oldest revocation first.
     pub(super) revocations: Vec<(Identity, i64)>,
     pub(super) ended: Option<DisconnectReason>,
+    pub(super) keeper: String,
     /// Entries of a kind that this version does not know, with their sequence, for a neighbour that does.
     pub(super) carried: Vec<(u64, Bytes)>,
 }
@@ -191,6 +192,7 @@ impl State {
             owners: BTreeMap::new(),
             revocations: Vec::new(),
             ended: None,
+            keeper: String::new(),
             carried: Vec::new(),
         }
     }
@@ -264,6 +266,29 @@ impl State {
     #[must_use]
     pub fn is_revoked(&self, identity: &str) -> bool {
         self.revocations.iter().any(|(revoked, _)| revoked.as_str() == identity)
+    }
+
+    /// The bridge that speaks for the room to the outside (webhooks): that of whoever has been in it longest; while it is
+    /// empty, the last one. Empty before the first participant.
+    #[must_use]
+    pub fn keeper(&self) -> &str {
+        &self.keeper
+    }
+
+    /// The one that would be without a bridge.
+    pub(crate) fn keeper_without(&self, bridge: &str) -> Option<&str> {
+        let others = self.participants.values().filter(|participant| participant.bridge != bridge);
+        others.min_by_key(|participant| (participant.joined_at_ms, &participant.sid)).map(|who| who.bridge.as_str())
+    }
+
+    /// Chooses the keeper anew.
+    pub(super) fn keep(&mut self) {
+        let first = self.participants.values().min_by_key(|participant| (participant.joined_at_ms, &participant.sid));
+        if let Some(first) = first
+            && first.bridge != self.keeper
+        {
+            self.keeper = first.bridge.clone();
+        }
     }
 
     /// Why the room is over, if it is.

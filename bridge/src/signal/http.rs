@@ -2,6 +2,7 @@
 //! HTTP why the WebSocket was refused, as the WebSocket API does not.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,20 +17,22 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use livekit_protocol::DisconnectReason;
 use livekit_protocol::leave_request::Action;
 use ratssaal_process::http::Peer;
+use ratssaal_proto::bridge::v1::Refused;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
+use super::across::Line;
 use super::admission::Place;
-use super::link::Link;
+use super::arrival::{self, Arrival, NotFound};
+use super::link::{Link, Socket};
 use super::request::{self, BadRequest, Opening, Path};
 use super::session::{Return, Session};
 use super::wire::{Close, MAX_FRAME, READ_BUFFER};
 use super::{Inner, Signal, messages};
-use crate::room::ids::random_base62;
-use crate::room::{JoinRefusal, JoinRequest, ParticipantSid, Refusal};
+use crate::room::{JoinRefusal, ParticipantSid, Refusal};
 
 /// How long letting somebody in may take; clients give up after this.
-const JOIN_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a client is not let in, as HTTP says it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,9 +44,36 @@ pub(crate) struct Denial {
 }
 
 impl Denial {
-    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         Self { status, message: message.into(), retry_after }
+    }
+
+    /// Too many at once.
+    pub(super) fn crowded() -> Self {
+        Self::unavailable("too many clients are connecting right now: try again in a moment")
+    }
+
+    /// It took too long.
+    pub(super) fn late() -> Self {
+        Self::unavailable("joining took too long: try again in a moment")
+    }
+
+    pub(super) fn retry_after_ms(mut self, milliseconds: u64) -> Self {
+        if milliseconds > 0 {
+            self.retry_after = Some(milliseconds.div_ceil(1000));
+        }
+        self
+    }
+
+    /// For the bridge that has the client's WebSocket.
+    pub(super) fn refused(self) -> Refused {
+        Refused {
+            status: self.status.as_u16().into(),
+            message: self.message,
+            retry_after_ms: self.retry_after.unwrap_or_default() * 1000,
+            ..Refused::default()
+        }
     }
 }
 
@@ -63,18 +93,16 @@ impl From<JoinRefusal> for Denial {
             }
             JoinRefusal::Refused(Refusal::NotAllowed { .. } | Refusal::Revoked) => StatusCode::FORBIDDEN,
             JoinRefusal::Refused(Refusal::TooLarge { .. } | Refusal::Invalid { .. }) => StatusCode::BAD_REQUEST,
-            JoinRefusal::Full { .. }
-            | JoinRefusal::Elsewhere { .. }
-            | JoinRefusal::Unavailable { .. }
-            | JoinRefusal::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            JoinRefusal::Full { .. } | JoinRefusal::Unavailable { .. } | JoinRefusal::Refused(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
-        let mut denial = Self::new(status, refusal.to_string());
-        if let JoinRefusal::Unavailable { retry_after_ms, .. }
-        | JoinRefusal::Refused(Refusal::Unavailable { retry_after_ms }) = refusal
-        {
-            denial.retry_after = Some(retry_after_ms.div_ceil(1000));
+        let denial = Self::new(status, refusal.to_string());
+        match refusal {
+            JoinRefusal::Unavailable { retry_after_ms, .. }
+            | JoinRefusal::Refused(Refusal::Unavailable { retry_after_ms }) => denial.retry_after_ms(retry_after_ms),
+            _ => denial,
         }
-        denial
     }
 }
 
@@ -144,13 +172,9 @@ async fn open(
             Ok(upgrade) => {
                 let upgrade =
                     upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME).read_buffer_size(READ_BUFFER);
-                let address = peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |Extension(peer)| peer.address.ip());
-                let too_many = || {
-                    let message = "too many clients are connecting right now: try again in a moment";
-                    Denial::new(StatusCode::SERVICE_UNAVAILABLE, message)
-                };
-                match signal.admission.enter(address).ok_or_else(too_many) {
-                    Ok(place) => enter(&signal, upgrade, opening, place).await,
+                let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Extension(peer)| peer.address.ip());
+                match signal.admission.enter(address).ok_or_else(Denial::crowded) {
+                    Ok(place) => enter(&signal, upgrade, opening, address, place).await,
                     Err(denial) => Err(denial),
                 }
             }
@@ -167,11 +191,12 @@ async fn enter(
     signal: &Arc<Inner>,
     upgrade: WebSocketUpgrade,
     opening: Opening,
+    address: IpAddr,
     place: Place,
 ) -> Result<Response, Denial> {
     match opening.resume.clone() {
-        Some(sid) => Ok(resume(signal, upgrade, opening, place, &sid)),
-        None => join(signal, upgrade, opening, place).await,
+        Some(sid) => resume(signal, upgrade, opening, address, place, &sid).await,
+        None => join(signal, upgrade, opening, address, place).await,
     }
 }
 
@@ -180,34 +205,58 @@ async fn join(
     signal: &Arc<Inner>,
     upgrade: WebSocketUpgrade,
     opening: Opening,
+    address: IpAddr,
     place: Place,
 ) -> Result<Response, Denial> {
     let (room, identity) = (opening.claims.grants.room.clone(), opening.claims.identity.clone());
     let span = tracing::info_span!("join", %room, %identity, path = ?opening.path);
-    let request =
-        JoinRequest { claims: opening.claims.clone(), client: opening.client.clone(), join_id: random_base62(20) };
-    let joined = timeout(JOIN_WITHIN, signal.rooms.join(request)).instrument(span).await;
-    let joined = match joined {
-        Ok(Ok(joined)) => joined,
-        refused => {
-            let denial = match refused {
-                Ok(Err(refusal)) => Denial::from(refusal),
-                _ => Denial::new(StatusCode::SERVICE_UNAVAILABLE, "joining took too long: try again in a moment"),
-            };
-            signal.denials.remember(room, identity, denial.clone());
-            return Err(denial);
+    let arrived = timeout(JOIN_WITHIN, arrival::join(signal, &opening, address)).instrument(span).await;
+    match arrived.unwrap_or_else(|_| Err(Denial::late())) {
+        Ok(Arrival::Here(joined)) => {
+            let returns = signal.sessions.register(joined.sid.clone(), &identity, &room);
+            let session = Session::new(Arc::clone(signal), *joined, opening, returns, place);
+            // If the upgrade fails, dropping the session takes the participant out of the room.
+            Ok(upgrade.on_upgrade(move |socket| session.run(Socket::Own(socket))))
         }
-    };
-    let returns = signal.sessions.register(joined.sid.clone(), &identity, &room);
-    let session = Session::new(Arc::clone(signal), joined, opening, returns, place);
-    // If the upgrade fails, dropping the session takes the participant out of the room.
-    Ok(upgrade.on_upgrade(move |socket| session.run(socket)))
+        // If the upgrade fails, dropping the line ends the session there.
+        Ok(Arrival::There(line)) => Ok(pass_on(signal, upgrade, *line)),
+        Err(denial) => {
+            signal.denials.remember(room, identity, denial.clone());
+            Err(denial)
+        }
+    }
 }
 
-/// Lets a client come back to its session.
-fn resume(signal: &Inner, upgrade: WebSocketUpgrade, opening: Opening, place: Place, sid: &ParticipantSid) -> Response {
-    let session = signal.sessions.find(sid, &opening.claims.identity, &opening.claims.grants.room);
+/// Relays a client's signalling. Whether it gets connected is for the session to see.
+fn pass_on(signal: &Arc<Inner>, upgrade: WebSocketUpgrade, line: Line) -> Response {
+    let signal = Arc::clone(signal);
     upgrade.on_upgrade(move |socket| async move {
+        signal.metrics.relayed.inc();
+        line.pump(socket, signal.stopping.clone()).await;
+        signal.metrics.relayed.dec();
+    })
+}
+
+/// Lets a client come back to its session, here or on another bridge.
+async fn resume(
+    signal: &Arc<Inner>,
+    upgrade: WebSocketUpgrade,
+    opening: Opening,
+    address: IpAddr,
+    place: Place,
+    sid: &ParticipantSid,
+) -> Result<Response, Denial> {
+    let session = signal.sessions.find(sid, &opening.claims.identity, &opening.claims.grants.room);
+    if session.is_none() {
+        match timeout(JOIN_WITHIN, arrival::resume(signal, &opening, sid, address)).await {
+            Ok(Ok(line)) => return Ok(pass_on(signal, upgrade, line)),
+            Ok(Err(NotFound::Over)) => {}
+            Ok(Err(NotFound::Unknown(denial))) => return Err(denial),
+            Err(_) => return Err(Denial::late()),
+        }
+    }
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let socket = Socket::Own(socket);
         let gone = match session {
             Some(session) => match session.send(Return { socket, opening }).await {
                 Ok(()) => None,
@@ -221,5 +270,5 @@ fn resume(signal: &Inner, upgrade: WebSocketUpgrade, opening: Opening, place: Pl
             link.close(Close::Normal);
         }
         drop(place);
-    })
+    }))
 }

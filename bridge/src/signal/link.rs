@@ -1,5 +1,5 @@
-//! A client's WebSocket as its session sees it: requests come in, responses go out through a bounded queue, and what must
-//! not get lost while there is no WebSocket is kept for the next one.
+//! A client's WebSocket as its session sees it, whether it is on this bridge or on another one: requests come in, responses
+//! go out through a bounded queue, and what must not get lost while there is no WebSocket is kept for the next one.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -12,10 +12,11 @@ use livekit_protocol::signal_response;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::across::Relayed;
 use super::wire::{self, Close, Format, Incoming, Malformed};
 
 /// Responses that may wait for a slow client.
-const QUEUE: usize = 512;
+pub(super) const QUEUE: usize = 512;
 /// How long one frame may take to go out.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Responses that are kept for a client that is away.
@@ -32,10 +33,37 @@ pub(crate) enum Frame {
     Gone,
 }
 
+/// A client's WebSocket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// On this bridge.
+    Own(WebSocket),
+    /// On another one.
+    Relayed(Box<Relayed>),
+}
+
+/// Where frames come from.
+#[derive(Debug)]
+enum Reader {
+    Own(SplitStream<WebSocket>),
+    Relayed(Box<Relayed>),
+}
+
+impl Reader {
+    /// The next frame; `None` when the WebSocket is gone. Cancel-safe.
+    async fn next(&mut self) -> Option<Message> {
+        match self {
+            // A frame above the limit is an error of the WebSocket too.
+            Self::Own(stream) => stream.next().await?.ok(),
+            Self::Relayed(relayed) => relayed.next().await,
+        }
+    }
+}
+
 /// Both directions.
 #[derive(Debug)]
 pub(crate) struct Link {
-    reader: Option<SplitStream<WebSocket>>,
+    reader: Option<Reader>,
     writer: Option<mpsc::Sender<Message>>,
     format: Format,
     kept: VecDeque<signal_response::Message>,
@@ -48,18 +76,25 @@ impl Link {
     }
 
     /// Speaks over this WebSocket.
-    pub(crate) fn new(socket: WebSocket) -> Self {
+    pub(crate) fn new(socket: Socket) -> Self {
         let mut link = Self::down();
         link.attach(socket);
         link
     }
 
     /// Speaks over this WebSocket from now on. What was kept waits for [`Link::flush`].
-    pub(crate) fn attach(&mut self, socket: WebSocket) {
-        let (sink, stream) = socket.split();
-        let (writer, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(sink, queue));
-        (self.reader, self.writer, self.format) = (Some(stream), Some(writer), Format::default());
+    pub(crate) fn attach(&mut self, socket: Socket) {
+        let (reader, writer) = match socket {
+            Socket::Own(socket) => {
+                let (sink, stream) = socket.split();
+                (Reader::Own(stream), writer(sink))
+            }
+            Socket::Relayed(relayed) => {
+                let out = relayed.out.clone();
+                (Reader::Relayed(relayed), out)
+            }
+        };
+        (self.reader, self.writer, self.format) = (Some(reader), Some(writer), Format::default());
     }
 
     /// Whether there is a WebSocket.
@@ -71,7 +106,7 @@ impl Link {
     pub(crate) async fn next(&mut self) -> Frame {
         let Some(reader) = &mut self.reader else { return pending().await };
         match reader.next().await {
-            Some(Ok(message)) => match wire::decode(message) {
+            Some(message) => match wire::decode(message) {
                 Ok(Incoming::Closed) => Frame::Gone,
                 Ok(incoming) => {
                     if let Incoming::Request(_, format) = &incoming {
@@ -81,8 +116,7 @@ impl Link {
                 }
                 Err(malformed) => Frame::Malformed(malformed),
             },
-            // A frame above the limit is an error of the WebSocket too.
-            Some(Err(_)) | None => Frame::Gone,
+            None => Frame::Gone,
         }
     }
 
@@ -136,6 +170,13 @@ fn lasts(message: &signal_response::Message) -> bool {
             | M::Pong(_)
             | M::PongResp(_)
     )
+}
+
+/// Starts to write to a WebSocket; the end of the queue is its end.
+pub(super) fn writer(sink: SplitSink<WebSocket, Message>) -> mpsc::Sender<Message> {
+    let (writer, queue) = mpsc::channel(QUEUE);
+    tokio::spawn(write(sink, queue));
+    writer
 }
 
 /// Writes until the queue's other end is gone, the client does not read, or the WebSocket is closed.

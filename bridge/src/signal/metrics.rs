@@ -3,6 +3,7 @@
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Why a session ended.
@@ -42,6 +43,8 @@ struct RefusedLabel {
 pub(crate) struct Metrics {
     ended: Family<EndedLabel, Counter>,
     refused: Family<RefusedLabel, Counter>,
+    /// Clients whose session is on another bridge, now.
+    pub(crate) relayed: Gauge,
     /// Sessions that a client resumed.
     pub(crate) resumed: Counter,
     /// Messages on data channels that are no data packets.
@@ -54,6 +57,8 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("signal");
         registry.register("sessions_ended", "Sessions that ended, by reason", metrics.ended.clone());
         registry.register("refused", "Requests to join that were refused, by HTTP status", metrics.refused.clone());
+        let help = "WebSockets whose session is on another bridge";
+        registry.register("relayed", help, metrics.relayed.clone());
         registry.register("resumed", "Sessions resumed over a new WebSocket", metrics.resumed.clone());
         let help = "Data-channel messages dropped because they are no data packets";
         registry.register("malformed_data", help, metrics.malformed_data.clone());

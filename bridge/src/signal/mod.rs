@@ -4,8 +4,11 @@
 //! in, and `session` is the task that speaks for it from then on, over `link` in the frames of `wire`. What a session
 //! decides is in pure parts: `publications` (which track is in which section), `subscriptions` (what is wanted, how large),
 //! `outlets` (which section carries what to the client). A client that lost its WebSocket finds its session by `resume`.
+//! When the seat is on another bridge (`arrival`), the WebSocket's frames are relayed (`across`).
 
+mod across;
 mod admission;
+mod arrival;
 mod denials;
 mod dynacast;
 mod http;
@@ -28,7 +31,9 @@ use std::time::Duration;
 
 use axum::Router;
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
 
+use crate::peers::Peers;
 use crate::room::Rooms;
 use crate::token::Keys;
 
@@ -55,8 +60,11 @@ pub struct Signal {
 #[derive(Debug)]
 struct Inner {
     rooms: Rooms,
+    peers: Peers,
     keys: Arc<Keys>,
     settings: Settings,
+    /// This bridge stops: clients whose signalling it relays go on through another one.
+    stopping: CancellationToken,
     metrics: metrics::Metrics,
     sessions: resume::Sessions,
     admission: admission::Admission,
@@ -66,11 +74,13 @@ struct Inner {
 impl Signal {
     /// Lets clients with tokens of these keys into these rooms.
     #[must_use]
-    pub fn new(rooms: Rooms, keys: Arc<Keys>, settings: Settings, registry: &mut Registry) -> Self {
+    pub fn new(rooms: Rooms, peers: Peers, keys: Arc<Keys>, settings: Settings, registry: &mut Registry) -> Self {
         let inner = Inner {
             rooms,
+            peers,
             keys,
             settings,
+            stopping: CancellationToken::new(),
             metrics: metrics::Metrics::register(registry),
             sessions: resume::Sessions::default(),
             admission: admission::Admission::default(),
@@ -83,6 +93,11 @@ impl Signal {
     /// request to tell networks apart; without it all clients count as one network.
     pub fn router(&self) -> Router {
         http::router(self.clone())
+    }
+
+    /// This bridge stops: clients whose session is on another bridge are told to resume through another one.
+    pub(crate) fn stop(&self) {
+        self.inner.stopping.cancel();
     }
 }
 

@@ -11,7 +11,8 @@ use flate2::read::GzDecoder;
 use http::{HeaderMap, header};
 use livekit_protocol::wrapped_join_request::Compression;
 use livekit_protocol::{
-    AddTrackRequest, ClientInfo, JoinRequest, SessionDescription, SyncState, WrappedJoinRequest, client_info,
+    AddTrackRequest, ClientInfo, ConnectionSettings, JoinRequest, SessionDescription, SyncState, WrappedJoinRequest,
+    client_info,
 };
 use prost::Message as _;
 
@@ -98,6 +99,45 @@ pub(crate) struct Opening {
 const STREAMS_SINCE: i32 = 10;
 
 impl Opening {
+    /// Of a request whose metadata and attributes are in the claims.
+    pub(crate) fn new(path: Path, claims: Claims, request: JoinRequest) -> Result<Self, BadRequest> {
+        let resume = match (request.reconnect, request.participant_sid) {
+            (false, _) => None,
+            (true, sid) if sid.is_empty() => return Err(BadRequest::NoSid),
+            (true, sid) => Some(ParticipantSid::from(sid)),
+        };
+        let settings = request.connection_settings.unwrap_or_default();
+        Ok(Self {
+            path,
+            claims,
+            client: request.client_info.unwrap_or_default(),
+            auto_subscribe: settings.auto_subscribe,
+            adaptive_stream: settings.adaptive_stream,
+            resume,
+            offer: request.publisher_offer,
+            tracks: request.add_track_requests,
+            sync: request.sync_state,
+        })
+    }
+
+    /// The request that it was made of, for another bridge.
+    pub(crate) fn request(&self) -> JoinRequest {
+        JoinRequest {
+            client_info: Some(self.client.clone()),
+            connection_settings: Some(ConnectionSettings {
+                auto_subscribe: self.auto_subscribe,
+                adaptive_stream: self.adaptive_stream,
+                ..ConnectionSettings::default()
+            }),
+            reconnect: self.resume.is_some(),
+            participant_sid: self.resume.as_ref().map(ToString::to_string).unwrap_or_default(),
+            publisher_offer: self.offer.clone(),
+            add_track_requests: self.tracks.clone(),
+            sync_state: self.sync.clone(),
+            ..JoinRequest::default()
+        }
+    }
+
     /// Whether the client tells the tracks of one stream apart: by their mids on v1, by their ids on v0, which Firefox
     /// replaces by its own.
     pub(crate) fn takes_streams(&self) -> bool {
@@ -122,7 +162,7 @@ pub(crate) fn parse(
     if claims.grants.room.is_empty() {
         return Err(BadRequest::NoRoom);
     }
-    let request = match (path, query.get("join_request")) {
+    let mut request = match (path, query.get("join_request")) {
         (Path::V0, None) => from_query(query)?,
         (Path::V1, None) => return Err(BadRequest::NoJoinRequest),
         (_, Some(wrapped)) => unwrap(wrapped)?,
@@ -132,28 +172,13 @@ pub(crate) fn parse(
             return Err(BadRequest::NoMetadata);
         }
         if !request.metadata.is_empty() {
-            claims.metadata = request.metadata;
+            claims.metadata = std::mem::take(&mut request.metadata);
         }
+        let attributes = std::mem::take(&mut request.participant_attributes);
         // An empty value would delete a key, which this request may not.
-        claims.attributes.extend(request.participant_attributes.into_iter().filter(|(_, value)| !value.is_empty()));
+        claims.attributes.extend(attributes.into_iter().filter(|(_, value)| !value.is_empty()));
     }
-    let resume = match (request.reconnect, request.participant_sid) {
-        (false, _) => None,
-        (true, sid) if sid.is_empty() => return Err(BadRequest::NoSid),
-        (true, sid) => Some(ParticipantSid::from(sid)),
-    };
-    let settings = request.connection_settings.unwrap_or_default();
-    Ok(Opening {
-        path,
-        claims,
-        client: request.client_info.unwrap_or_default(),
-        auto_subscribe: settings.auto_subscribe,
-        adaptive_stream: settings.adaptive_stream,
-        resume,
-        offer: request.publisher_offer,
-        tracks: request.add_track_requests,
-        sync: request.sync_state,
-    })
+    Opening::new(path, claims, request)
 }
 
 fn unwrap(wrapped: &str) -> Result<JoinRequest, BadRequest> {
@@ -204,7 +229,7 @@ fn from_query(query: &HashMap<String, String>) -> Result<JoinRequest, BadRequest
             client_protocol: number("client_protocol"),
             ..ClientInfo::default()
         }),
-        connection_settings: Some(livekit_protocol::ConnectionSettings {
+        connection_settings: Some(ConnectionSettings {
             auto_subscribe: flag("auto_subscribe", true),
             adaptive_stream: flag("adaptive_stream", false),
             ..Default::default()

@@ -51,7 +51,7 @@ async function freeUdpPorts(count) {
   }
 }
 
-async function launch({ advertise } = {}) {
+async function launch({ advertise, settings = {} } = {}) {
   const port = await freeTcpPort();
   const udp = await freeUdpPorts(MEDIA_PORTS);
   const http = `http://localhost:${port}`;
@@ -68,6 +68,7 @@ async function launch({ advertise } = {}) {
     env: {
       RATSSAAL_HTTP__BIND: `127.0.0.1:${port}`,
       RATSSAAL_MEDIA__PORTS: `${udp}-${udp + MEDIA_PORTS - 1}`,
+      ...settings,
       ...(advertise && { RATSSAAL_MEDIA__ADVERTISE: advertise, RATSSAAL_MEDIA__BIND: '127.0.0.1' }),
     },
     media: Array.from({ length: MEDIA_PORTS }, (_, number) => udp + number),
@@ -78,7 +79,8 @@ async function launch({ advertise } = {}) {
 }
 
 /**
- * A server ready for joins: `{ http, ws, key, secret, pid, log(), stop() }`. `advertise` is the one address it tells clients
+ * A server ready for joins: `{ http, ws, key, secret, pid, log(), metric(name), stop(), kill() }`. `settings` are further
+ * ones in its environment (ours alone). `advertise` is the one address it tells clients
  * (ours alone, on loopback); `media` then lists its UDP ports.
  */
 export async function startServer(how = {}) {
@@ -111,6 +113,16 @@ export async function startServer(how = {}) {
     ws: server.http.replace(/^http/, 'ws'),
     pid: child.pid,
     log: () => text,
+    /** A metric's value, labels included in its name; 0 if there is none. */
+    async metric(name) {
+      const lines = (await (await fetch(`${server.http}/metrics`)).text()).split('\n');
+      return Number(lines.find((line) => line.startsWith(`${name} `))?.split(' ')[1] ?? 0);
+    },
+    /** Ends it as a crash would. */
+    async kill() {
+      child.kill('SIGKILL');
+      await exit;
+    },
     /** Ends it as an operator would, and by force when that takes more than 10 s. */
     async stop() {
       child.kill('SIGTERM');

@@ -22,7 +22,10 @@ use crate::token::Claims;
 
 pub(super) async fn join(bridge: &TestBridge, claims: Claims) -> Result<Joined, JoinRefusal> {
     let request = JoinRequest { claims, client: ClientInfo::default(), join_id: random_base62(12) };
-    soon(bridge.rooms.join(request)).await
+    match soon(bridge.rooms.join(&request, &[])).await? {
+        Way::Here(joined) => Ok(*joined),
+        Way::There(placed) => panic!("{placed:?}"),
+    }
 }
 
 pub(super) async fn enter(bridge: &TestBridge, room: &str, identity: &str) -> Joined {

@@ -18,7 +18,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::WebSocket;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{AddTrackRequest, DisconnectReason, ParticipantInfo, SessionDescription};
@@ -27,7 +26,7 @@ use tokio::time::{sleep_until, timeout};
 
 use self::clocks::{Clocks, Due};
 use super::admission::Place;
-use super::link::{Frame, Link};
+use super::link::{Frame, Link, Socket};
 use super::metrics::Ended;
 use super::outlets::Outlets;
 use super::publications::Publications;
@@ -53,7 +52,7 @@ const FAREWELLS: usize = 256;
 /// A client that comes back over a new WebSocket.
 #[derive(Debug)]
 pub(crate) struct Return {
-    pub(crate) socket: WebSocket,
+    pub(crate) socket: Socket,
     pub(crate) opening: Opening,
 }
 
@@ -196,7 +195,7 @@ impl Session {
     }
 
     /// Tells the client that it is in and speaks for it until it leaves.
-    pub(crate) async fn run(mut self, socket: WebSocket) {
+    pub(crate) async fn run(mut self, socket: Socket) {
         self.link.attach(socket);
         let ended = self.speak().await;
         let subscriber = self.subscriber.take().map(|subscriber| subscriber.transport);

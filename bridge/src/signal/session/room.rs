@@ -88,6 +88,13 @@ impl Session {
             ToSession::Move => {
                 return self.end(DisconnectReason::Migration, Action::Reconnect, Close::Normal, Ended::Moved);
             }
+            ToSession::MoveTo { room } => {
+                // Its next token is for the other room: with that it joins there.
+                self.claims.grants.room = room.to_string();
+                self.claims.room_config = None;
+                self.refresh_token();
+                return self.end(DisconnectReason::Migration, Action::Reconnect, Close::Normal, Ended::Room);
+            }
             ToSession::Leave { reason, action } => {
                 self.seat.left = true;
                 return self.end(reason, action, Close::Normal, Ended::Room);

@@ -21,7 +21,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use crate::config::Config;
 use crate::media::control::{Command, Event, TransportId};
 use crate::media::{Input, Media};
-use crate::testing::{TestBridge, bridge_on, guest, soon};
+use crate::testing::{TestBridge, Town, bridge_on, guest, soon};
 use crate::token::Claims;
 
 /// A bridge whose media worker is the test.
@@ -42,6 +42,19 @@ impl Deref for Watched {
 pub(super) async fn bridge(config: Config) -> Watched {
     let (media, inputs) = Media::watched();
     Watched { bridge: bridge_on(media, Metrics::new(), config).await, inputs }
+}
+
+/// Two bridges on one allocator: the first takes nobody any more, so that whoever comes to it sits on the second.
+pub(super) async fn entry_and_seat() -> (Watched, Watched, Town) {
+    let town = Town::new();
+    let mut bridges = Vec::new();
+    for name in ["eins", "zwei"] {
+        let (media, inputs) = Media::watched();
+        bridges.push(Watched { bridge: town.bridge(name, media, Config::default()).await, inputs });
+    }
+    town.drain("eins").await;
+    let (seat, entry) = (bridges.pop().unwrap(), bridges.pop().unwrap());
+    (entry, seat, town)
 }
 
 /// A client: a WebSocket and what came over it so far.

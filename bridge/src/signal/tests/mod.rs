@@ -1,6 +1,7 @@
 //! Signalling over real WebSockets, with the real room and allocator. The media worker is the test: it sees what it is
 //! told and says what happens on the network.
 
+mod across;
 mod harness;
 mod joining;
 mod media;

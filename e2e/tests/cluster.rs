@@ -1,0 +1,251 @@
+//! Several servers on one real Redis: clients connect to one and sit on another.
+
+#[path = "../../allocator/src/redis_server.rs"]
+#[expect(dead_code, clippy::expect_used, reason = "made for the allocator's tests; a part is used here")]
+mod redis_server;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use livekit_api::services::room::{RoomClient, SendDataOptions};
+use livekit_protocol::{
+    DataPacket, JoinRequest, RpcAck, RpcResponse, TrackSource, data_packet, leave_request, rpc_response,
+    signal_response::Message as Response,
+};
+use ratssaal_e2e::{
+    bot::{Bot, Options, View},
+    server::{Server, turn},
+    signal, token,
+    wait::until,
+};
+use redis_server::Server as Redis;
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Servers on one Redis, by name.
+async fn servers<const N: usize>(redis: &Redis, names: [&str; N]) -> Result<Vec<Server>> {
+    let mut servers = Vec::new();
+    for name in names {
+        let settings = [("RATSSAAL_CLUSTER__REDIS", redis.url()), ("RATSSAAL_CLUSTER__BRIDGE", name.to_owned())];
+        let settings = settings.each_ref().map(|(key, value)| (*key, value.as_str()));
+        servers.push(Server::start_with(&settings).await?);
+    }
+    Ok(servers)
+}
+
+/// The number of the server on which the participants sit, once one of them is active.
+async fn seat(servers: &[Server]) -> Result<usize> {
+    for _ in 0..200 {
+        for (number, server) in servers.iter().enumerate() {
+            if server.metric("ratssaal_participants{state=\"active\"}").await? > 0.0 {
+                return Ok(number);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("nobody is active")
+}
+
+/// Two servers and a bot in `room` that is on one of them: entry (the other one), seat, bot.
+async fn entry_and_seat(redis: &Redis, room: &str) -> Result<(Server, Server, Bot)> {
+    let mut servers = servers(redis, ["eins", "zwei"]).await?;
+    let first = Bot::join(&servers[0], Options::new(room, 0, true)).await?;
+    let seat = seat(&servers).await?;
+    let seat = servers.remove(seat);
+    Ok((servers.remove(0), seat, first))
+}
+
+/// What comes first when a participant tries to come back.
+async fn resume(server: &Server, room: &str, identity: &str, sid: &str) -> Result<Option<Response>> {
+    let join = JoinRequest {
+        client_info: Some(signal::client_info()),
+        reconnect: true,
+        participant_sid: sid.to_owned(),
+        ..JoinRequest::default()
+    };
+    let path = signal::path_v1(&token::token(server, room, identity), &join);
+    let (_sender, mut receiver) = signal::open(server, &path).await?;
+    receiver.next().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_goes_straight_to_the_seat_and_signalling_through_any_server() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let (entry, seat, first) = entry_and_seat(&redis, "across").await?;
+    let mut bots = vec![first];
+    for number in 1..3 {
+        bots.push(Bot::join(&entry, Options::new("across", number, true).v1(number == 1)).await?);
+    }
+    for bot in &bots {
+        let all = |view: &View| (view.received.values().filter(|got| got.packets > 50).count() == 4).then_some(());
+        let waited = bot.wait("it gets the others' cameras and microphones", LIMIT, all).await;
+        waited.map_err(|error| error.context(format!("{}\n---\n{}", entry.log(), seat.log())))?;
+    }
+    ensure!(seat.metric("ratssaal_participants{state=\"active\"}").await? == 3.0, "all sit on one server");
+    ensure!(entry.metric("ratssaal_signal_relayed").await? >= 2.0, "and came through the other");
+    bots[1].send(DataPacket { value: Some(user(b"hallo")), ..DataPacket::default() }, true)?;
+    bots[2].wait("data arrives", LIMIT, |view| heard(view, b"hallo")).await?;
+    for bot in bots {
+        bot.leave().await?;
+    }
+    Ok(())
+}
+
+fn user(payload: &[u8]) -> data_packet::Value {
+    data_packet::Value::User(livekit_protocol::UserPacket { payload: payload.to_vec(), ..Default::default() })
+}
+
+fn heard(view: &View, payload: &[u8]) -> Option<()> {
+    let is =
+        |packet: &DataPacket| matches!(&packet.value, Some(data_packet::Value::User(user)) if user.payload == payload);
+    view.data.iter().any(|heard| is(&heard.packet)).then_some(())
+}
+
+/// Every method of the server API at a server where nobody of the room sits.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_api_works_at_any_server() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let (entry, _seat, first) = entry_and_seat(&redis, "amt").await?;
+    let second = Bot::join(&entry, Options::new("amt", 1, true).v1(true)).await?;
+    let api = RoomClient::with_api_key(&entry.http, &entry.key, &entry.secret);
+    ensure!(api.list_participants("amt").await?.len() == 2, "both are listed");
+    let camera = |view: &View| view.track_of("bot-0", TrackSource::Camera);
+    let camera = second.wait("the camera is known", LIMIT, camera).await?;
+    second.flows(&camera).await?;
+
+    api.update_subscriptions("amt", "bot-1", vec![camera.clone()], false).await?;
+    let microphone = second.view(|view| view.track_of("bot-0", TrackSource::Microphone)).context("no microphone")?;
+    second.falls_silent(&camera, &microphone).await?;
+    api.mute_published_track("amt", "bot-0", &microphone, true).await?;
+    first.wait("it is muted", LIMIT, |view| view.muted.get(&microphone).copied().filter(|muted| *muted)).await?;
+    api.send_data("amt", b"amtlich".to_vec(), SendDataOptions::default()).await?;
+    for bot in [&first, &second] {
+        bot.wait("the server's data arrives", LIMIT, |view| heard(view, b"amtlich")).await?;
+        ensure!(bot.view(|view| view.data.len()) == 1, "once");
+    }
+
+    // The client answers a call as an SDK does.
+    let call =
+        rpc(&entry, json!({"room": "amt", "destination_identity": "bot-1", "method": "frage", "payload": "6*7"}));
+    let answer = async {
+        let asked = |view: &View| {
+            view.data.iter().find_map(|heard| match &heard.packet.value {
+                Some(data_packet::Value::RpcRequest(request)) => {
+                    Some((heard.packet.participant_identity.clone(), request.clone()))
+                }
+                _ => None,
+            })
+        };
+        let (caller, request) = second.wait("the call arrives", LIMIT, asked).await?;
+        ensure!((request.method.as_str(), request.payload.as_str()) == ("frage", "6*7"), "{request:?}");
+        let to = |value| DataPacket {
+            destination_identities: vec![caller.clone()],
+            value: Some(value),
+            ..DataPacket::default()
+        };
+        let id = request.id.clone();
+        second.send(to(data_packet::Value::RpcAck(RpcAck { request_id: id.clone() })), true)?;
+        let value = Some(rpc_response::Value::Payload("42".to_owned()));
+        second.send(to(data_packet::Value::RpcResponse(RpcResponse { request_id: id, value })), true)
+    };
+    let (called, answered) = tokio::join!(call, answer);
+    answered?;
+    let (status, body) = called?;
+    ensure!(status == 200 && body["payload"] == "42", "{status} {body}");
+    let quick = json!({"room": "amt", "destination_identity": "bot-0", "method": "x", "response_timeout_ms": 1});
+    let (status, body) = rpc(&entry, quick).await?;
+    ensure!(status == 408 && body["code"] == "deadline_exceeded", "nobody acknowledges: {status} {body}");
+
+    // Moved to another room: it gets a token for it and is told to join anew.
+    api.create_room("saal", Default::default()).await?;
+    let grants = json!({"roomAdmin": true, "room": "amt", "destinationRoom": "saal"});
+    let request = json!({"room": "amt", "identity": "bot-1", "destination_room": "saal"});
+    let (status, body) = twirp(&entry, "MoveParticipant", grants, request).await?;
+    ensure!(status == 200, "{status} {body}");
+    let ended = second.wait("it is told to go", LIMIT, |view| view.ended.clone()).await?;
+    ensure!(ended.contains("Migration"), "{ended}");
+    until("it has left", LIMIT, || first.view(|view| (!view.others.contains_key("bot-1")).then_some(()))).await?;
+    let refused = twirp(
+        &entry,
+        "MoveParticipant",
+        json!({"roomAdmin": true, "room": "amt"}),
+        json!({"room": "amt", "identity": "bot-0", "destination_room": "saal"}),
+    )
+    .await?;
+    ensure!(refused.0 == 403, "{refused:?}");
+    Ok(())
+}
+
+async fn twirp(server: &Server, method: &str, grants: Value, request: Value) -> Result<(u16, Value)> {
+    let token = token::sign(&token::claims(server, "admin", grants), &server.secret);
+    let url = format!("{}/twirp/livekit.RoomService/{method}", server.http);
+    let answer = reqwest::Client::new().post(url).bearer_auth(token).json(&request).send().await?;
+    Ok((answer.status().as_u16(), answer.json().await?))
+}
+
+async fn rpc(server: &Server, request: Value) -> Result<(u16, Value)> {
+    twirp(server, "PerformRpc", json!({"roomAdmin": true, "room": "amt"}), request).await
+}
+
+/// The server with the WebSocket is killed: the session lives on and is found through another server.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_with_the_websocket_may_die() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let (mut entry, seat, first) = entry_and_seat(&redis, "tot").await?;
+    let second = Bot::join(&entry, Options::new("tot", 1, true).v1(true)).await?;
+    let sid = second.view(|view| view.me.sid.clone());
+    entry.kill();
+    second.wait("its WebSocket is gone", LIMIT, |view| view.ended.clone()).await?;
+    let first_message = resume(&seat, "tot", "bot-1", &sid).await?;
+    ensure!(matches!(first_message, Some(Response::Reconnect(_))), "{first_message:?}");
+    ensure!(first.view(|view| view.others.contains_key("bot-1")), "nobody saw it leave");
+    Ok(())
+}
+
+/// The server with the seat is killed: the client is told to resume, then that there is nothing to resume, and gets another
+/// seat with the same rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_with_the_seat_may_die() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let (entry, mut seat, first) = entry_and_seat(&redis, "tot").await?;
+    let second = Bot::join(&entry, Options::new("tot", 1, true)).await?;
+    let sid = second.view(|view| view.me.sid.clone());
+    seat.kill();
+    let ended = second.wait("it is told", LIMIT, |view| view.ended.clone()).await?;
+    ensure!(ended.contains("Resume"), "{ended}");
+    drop(first);
+    match resume(&entry, "tot", "bot-1", &sid).await? {
+        Some(Response::Leave(leave)) => {
+            ensure!(leave.action() == leave_request::Action::Reconnect, "{leave:?}");
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
+    let again = Bot::join(&entry, Options::new("tot", 1, true)).await?;
+    ensure!(again.view(|view| view.me.sid.clone()) != sid, "a new session");
+    ensure!(entry.metric("ratssaal_participants{state=\"active\"}").await? == 1.0, "on the server that is left");
+    // Those who did not come back are taken out by the allocator.
+    until("the lost one is logged as left", Duration::from_secs(30), || {
+        again.view(|view| (!view.others.contains_key("bot-0")).then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
+/// The second one of a name is turned away as long as the first lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_of_one_name_do_not_both_get_people() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let url = redis.url();
+    let settings = [("RATSSAAL_CLUSTER__REDIS", url.as_str()), ("RATSSAAL_CLUSTER__BRIDGE", "eins")];
+    let first = Server::start_with(&settings).await?;
+    let second = tokio::time::timeout(Duration::from_secs(5), Server::start_with(&settings)).await;
+    ensure!(second.is_err(), "the second one does not get ready");
+    let bot = Bot::join(&first, Options::new("eins", 1, false)).await?;
+    bot.leave().await
+}
