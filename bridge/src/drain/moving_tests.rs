@@ -10,7 +10,7 @@ use ratssaal_proto::allocator::v1::{BridgeState, ClusterRequest, DrainRequest};
 use crate::Config;
 use crate::config::DrainConfig;
 use crate::room::ids::random_base62;
-use crate::room::{Actor, Command, JoinRefusal, JoinRequest, Joined, ToSession};
+use crate::room::{Actor, Command, JoinRefusal, JoinRequest, Joined, ToSession, Way};
 use crate::testing::redis_server::Server;
 use crate::testing::{TestBridge, bridge_of, guest, soon};
 
@@ -22,7 +22,10 @@ fn named(name: &str) -> Config {
 async fn join(bridge: &TestBridge, room: &str, identity: &str) -> Result<Joined, JoinRefusal> {
     let request =
         JoinRequest { claims: guest(room, identity), client: ClientInfo::default(), join_id: random_base62(12) };
-    soon(bridge.rooms.join(request)).await
+    match soon(bridge.rooms.join(&request, &[])).await? {
+        Way::Here(joined) => Ok(*joined),
+        Way::There(placed) => panic!("{placed:?}"),
+    }
 }
 
 /// The same once the store has settled.

@@ -49,7 +49,7 @@ pub enum PeerError {
         /// Which.
         bridge: String,
         /// What is wrong with it.
-        source: GrpcError,
+        source: Box<GrpcError>,
     },
     /// The allocator does not tell.
     #[error("the allocator does not tell where bridges are: {0}")]
@@ -192,7 +192,7 @@ impl Peers {
         known.used = Instant::now();
         if known.channel.is_none() {
             let made = grpc::peer(&known.address, &self.inner.credentials);
-            let unusable = |source| PeerError::Address { bridge: bridge.to_owned(), source };
+            let unusable = |source| PeerError::Address { bridge: bridge.to_owned(), source: Box::new(source) };
             match made.map_err(unusable) {
                 Ok(channel) => known.channel = Some(channel),
                 Err(error) => {
@@ -219,7 +219,11 @@ impl Peers {
             views.message().await
         };
         let late = |_| Status::deadline_exceeded("it did not answer in time");
-        let view = tokio::time::timeout(DEADLINE, views).await.map_err(late).flatten().map_err(|status| PeerError::Allocator(Box::new(status)))?;
+        let view = tokio::time::timeout(DEADLINE, views)
+            .await
+            .map_err(late)
+            .flatten()
+            .map_err(|status| PeerError::Allocator(Box::new(status)))?;
         for report in view.unwrap_or_default().bridges.into_iter().filter_map(|bridge| bridge.report) {
             self.learn(&report.bridge, &report.address);
         }

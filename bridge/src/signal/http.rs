@@ -216,7 +216,7 @@ async fn join(
             let returns = signal.sessions.register(joined.sid.clone(), &identity, &room);
             let session = Session::new(Arc::clone(signal), *joined, opening, returns, place);
             // If the upgrade fails, dropping the session takes the participant out of the room.
-            Ok(upgrade.on_upgrade(move |socket| session.run(Socket::Own(socket))))
+            Ok(upgrade.on_upgrade(move |socket| session.run(Socket::Own(Box::new(socket)))))
         }
         // If the upgrade fails, dropping the line ends the session there.
         Ok(Arrival::There(line)) => Ok(pass_on(signal, upgrade, *line)),
@@ -256,7 +256,7 @@ async fn resume(
         }
     }
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let socket = Socket::Own(socket);
+        let socket = Socket::Own(Box::new(socket));
         let gone = match session {
             Some(session) => match session.send(Return { socket, opening }).await {
                 Ok(()) => None,

@@ -37,7 +37,7 @@ pub(crate) enum Frame {
 #[derive(Debug)]
 pub(crate) enum Socket {
     /// On this bridge.
-    Own(WebSocket),
+    Own(Box<WebSocket>),
     /// On another one.
     Relayed(Box<Relayed>),
 }
@@ -86,7 +86,7 @@ impl Link {
     pub(crate) fn attach(&mut self, socket: Socket) {
         let (reader, writer) = match socket {
             Socket::Own(socket) => {
-                let (sink, stream) = socket.split();
+                let (sink, stream) = (*socket).split();
                 (Reader::Own(stream), writer(sink))
             }
             Socket::Relayed(relayed) => {
