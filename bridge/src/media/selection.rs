@@ -39,6 +39,9 @@ pub(crate) struct Selection {
     open: u8,
     /// The frame from which on that is so: of earlier ones that come late, only the base layer is sure to be decodable.
     since: u64,
+    /// The last key picture's first frame, and whether the base layer was whole before it (without descriptor): of what
+    /// comes late from before, only that base layer is sure to be decodable.
+    key: (u64, bool),
     /// Spatial layers whose higher temporal layers were left out, a bit each (without descriptor).
     ragged: u8,
     /// Chains of which a frame was left out, a bit each.
@@ -70,6 +73,7 @@ impl Selection {
             flowing: Layer { spatial: 0, ..limit },
             open: up_to(limit.temporal),
             since: first.number.unwrap_or(0),
+            key: (first.number.unwrap_or(0), true),
             ragged: 0,
             broken: u32::MAX,
             whole: 1,
@@ -198,6 +202,7 @@ impl Selection {
             self.open &= up_to(limit.temporal);
             self.flowing.temporal = limit.temporal;
             if frame.key_start {
+                self.key = (number, self.whole & 1 != 0);
                 (self.flowing.spatial, self.whole, self.top, self.ragged) = (0, 1, 0, 0);
                 self.open = up_to(limit.temporal);
             }
@@ -228,6 +233,10 @@ impl Selection {
             return false;
         }
         if !newest && number < self.since && (spatial, temporal) != (0, 0) {
+            return false;
+        }
+        let (key, base_before) = self.key;
+        if number < key && !(base_before && (spatial, temporal) == (0, 0)) {
             return false;
         }
         let mut open = self.open;

@@ -417,6 +417,28 @@ fn numbers_go_on_over_a_change_of_streams() {
     }
 }
 
+/// Found by the property below: what was left out before a key picture is not there for a frame that comes after it.
+#[test]
+fn a_late_frame_from_before_a_key_picture_is_not_taken_where_its_layer_was_left_out() {
+    let mut stream = Stream::new(Coding::Vp9, Mode::L3T3Key);
+    let mut line = Line::new(Coding::Vp9, ALL);
+    let (mut sent, mut late) = (Vec::new(), Vec::new());
+    for picture in 0..9 {
+        for packet in stream.picture(picture == 8) {
+            sent.push(packet.clone());
+            if matches!(picture, 4 | 7) && packet.frame.spatial == 0 {
+                late.push(packet);
+            } else {
+                line.receive(&packet);
+            }
+        }
+    }
+    let taken = late.iter().filter(|packet| line.receive(packet)).count();
+    assert_eq!(taken, 0, "the base layer did not flow");
+    let undecided = late.iter().map(|packet| packet.index).collect();
+    check(&sent, &HashSet::new(), &undecided, &line.got, Coding::Vp9);
+}
+
 fn coding_and_mode() -> impl Strategy<Value = (Coding, Mode)> {
     prop_oneof![
         (Just(Coding::Av1), proptest::sample::select(Mode::ALL.to_vec())),
