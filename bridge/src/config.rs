@@ -82,6 +82,9 @@ impl Default for RoomConfig {
 pub struct SiteConfig {
     /// Name of the site; empty in a cluster without sites.
     pub name: String,
+    /// At most so many bits per second of one room are sent to each bridge of another site; 0 is no limit.
+    #[serde(deserialize_with = "units::bit_rate")]
+    pub relay_limit: u64,
 }
 
 /// How participants are moved to other bridges.

@@ -20,6 +20,7 @@ mod drain;
 mod load;
 pub mod media;
 pub mod peers;
+mod relay;
 pub mod room;
 mod service;
 pub mod signal;

@@ -21,7 +21,10 @@ use crate::load::Meter;
 use crate::media::Media;
 use crate::peers::server::{self, Handlers};
 use crate::peers::{Peers, RelayLink};
+use crate::relay::{self, RelayMetrics};
 use crate::room::Rooms;
+use crate::room::ids::random_base62;
+use crate::room::relays::Spread;
 use crate::room::report::{self, Identity};
 use crate::signal::{self, Signal};
 use crate::token::{KeyError, Keys};
@@ -89,6 +92,8 @@ pub struct Service {
     listener: Option<Listener>,
     handlers: Handlers,
     relays: mpsc::Receiver<RelayLink>,
+    spreads: mpsc::UnboundedReceiver<Spread>,
+    relay: relay::Context,
     meter: Meter,
     drain: Drain,
     mover: Mover,
@@ -115,12 +120,13 @@ impl Service {
         let peers = Peers::new(config.bridge.clone(), deps.allocator.clone(), credentials);
         let (taken, relays) = mpsc::channel(RELAYS);
         let site = config.site.name;
+        let site_limit = Some(config.site.relay_limit).filter(|bits| *bits > 0);
         let me = Identity { site: site.clone(), address };
         let seats = config.room.seats;
         let open_rooms = config.room.auto_create;
         let signalling = signal::Settings { resume_within: config.room.departure_timeout };
         let (drain, handover) = (Drain::default(), config.drain);
-        let (rooms, hooks, signal, router, meter, mover) = deps.metrics.register(|registry| {
+        let (rooms, hooks, signal, relay_metrics, router, meter, mover) = deps.metrics.register(|registry| {
             let meter = Meter::new(deps.media.clone(), seats, registry);
             let hooks = Webhooks::new(&config.webhook, Arc::clone(&keys), registry)?;
             let rooms = Rooms::new(
@@ -144,7 +150,7 @@ impl Service {
             };
             let signal = Signal::new(rooms.clone(), peers.clone(), keys, signalling, registry);
             let router = api::router(parts, registry).merge(signal.router());
-            Ok::<_, WebhookError>((rooms, hooks, signal, router, meter, mover))
+            Ok::<_, WebhookError>((rooms, hooks, signal, RelayMetrics::register(registry), router, meter, mover))
         })?;
         let handlers = Handlers {
             me: config.bridge,
@@ -153,6 +159,14 @@ impl Service {
             relays: taken,
             drains: watch::Sender::default(),
         };
+        let relay = relay::Context {
+            peers: peers.clone(),
+            incarnation: random_base62(16),
+            site,
+            site_limit,
+            metrics: relay_metrics,
+        };
+        let spreads = rooms.spreads();
         let readiness = deps.health.readiness("allocator");
         let attached = watch::Sender::new(false);
         let closing = CancellationToken::new();
@@ -165,6 +179,8 @@ impl Service {
             listener,
             handlers,
             relays,
+            spreads,
+            relay,
             meter,
             drain,
             mover,
@@ -218,6 +234,8 @@ impl Service {
             listener,
             handlers,
             relays,
+            spreads,
+            relay,
             attached,
             ready,
             readiness,
@@ -237,8 +255,8 @@ impl Service {
                 Some(listener) => server::serve(handlers, listener, stopped.clone()).await,
                 None => stopped.cancelled().await,
             }
-            drop(relays);
         };
+        let relay = relay::run(relay, spreads, relays, stopped.clone());
         let follow = async {
             loop {
                 let attached = *changes.borrow_and_update();
@@ -269,7 +287,7 @@ impl Service {
             }
             stopped.cancel();
         };
-        tokio::join!(report, operator, moving, serve, follow, goodbye);
+        tokio::join!(report, operator, moving, serve, relay, follow, goodbye);
     }
 }
 

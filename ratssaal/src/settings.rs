@@ -171,6 +171,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Joining opens a room that is not open; if false, only the server API does",
     ),
     value("site.name", "site", "NAME", "none", "Where this server stands, to seat people near each other"),
+    value(
+        "site.relay_limit",
+        "relay-limit",
+        "RATE",
+        "0",
+        "At most so much of one room is sent to each server of another site, e.g. 20Mbit; 0 is no limit",
+    ),
     value("cluster.bridge", "bridge", "NAME", "host name", "This server's name in the cluster, no other's"),
     value(
         "cluster.redis",

@@ -138,6 +138,48 @@ impl std::fmt::Debug for IceParameters {
     }
 }
 
+/// A way to another bridge for one room, as the two bridges have agreed on it: no ICE and no DTLS, since they know each
+/// other already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RelayParameters {
+    /// Where the other bridge's worker can be reached, best first.
+    pub remote: Vec<SocketAddr>,
+    /// What we seal with; made by us.
+    pub seal: RelayKey,
+    /// What we open with; made by the other bridge.
+    pub open: RelayKey,
+    /// The SSRC that the other bridge's RTCP bears; chosen by us, unique on the worker.
+    pub listen_ssrc: u32,
+    /// The SSRC that our RTCP bears; chosen by the other bridge.
+    pub report_ssrc: u32,
+    /// At most so many bits per second towards the other bridge; `None` is no limit.
+    pub limit: Option<u64>,
+}
+
+/// A master key and salt of SRTP with AES-GCM (RFC 7714): 16 or 32 and 12 bytes. It is used for one session of two bridges
+/// and never again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayKey {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The salt.
+    pub salt: Vec<u8>,
+}
+
+impl RelayKey {
+    /// A new one for AES-256-GCM.
+    #[must_use]
+    pub fn random() -> Self {
+        Self { key: rand::random::<[u8; 32]>().to_vec(), salt: rand::random::<[u8; 12]>().to_vec() }
+    }
+}
+
+impl std::fmt::Debug for RelayKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RelayKey({} bits)", self.key.len() * 8)
+    }
+}
+
 /// What the SDP says of DTLS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DtlsParameters {
@@ -232,7 +274,7 @@ impl Channel {
 }
 
 /// To a worker. Commands for an unknown id are ignored: the other side may have closed at the same instant.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     /// Makes a room on this worker.
     OpenRoom {
@@ -256,6 +298,20 @@ pub enum Command {
         dtls: DtlsParameters,
         /// True where the server opens `_reliable` and `_lossy` itself (v0's subscriber PeerConnection).
         open_channels: bool,
+    },
+    /// Opens the way to another bridge. On a transport that is open already, keys, addresses and SSRCs are replaced: what
+    /// comes from there stays known, what goes there has to be negotiated again.
+    ///
+    /// [`Command::Negotiated`] then has sections without mids. What comes from there is told by the declared SSRCs, whose
+    /// packets bear no mid; the sections' `mid` names the participant. Each section to send carries exactly one stream of a
+    /// track with several, [`Wanted::layer`], and of any other track the layers up to it.
+    OpenRelay {
+        /// The transport.
+        transport: TransportId,
+        /// Its room.
+        room: RoomId,
+        /// What the bridges agreed on.
+        parameters: Box<RelayParameters>,
     },
     /// New ICE credentials (ICE restart); DTLS and SRTP go on.
     RestartIce {
@@ -382,7 +438,8 @@ pub enum Event {
     },
     /// Which layers of a track anybody gets (dynacast): its publisher need not send more, and has to send these. Until
     /// the first of these events that is all of them. More at once, fewer after a few seconds; never of a muted track,
-    /// but once when it is unmuted.
+    /// but once when it is unmuted. Of a track of one stream that comes from another bridge nothing is sent before the
+    /// first of them; only such audio tracks have them, too.
     LayersNeeded {
         /// The publisher's transport.
         transport: TransportId,
@@ -397,6 +454,25 @@ pub enum Event {
         room: RoomId,
         /// (track, level from 0.0 to 1.0)
         speakers: Vec<(TrackId, f32)>,
+    },
+    /// Which streams of a track with several that comes from another bridge are to be pulled. Until the first of these
+    /// events that is none.
+    StreamsNeeded {
+        /// The transport to the other bridge.
+        transport: TransportId,
+        /// Which track.
+        track: TrackId,
+        /// A bit each, the lowest layer's first.
+        streams: u8,
+    },
+    /// What went over the way to another bridge in the last second; not while it is nothing.
+    Relayed {
+        /// Which way.
+        transport: TransportId,
+        /// Bytes of SRTP there.
+        sent: u64,
+        /// Bytes of RTP from there.
+        received: u64,
     },
     /// What a transport's connection is like, every 5 s, and at once when it fell silent or came back.
     Quality {

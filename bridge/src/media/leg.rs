@@ -83,6 +83,8 @@ pub(crate) struct Leg {
     rtx: Option<OutStream>,
     rtx_next: u64,
     pub(crate) wanted: Wanted,
+    /// Whether it carries one stream of the track and never another in its place: to another bridge.
+    pub(crate) exact: bool,
     /// The layer to go to, chosen from what is wanted and what there is; `None` pauses.
     pub(crate) target: Option<Layer>,
     /// How many incoming streams the track has: more than one are simulcast.
@@ -121,6 +123,7 @@ impl Leg {
             rtx: None,
             rtx_next: u64::from(first),
             wanted: section.wanted,
+            exact: false,
             target: None,
             streams: 1,
             source: None,
@@ -232,7 +235,7 @@ impl Leg {
         let Some(target) = self.target.map(|target| self.stream_of(target)) else { return false };
         let current = self.stream();
         // Any layer is better than none, a higher one is welcome, and the target is where to go.
-        let better = current.is_none_or(|current| current < packet.layer) && packet.layer <= target;
+        let better = !self.exact && current.is_none_or(|current| current < packet.layer) && packet.layer <= target;
         let replaced = current == Some(packet.layer); // the publisher took another SSRC
         let welcome = better || replaced || packet.layer == target;
         // Behind a late one, packets would be missing: the history serves better.

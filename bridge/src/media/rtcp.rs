@@ -126,6 +126,13 @@ impl Writer {
     }
 }
 
+/// Gives a compound packet of ours that begins with our own SSRC another one: a bridge tells rooms apart by it.
+pub(crate) fn rename(compound: &mut [u8], ssrc: u32) {
+    if let Some(own) = compound.get_mut(4..8).filter(|own| **own == OUR_SSRC.to_be_bytes()) {
+        own.copy_from_slice(&ssrc.to_be_bytes());
+    }
+}
+
 /// The SSRC our own reports bear; no media has it.
 pub(crate) const OUR_SSRC: u32 = 1;
 

@@ -59,6 +59,10 @@ stats! {
     probe_bytes: "media_probe_bytes" "Bytes sent only to find out what the way to a subscriber carries",
     repairs_refused: "media_refused_repairs" "Packets not sent again because repairs would take too much of the way",
     feedback_refused: "media_refused_feedback" "Bandwidth feedback that was malformed or spoke of what cannot be",
+    relayed: "relay_sent_packets" "RTP packets sent to other bridges",
+    relayed_bytes: "relay_sent_bytes" "Bytes of SRTP sent to other bridges",
+    relay_received: "relay_received_packets" "RTP packets received from other bridges",
+    relay_received_bytes: "relay_received_bytes" "Bytes of RTP received from other bridges",
     handshakes: "media_handshakes" "DTLS handshakes completed",
     handshakes_failed: "media_handshakes_failed" "DTLS handshakes failed",
 }

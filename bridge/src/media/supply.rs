@@ -16,7 +16,7 @@ const UNNEEDED_FOR: Duration = Duration::from_secs(3);
 /// One track's supply.
 #[derive(Clone, Debug)]
 pub(crate) struct Supply {
-    /// So many streams, from the lowest.
+    /// The streams that are asked for, a bit each: of a publisher always the lowest ones, of another bridge any.
     asked: u8,
     /// Since when.
     since: [Instant; MAX_LAYERS],
@@ -29,27 +29,31 @@ pub(crate) struct Supply {
 impl Supply {
     /// A publisher sends all its streams at first.
     pub(crate) fn new(now: Instant, streams: usize) -> Self {
-        let asked = streams.min(MAX_LAYERS) as u8;
+        let asked = lowest(streams.min(MAX_LAYERS) as u8);
         Self { asked, since: [now; MAX_LAYERS], missing: [false; MAX_LAYERS], fewer: None }
     }
 
-    /// How many layers the publisher is asked for.
+    /// How many layers the publisher is asked for: up to the highest.
     pub(crate) fn asked(&self) -> u8 {
-        self.asked
+        (u8::BITS - self.asked.leading_zeros()) as u8
+    }
+
+    fn asks(&self, stream: usize) -> bool {
+        self.asked >> stream & 1 == 1
     }
 
     /// Looks at when each stream last came.
     pub(crate) fn look(&mut self, now: Instant, last: [Option<Instant>; MAX_LAYERS]) {
         let before = self.missing;
-        let asked = usize::from(self.asked);
+        let asked = [0, 1, 2].map(|stream| self.asks(stream));
         let came = |stream: usize| last[stream].filter(|at| *at >= self.since[stream]);
-        let newest = (0..asked).filter_map(came).max();
+        let newest = (0..MAX_LAYERS).filter(|&stream| asked[stream]).filter_map(came).max();
         for (stream, before) in before.into_iter().enumerate() {
             self.missing[stream] = match (newest, came(stream)) {
                 // A silent track says nothing about its streams.
-                (None, _) => stream >= asked && before,
+                (None, _) => !asked[stream] && before,
                 // Nobody asks for it: as it was, but that it may come unasked.
-                (_, seen) if stream >= asked => {
+                (_, seen) if !asked[stream] => {
                     before && seen.is_none_or(|seen| now.duration_since(seen) >= PAUSED_AFTER)
                 }
                 (Some(newest), Some(seen)) => newest.saturating_duration_since(seen) >= PAUSED_AFTER,
@@ -65,35 +69,56 @@ impl Supply {
 
     /// How many of the streams that are asked for have stopped coming, of those that `came` once.
     pub(crate) fn stopped(&self, came: [bool; MAX_LAYERS]) -> u32 {
-        let asked = self.missing.iter().zip(came).take(usize::from(self.asked));
-        asked.filter(|(missing, came)| **missing && *came).count() as u32
+        (0..MAX_LAYERS).filter(|&stream| self.asks(stream) && self.missing[stream] && came[stream]).count() as u32
     }
 
     /// `layers` are needed now: what is forwarded to somebody, or will be as soon as it comes; and somebody would take up
     /// to `wanted`. Streams that do not come though they are asked for stay asked for as long as somebody would take them:
     /// their publisher may not be able to send them at the moment. Answers with what the publisher is to be told.
     pub(crate) fn need(&mut self, now: Instant, layers: u8, wanted: u8) -> Option<u8> {
-        let waiting = (0..self.asked.min(wanted)).rfind(|&stream| !self.has(stream)).map_or(0, |stream| stream + 1);
-        let needed = layers.max(waiting);
-        if needed < self.asked {
-            if now.duration_since(*self.fewer.get_or_insert(now)) < UNNEEDED_FOR {
-                return None;
-            }
-        } else if needed == self.asked {
+        let waiting = (0..self.asked().min(wanted)).rfind(|&stream| !self.has(stream)).map_or(0, |stream| stream + 1);
+        self.change(now, lowest(layers.max(waiting))).map(|_| self.asked())
+    }
+
+    /// The same of a track from another bridge, of which each stream comes by itself: `streams` are forwarded to somebody or
+    /// will be, and somebody would take `wanted`, a bit each. Answers with what is to be pulled.
+    pub(crate) fn need_exactly(&mut self, now: Instant, streams: u8, wanted: u8) -> Option<u8> {
+        let missing =
+            (0..MAX_LAYERS as u8).filter(|&stream| !self.has(stream)).fold(0, |all, stream| all | 1 << stream);
+        self.change(now, streams | (self.asked & wanted & missing))
+    }
+
+    /// Asks for what is needed more at once, and for less after a while.
+    fn change(&mut self, now: Instant, needed: u8) -> Option<u8> {
+        let mut next = needed;
+        if self.asked & !needed == 0 {
             self.fewer = None;
+        } else if now.duration_since(*self.fewer.get_or_insert(now)) < UNNEEDED_FOR {
+            next |= self.asked;
+        } else {
+            self.fewer = None;
+        }
+        if next == self.asked {
             return None;
         }
-        for since in self.since.iter_mut().take(needed.into()).skip(self.asked.into()) {
-            *since = now;
+        for (stream, since) in self.since.iter_mut().enumerate() {
+            if (next & !self.asked) >> stream & 1 == 1 {
+                *since = now;
+            }
         }
-        (self.asked, self.fewer) = (needed, None);
-        Some(needed)
+        self.asked = next;
+        Some(next)
     }
 
     /// The publisher begins anew (it was muted): its streams have time again.
     pub(crate) fn restart(&mut self, now: Instant) {
         (self.since, self.missing, self.fewer) = ([now; MAX_LAYERS], [false; MAX_LAYERS], None);
     }
+}
+
+/// The bits of so many streams from the lowest.
+fn lowest(streams: u8) -> u8 {
+    1u8.checked_shl(streams.into()).map_or(u8::MAX, |bit| bit - 1)
 }
 
 #[cfg(test)]
@@ -198,6 +223,25 @@ mod tests {
         source.flow(&[], 2000);
         source.flow(&[0], 60_000);
         assert_eq!(source.has(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn of_another_bridge_each_stream_is_pulled_by_itself() {
+        let now = Instant::now();
+        let mut source = Source { now, supply: Supply::new(now, 0), last: [None; MAX_LAYERS] };
+        let need = |source: &mut Source, streams| source.supply.need_exactly(source.now, streams, 0b111);
+        assert_eq!(need(&mut source, 0b100), Some(0b100));
+        source.flow(&[2], 10_000);
+        assert_eq!(source.has(), [0, 1, 2], "what is not pulled can be had");
+        assert_eq!(need(&mut source, 0b001), Some(0b101), "more at once, less not yet");
+        source.flow(&[0, 2], 2900);
+        assert_eq!(need(&mut source, 0b001), None);
+        source.flow(&[0, 2], 100);
+        assert_eq!(need(&mut source, 0b001), Some(0b001));
+        assert_eq!(need(&mut source, 0b110), Some(0b111));
+        source.flow(&[0, 1], 3100);
+        assert_eq!(source.has(), [0, 1], "the highest does not come");
+        assert_eq!(need(&mut source, 0b010), Some(0b110), "but stays asked for: somebody would take it");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A published track: its simulcast layers with what is received of each, what of it can be had, and who subscribes.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use super::allocation::{Ladder, Step};
@@ -73,6 +74,10 @@ pub(crate) struct Track {
     pub(crate) transport: TransportId,
     /// The publisher's key in the engine.
     pub(crate) peer: usize,
+    /// Tells whose voice or picture it is: that key again, or of a track from another bridge its participant's.
+    pub(crate) voice: usize,
+    /// Whether it comes from another bridge.
+    pub(crate) relayed: bool,
     pub(crate) kind: Kind,
     pub(crate) payload_types: Vec<PayloadType>,
     pub(crate) layers: [Encoding; MAX_LAYERS],
@@ -103,12 +108,16 @@ impl Track {
         room: RoomId,
         transport: TransportId,
         peer: usize,
+        relayed: bool,
     ) -> Self {
+        let asked = if relayed { 0 } else { layer_count(section) };
         let mut track = Self {
             id: section.track,
             room,
             transport,
             peer,
+            voice: if relayed { participant(&section.mid) } else { peer },
+            relayed,
             kind: section.kind,
             payload_types: Vec::new(),
             layers: Default::default(),
@@ -118,7 +127,7 @@ impl Track {
             screen: false,
             described: [0; MAX_LAYERS],
             meter: Meter::new(now),
-            supply: Supply::new(now, layer_count(section)),
+            supply: Supply::new(now, asked),
             had: [false; MAX_LAYERS],
             loudness: Loudness::default(),
             exempt: false,
@@ -212,6 +221,12 @@ impl Track {
         ladder
     }
 
+    /// The one step of a leg that carries this very layer of a simulcast track to another bridge.
+    pub(crate) fn exact_step(&self, wanted: Wanted) -> Ladder {
+        let step = |spatial| Step { layer: Layer::full(spatial), bits: self.own_bits(spatial, u8::MAX) };
+        wanted.layer.filter(|_| !self.muted).map(step).into_iter().collect()
+    }
+
     /// The bits per second of a layer on the wire, with what it needs of those below it in the same stream.
     fn bits(&self, spatial: u8, temporal: u8) -> u64 {
         let below = if self.layer_count > 1 { 0 } else { spatial };
@@ -234,6 +249,12 @@ impl Track {
     pub(crate) fn mark_awaited(&mut self) {
         for leg in &self.legs {
             let Some(stream) = leg.awaits() else { continue };
+            if leg.exact {
+                if let Some(encoding) = self.layers.get_mut(usize::from(stream)) {
+                    encoding.key_frame_wanted = true;
+                }
+                continue;
+            }
             let up_to = &mut self.layers[..=usize::from(stream).min(MAX_LAYERS - 1)];
             // Who has nothing yet begins with a lower one, as long as that one has not come.
             let flowing = up_to.iter().rposition(|encoding| encoding.ssrc.is_some()).filter(|_| leg.stream().is_none());
@@ -252,6 +273,14 @@ impl Track {
         }
     }
 
+    /// Which streams of a track with several are forwarded to somebody or will be, and which somebody would take, a bit each.
+    pub(crate) fn needed_exactly(&self) -> (u8, u8) {
+        let top = self.layer_count.min(MAX_LAYERS) as u8 - 1;
+        let targets = self.legs.iter().filter_map(|leg| leg.target).map(|target| target.spatial.min(top));
+        let wanted = self.legs.iter().filter_map(|leg| leg.wanted.layer).map(|layer| layer.min(top));
+        (targets.fold(0, |all, layer| all | 1 << layer), wanted.fold(0, |all, layer| all | ((2 << layer) - 1)))
+    }
+
     /// How many layers are needed for what the legs are to get, and up to which they would take them if they could.
     pub(crate) fn needed(&self) -> (u8, u8) {
         let count = |layer: Option<u8>| layer.map_or(0, |layer| layer.saturating_add(1));
@@ -259,6 +288,13 @@ impl Track {
         let wanted = self.legs.iter().map(|leg| count(leg.wanted.layer)).max();
         (needed.unwrap_or(0), wanted.unwrap_or(0))
     }
+}
+
+/// A number for a participant who sits on another bridge; keys in the engine are small.
+fn participant(name: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish() as usize | 1 << (usize::BITS - 1)
 }
 
 fn layer_count(section: &ReceiveSection) -> usize {

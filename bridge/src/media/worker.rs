@@ -372,6 +372,8 @@ impl Worker {
                 | Event::TrackStarted { transport, .. }
                 | Event::LegActive { transport, .. }
                 | Event::LayersNeeded { transport, .. }
+                | Event::StreamsNeeded { transport, .. }
+                | Event::Relayed { transport, .. }
                 | Event::Quality { transport, .. } => (self.transports.get(transport), None),
             };
             if sink.is_some_and(|sink| sink.try_send(event).is_err()) {

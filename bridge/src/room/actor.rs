@@ -3,7 +3,7 @@
 //! It alone changes the room's state, and only by entries in the log's order (`local`); how commands become entries is in
 //! `commit`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::ids::ParticipantSid;
 use super::inbox::Inbox;
 use super::log::{BATCH, LogError, RoomLog};
 use super::metrics::RoomMetrics;
+use super::relays::{Spread, ToRelay};
 use super::session::ToSession;
 use super::speakers::Speakers;
 use super::state::{Participant, State};
@@ -66,6 +67,12 @@ pub(super) struct RoomActor {
     /// What only concerns presence and waits for the log to come back.
     pub(super) retry: VecDeque<Pending>,
     pub(super) speakers: Speakers,
+    /// Who speaks on this bridge, and on the others.
+    pub(super) here: Vec<(ParticipantSid, f32)>,
+    pub(super) elsewhere: BTreeMap<String, Vec<(ParticipantSid, f32)>>,
+    /// The bridges the participants sit on, as last told, and whom that is told.
+    pub(super) spread: BTreeSet<String>,
+    pub(super) spreads: Option<mpsc::UnboundedSender<Spread>>,
     pub(super) qualities: BTreeMap<ParticipantSid, ConnectionQualityInfo>,
     /// Participants and publishers as last told.
     pub(super) told: (u32, u32),
@@ -104,7 +111,8 @@ impl RoomActor {
             match request {
                 Request::Submit { reply, .. } | Request::Join { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
                 Request::Shutdown { reply } => drop(reply.send(())),
-                Request::Bound(_) | Request::Quality(_) | Request::Opened => {}
+                Request::Bound(_) | Request::Unbound(..) | Request::Speaking(..) => {}
+                Request::Quality(_) | Request::Opened => {}
             }
         }
     }
@@ -129,6 +137,11 @@ impl RoomActor {
                 Request::Bound(track) => {
                     self.commit(std::mem::take(&mut commands)).await;
                     self.bound(&track);
+                }
+                Request::Unbound(track, media) => self.unbound(&track, media),
+                Request::Speaking(bridge, speakers) => {
+                    self.elsewhere.insert(bridge, speakers);
+                    self.speak();
                 }
                 Request::Shutdown { reply } => {
                     self.commit(std::mem::take(&mut commands)).await;
@@ -219,12 +232,26 @@ impl RoomActor {
 
     fn take_media(&mut self, event: Event) {
         let Event::Speakers { speakers, .. } = event else { return };
-        let changes = {
+        let here: Vec<(ParticipantSid, f32)> = {
             let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
-            let publisher = |media: TrackId| tracks.values().find(|track| track.media == media);
-            let speaking = |(media, level)| Some((publisher(media)?.publisher.clone(), level));
-            self.speakers.update(speakers.into_iter().filter_map(speaking))
+            // Those who sit elsewhere are told by their bridges, whether their sound comes here or not.
+            let own = |media| tracks.values().find(|track| track.media == media && track.relay.is_none());
+            let speaking = |(media, level): (TrackId, f32)| Some((own(media)?.publisher.clone(), level));
+            speakers.into_iter().filter_map(speaking).collect()
         };
+        if here != self.here {
+            self.shared.tell_relays(&ToRelay::Speakers(here.clone()));
+            self.here = here;
+            self.speak();
+        }
+    }
+
+    /// Tells what changed in who speaks, here and on the other bridges.
+    fn speak(&mut self) {
+        self.elsewhere.retain(|_, speakers| !speakers.is_empty());
+        let all = self.here.iter().chain(self.elsewhere.values().flatten());
+        let present = all.filter(|(sid, _)| self.state.participant(sid).is_some());
+        let changes = self.speakers.update(present.cloned());
         if !changes.is_empty() {
             self.tell_all(&ToSession::Speakers(changes.into()));
         }

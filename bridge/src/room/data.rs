@@ -1,5 +1,7 @@
 //! Data packets: who gets them, and what is written into them.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use livekit_protocol::data_packet::{Kind, Value};
 use livekit_protocol::{DataPacket, UserPacket};
@@ -7,6 +9,7 @@ use prost::Message as _;
 
 use super::handle::Shared;
 use super::ids::ParticipantSid;
+use super::relays::ToRelay;
 use super::session::ToSession;
 use super::state::{Participant, State};
 use crate::media::control::{Channel, MAX_MESSAGE};
@@ -24,9 +27,38 @@ pub(super) fn route(shared: &Shared, from: Option<&ParticipantSid>, packet: Data
     if bytes.len() > MAX_MESSAGE {
         return;
     }
+    deliver(shared, &receivers, &bytes, channel);
+    let relays = shared.relays.load();
+    if relays.is_empty() {
+        return;
+    }
+    let bridges: BTreeSet<&str> =
+        receivers.iter().filter_map(|sid| Some(state.participant(sid)?.bridge.as_str())).collect();
+    for (_, relay) in relays.iter().filter(|(bridge, _)| bridges.contains(bridge.as_str())) {
+        let (sender, packet) = (from.cloned(), bytes.clone());
+        shared.tell_relay(relay, ToRelay::Data { sender, channel, packet, after: state.sequence() });
+    }
+}
+
+/// Routes a packet that came from another bridge to those who sit here; the other bridges got it from there, too.
+pub(super) fn route_relayed(shared: &Shared, from: Option<&ParticipantSid>, packet: DataPacket, channel: Channel) {
+    let state = shared.state.load();
+    let sender = from.map(|sid| state.participant(sid));
+    let Some((packet, receivers)) = (match sender {
+        None => address(&state, None, packet, channel),
+        Some(Some(sender)) => address(&state, Some(sender), packet, channel),
+        Some(None) => None,
+    }) else {
+        return;
+    };
+    let bytes = Bytes::from(packet.encode_to_vec());
+    deliver(shared, &receivers, &bytes, channel);
+}
+
+fn deliver(shared: &Shared, receivers: &[ParticipantSid], bytes: &Bytes, channel: Channel) {
     let sessions = shared.sessions.load();
     for receiver in receivers {
-        let Some(inbox) = sessions.get(&receiver) else { continue };
+        let Some(inbox) = sessions.get(receiver) else { continue };
         let message = ToSession::Data { channel, bytes: bytes.clone() };
         match channel {
             Channel::Reliable => inbox.send(message),

@@ -5,27 +5,32 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use livekit_protocol::{ConnectionQualityInfo, DataPacket, DisconnectReason};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::{Actor, Command, Newcomer, Refusal};
 use super::ids::{ParticipantSid, RoomName, TrackSid};
 use super::inbox::Inbox;
 use super::metrics::RoomMetrics;
+use super::relays::Relays;
 use super::rpc::Calls;
 use super::session::ToSession;
 use super::state::State;
 use crate::media::MediaRoom;
-use crate::media::control::{Channel, TrackId};
+use crate::media::control::{Channel, PayloadType, TrackId};
 
 /// A published track that has media on this bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LocalTrack {
     /// At the media worker.
     pub media: TrackId,
+    /// What its packets are, as they come in.
+    pub payload_types: Vec<PayloadType>,
     /// Simulcast RIDs from the lowest to the highest layer; empty without simulcast.
     pub rids: Vec<String>,
     /// Whose.
     pub publisher: ParticipantSid,
+    /// The bridge it is relayed from; `None` where its publisher sits here.
+    pub relay: Option<Arc<str>>,
 }
 
 /// What the room's task is asked. Each submitter waits for its answer, so that the queue is bounded by the sessions.
@@ -39,6 +44,10 @@ pub(super) enum Request {
     Opened,
     /// A track has media here now.
     Bound(TrackSid),
+    /// What a relay brought of a track is gone.
+    Unbound(TrackSid, TrackId),
+    /// Who speaks on another bridge.
+    Speaking(String, Vec<(ParticipantSid, f32)>),
     /// How good somebody's connection is.
     Quality(ConnectionQualityInfo),
     /// This bridge stops: everybody here is told and leaves.
@@ -54,13 +63,16 @@ pub(super) struct Shared {
     pub(super) sessions: ArcSwap<HashMap<ParticipantSid, Inbox>>,
     pub(super) tracks: RwLock<HashMap<TrackSid, LocalTrack>>,
     pub(super) calls: Calls,
+    pub(super) relays: ArcSwap<Relays>,
+    /// The sequence of the last applied entry.
+    pub(super) applied: watch::Sender<u64>,
     pub(super) requests: mpsc::UnboundedSender<Request>,
     pub(super) metrics: RoomMetrics,
 }
 
 impl Shared {
     /// Hands a request to the room's task.
-    fn request(&self, request: Request) -> Result<(), Refusal> {
+    pub(super) fn request(&self, request: Request) -> Result<(), Refusal> {
         self.metrics.queued.inc();
         self.requests.send(request).map_err(|_| {
             self.metrics.queued.dec();
@@ -140,10 +152,9 @@ impl RoomHandle {
     }
 
     /// Says that a track (published, or about to be by [`Command::Publish`]) has media on this bridge. Others' sessions get
-    /// [`ToSession::TrackAvailable`] as soon as both are true. Calling it again with other RIDs replaces them. The binding
+    /// [`ToSession::TrackAvailable`] as soon as both are true. Calling it again replaces what was said before. The binding
     /// ends with the track; mute states reach the media worker by themselves.
-    pub fn publish_media(&self, publisher: &ParticipantSid, sid: &TrackSid, media: TrackId, rids: Vec<String>) {
-        let track = LocalTrack { media, rids, publisher: publisher.clone() };
+    pub fn publish_media(&self, sid: &TrackSid, track: LocalTrack) {
         self.shared.tracks.write().unwrap_or_else(PoisonError::into_inner).insert(sid.clone(), track);
         // A room that has ended needs no binding.
         let _ = self.shared.request(Request::Bound(sid.clone()));

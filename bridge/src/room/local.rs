@@ -1,6 +1,6 @@
 //! What entries mean on this bridge: the state is replaced, sessions are told, media follows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use livekit_protocol::leave_request::Action;
@@ -12,9 +12,10 @@ use super::announce::{self, Announcement, Audience};
 use super::apply::apply;
 use super::command::Command;
 use super::entry::{Event, Logged};
-use super::handle::LocalTrack;
+use super::handle::{LocalTrack, RoomHandle};
 use super::ids::{ParticipantSid, TrackSid};
 use super::inbox::Inbox;
+use super::relays::{Spread, ToRelay};
 use super::session::ToSession;
 use super::state::State;
 use crate::media::control::{self, TrackId};
@@ -57,6 +58,21 @@ impl RoomActor {
     fn publish_state(&mut self, after: State) {
         self.state = Arc::new(after);
         self.shared.state.store(Arc::clone(&self.state));
+        self.shared.applied.send_replace(self.state.sequence());
+        self.spread();
+    }
+
+    /// Tells on which bridges the participants sit, when that changed.
+    pub(super) fn spread(&mut self) {
+        let Some(spreads) = &self.spreads else { return };
+        let over = self.state.ended().is_some();
+        let bridges: BTreeSet<String> =
+            self.state.participants().filter(|_| !over).map(|who| who.bridge.clone()).collect();
+        if bridges != self.spread {
+            self.spread.clone_from(&bridges);
+            // Nobody relays while this bridge stops.
+            let _ = spreads.send(Spread { room: RoomHandle { shared: Arc::clone(&self.shared) }, bridges });
+        }
     }
 
     fn follow(&mut self, before: &State, event: &Event) {
@@ -100,6 +116,9 @@ impl RoomActor {
         let Some((publisher, info)) = self.state.track(track) else { return };
         let (muted, publisher) = (info.muted, publisher.sid.clone());
         let exempt = info.source() == TrackSource::ScreenShareAudio;
+        if self.shared.is_own(track) {
+            self.shared.tell_relays(&ToRelay::Tracks);
+        }
         if muted {
             self.mute_media(track, true);
         }
@@ -110,6 +129,16 @@ impl RoomActor {
             if *sid != publisher && self.state.may_subscribe(sid, track) {
                 inbox.send(ToSession::TrackAvailable(track.clone()));
             }
+        }
+    }
+
+    /// Media of a track has gone that a relay had brought.
+    pub(super) fn unbound(&mut self, track: &TrackSid, media: TrackId) {
+        let own = |known: &LocalTrack| known.media == media;
+        let there = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner).get(track).is_some_and(own);
+        if there {
+            self.unbind(|sid, _| sid == track);
+            self.tell_all(&ToSession::TrackUnavailable(track.clone()));
         }
     }
 
@@ -126,8 +155,19 @@ impl RoomActor {
     }
 
     fn unbind(&self, gone: impl Fn(&TrackSid, &LocalTrack) -> bool) {
-        let mut tracks = self.shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
-        tracks.retain(|sid, track| !gone(sid, track));
+        let own = {
+            let mut tracks = self.shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
+            let mut own = false;
+            tracks.retain(|sid, track| {
+                let gone = gone(sid, track);
+                own |= gone && track.relay.is_none();
+                !gone
+            });
+            own
+        };
+        if own {
+            self.shared.tell_relays(&ToRelay::Tracks);
+        }
     }
 
     /// Somebody has left.
@@ -194,6 +234,11 @@ impl RoomActor {
     /// Tells the qualities reported since the last time; a hidden participant's only to itself.
     pub(super) fn tell_qualities(&mut self) {
         let mut visible: Vec<ConnectionQualityInfo> = Vec::new();
+        let here = |sid: &ParticipantSid| self.state.participant(sid).is_some_and(|who| who.bridge == self.bridge);
+        let own: Vec<_> = self.qualities.iter().filter(|(sid, _)| here(sid)).map(|(_, info)| info.clone()).collect();
+        if !own.is_empty() {
+            self.shared.tell_relays(&ToRelay::Quality(own));
+        }
         for (sid, info) in std::mem::take(&mut self.qualities) {
             match self.state.participant(&sid) {
                 Some(participant) if participant.permission.hidden => {
@@ -236,5 +281,9 @@ impl RoomActor {
         }
         self.change_sessions(HashMap::clear);
         self.unbind(|_, _| true);
+        if let Some(spreads) = &self.spreads {
+            let room = RoomHandle { shared: Arc::clone(&self.shared) };
+            let _ = spreads.send(Spread { room, bridges: BTreeSet::new() });
+        }
     }
 }

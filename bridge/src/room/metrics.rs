@@ -31,6 +31,7 @@ pub(crate) struct RoomMetrics {
     pub(crate) conflicts: Counter,
     pub(crate) queued: Gauge,
     pub(crate) slow_sessions: Counter,
+    pub(crate) relay_lost: Counter,
 }
 
 impl RoomMetrics {
@@ -44,6 +45,7 @@ impl RoomMetrics {
             conflicts: Counter::default(),
             queued: Gauge::default(),
             slow_sessions: Counter::default(),
+            relay_lost: Counter::default(),
         };
         registry.register("rooms", "Rooms open on this bridge", metrics.rooms.clone());
         registry.register("participants", "Participants on this bridge by state", metrics.participants.clone());
@@ -55,6 +57,8 @@ impl RoomMetrics {
         registry.register("room_requests_queued", "Requests waiting for rooms' tasks", metrics.queued.clone());
         let help = "Sessions cut off because they did not read what their room told them";
         registry.register("slow_sessions", help, metrics.slow_sessions.clone());
+        let help = "Messages for participants on other bridges that were lost because the relay is behind";
+        registry.register("relay_lost_messages", help, metrics.relay_lost.clone());
         metrics
     }
 }

@@ -22,6 +22,7 @@ mod local;
 mod log;
 pub(crate) mod metrics;
 pub mod registry;
+pub(crate) mod relays;
 pub(crate) mod report;
 pub mod rpc;
 pub mod session;

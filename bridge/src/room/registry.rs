@@ -1,8 +1,8 @@
 //! The rooms of this bridge: [`Rooms`] opens them once, finds them, lists them, and forgets them when they end.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +13,7 @@ use ratssaal_proto::allocator::v1::tail_frame::Frame;
 use ratssaal_proto::allocator::v1::{
     ListRoomsRequest, OpenRoomRequest, PlaceRequest, PlaceResponse, RoomInfo, RoomSettings,
 };
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 
@@ -24,6 +24,7 @@ use super::herald::Herald;
 use super::ids::{RoomName, RoomSid};
 use super::log::{LogError, RoomLog, repeat, within};
 use super::metrics::{PresenceLabel, RoomMetrics};
+use super::relays::Spread;
 use super::rpc::Calls;
 use super::speakers::Speakers;
 use super::state::{Presence, RoomFacts, State};
@@ -61,6 +62,8 @@ struct Inner {
     metrics: RoomMetrics,
     /// This bridge stops: nobody new comes in.
     closing: AtomicBool,
+    /// Who is told on which bridges the rooms' participants sit.
+    spreads: OnceLock<mpsc::UnboundedSender<Spread>>,
 }
 
 impl Rooms {
@@ -85,6 +88,7 @@ impl Rooms {
             confirmed: Mutex::default(),
             metrics: RoomMetrics::register(registry),
             closing: AtomicBool::new(false),
+            spreads: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -98,6 +102,14 @@ impl Rooms {
     /// The sites near those who come to this bridge.
     pub(super) fn sites(&self) -> Vec<String> {
         Some(self.inner.site.clone()).filter(|site| !site.is_empty()).into_iter().collect()
+    }
+
+    /// From now on the receiver is told on which bridges the participants of each room sit. Can be asked for once, before
+    /// rooms are open.
+    pub(crate) fn spreads(&self) -> mpsc::UnboundedReceiver<Spread> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let _ = self.inner.spreads.set(sender);
+        receiver
     }
 
     /// The room of that name, if it is open on this bridge.
@@ -299,6 +311,8 @@ impl Rooms {
             sessions: ArcSwap::default(),
             tracks: RwLock::default(),
             calls: Calls::default(),
+            relays: ArcSwap::default(),
+            applied: watch::Sender::default(),
             requests,
             metrics: self.inner.metrics.clone(),
         });
@@ -311,15 +325,21 @@ impl Rooms {
             joining: HashMap::new(),
             retry: VecDeque::new(),
             speakers: Speakers::default(),
+            here: Vec::new(),
+            elsewhere: BTreeMap::new(),
+            spread: BTreeSet::new(),
+            spreads: self.inner.spreads.get().cloned(),
             qualities: BTreeMap::new(),
             told: (0, 0),
             herald: Herald::new(self.inner.hooks.as_ref().map(Webhooks::room), self.inner.bridge.clone()),
             metrics: self.inner.metrics.clone(),
         };
         match tokio::time::timeout(OPEN_TIMEOUT, read_to_head(&mut actor)).await {
-            Err(_) | Ok(false) => return Err(Refusal::unavailable()),
-            Ok(true) if actor.state.ended().is_some() => return Err(Refusal::Ended),
-            Ok(true) => {}
+            Ok(true) if actor.state.ended().is_none() => {}
+            outcome => {
+                actor.close();
+                return Err(if outcome == Ok(true) { Refusal::Ended } else { Refusal::unavailable() });
+            }
         }
         actor.herald.go_live();
         let (rooms, sid) = (self.clone(), RoomSid::from(info.sid.as_str()));

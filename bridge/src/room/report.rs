@@ -18,7 +18,7 @@ use crate::drain::{Drain, Source};
 use crate::load::Meter;
 
 /// Version of what bridges say to each other.
-const GENERATION: u32 = 1;
+pub(crate) const GENERATION: u32 = 1;
 /// Before the allocator has said how often it wants reports.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Before trying again to attach.

@@ -26,6 +26,8 @@ mod subscriptions;
 mod transport;
 mod wire;
 
+pub(crate) use dynacast::description as describe_track;
+
 use std::sync::Arc;
 use std::time::Duration;
 

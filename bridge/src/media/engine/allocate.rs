@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::super::allocation::{self, Demand, Rank, Scratch};
 use super::super::control::{Event, Kind, Wanted};
 use super::super::layer::Layer;
-use super::super::track::Track;
+use super::super::track::{MAX_LAYERS, Track};
 use super::peer::LegRef;
 use super::{Engine, Peer};
 
@@ -84,13 +84,24 @@ impl Engine {
 
     /// Looks whether a track's publisher has to send more or less than it does.
     pub(super) fn dynacast(&mut self, now: Instant, at: usize) {
-        let Some(track) = self.tracks.get_mut(at).filter(|track| track.kind == Kind::Video && !track.muted) else {
+        let asks = |track: &&mut Track| (track.kind == Kind::Video || track.relayed) && !track.muted;
+        let Some(track) = self.tracks.get_mut(at).filter(asks) else {
             return;
         };
+        let (transport, of) = (track.transport, track.id);
+        if track.relayed && track.layer_count > 1 {
+            let (needed, wanted) = track.needed_exactly();
+            if let Some(streams) = track.supply.need_exactly(now, needed, wanted) {
+                self.events.push(Event::StreamsNeeded { transport, track: of, streams });
+            }
+            return;
+        }
         let (needed, wanted) = track.needed();
+        // Which layers are in a single stream is only seen when they come.
+        let needed = if track.relayed && track.kind == Kind::Video { wanted.min(MAX_LAYERS as u8) } else { needed };
         if let Some(layers) = track.supply.need(now, needed, wanted) {
-            tracing::debug!(transport = track.transport.0, track = track.id.0, layers, "layers needed");
-            self.events.push(Event::LayersNeeded { transport: track.transport, track: track.id, layers });
+            tracing::debug!(transport = transport.0, track = of.0, layers, "layers needed");
+            self.events.push(Event::LayersNeeded { transport, track: of, layers });
         }
     }
 
@@ -157,9 +168,16 @@ fn collect(peer: &mut Peer, tracks: &mut slab::Slab<Track>, speaker: Option<usiz
             continue;
         }
         let leg = &track.legs[at];
-        let rank = rank(leg.wanted, track.screen, speaker == Some(track.peer));
+        let (rank, ladder) = match leg.wanted.layer {
+            // Of several streams to another bridge, the lowest ones first.
+            Some(layer) if leg.exact && track.layer_count > 1 => {
+                let rank = if track.screen { Rank::Screen } else { Rank::Pinned(layer + 1) };
+                (rank, track.exact_step(leg.wanted))
+            }
+            _ => (rank(leg.wanted, track.screen, speaker == Some(track.voice)), track.ladder(leg.wanted)),
+        };
         let fresh = leg.fresh || rank < leg.rank;
-        work.demands.push(Demand::new(rank, track.ladder(leg.wanted), leg.target, fresh));
+        work.demands.push(Demand::new(rank, ladder, leg.target, fresh));
         work.places.push((known.track, at));
     }
     audio

@@ -6,6 +6,7 @@ use super::super::control::{CloseReason, Command, Event, Kind, ReceiveSection, R
 use super::super::leg::Leg;
 use super::super::rtp::ExtensionMap;
 use super::super::track::Track;
+use super::link::Link;
 use super::peer::{LegRef, Peer};
 use super::{Engine, Room};
 
@@ -37,7 +38,8 @@ impl Engine {
             }
             Command::RestartIce { transport, ice } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
-                if let Some(unused) = self.peers[key].ice.restart(&ice) {
+                let Link::Client(client) = &mut self.peers[key].link else { return };
+                if let Some(unused) = client.ice.restart(&ice) {
                     self.by_ufrag.remove(&unused);
                 }
                 self.by_ufrag.insert(ice.local_ufrag, key);
@@ -55,7 +57,9 @@ impl Engine {
                 peer.bandwidth.negotiated(extensions.twcc != 0 && send.iter().any(|section| section.transport_wide));
                 self.negotiate_tracks(now, key, receive);
                 self.negotiate_legs(key, send);
+                self.expect_relayed(key);
             }
+            Command::OpenRelay { transport, room, parameters } => self.open_relay(now, transport, room, &parameters),
             Command::Want { transport, leg, wanted } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
                 let peer = &mut self.peers[key];
@@ -94,7 +98,7 @@ impl Engine {
                         leg.fresh = true;
                     }
                     track.supply.restart(now);
-                    if track.kind == Kind::Video {
+                    if track.kind == Kind::Video && !track.relayed {
                         // Clients forget it while they are muted.
                         let (transport, track, layers) = (track.transport, track.id, track.supply.asked());
                         self.events.push(Event::LayersNeeded { transport, track, layers });
@@ -128,7 +132,8 @@ impl Engine {
                 Some(&at) if self.tracks[at].peer == key => self.tracks[at].renegotiate(section),
                 Some(_) => {} // somebody else's: signalling does not do that
                 None => {
-                    let at = self.tracks.insert(Track::new(now, section, room, transport, key));
+                    let relayed = self.peers[key].is_relay();
+                    let at = self.tracks.insert(Track::new(now, section, room, transport, key, relayed));
                     self.by_track.insert(section.track, at);
                     self.peers[key].tracks.push(at);
                     if let Some(room) = self.rooms.get_mut(&room) {
@@ -189,6 +194,7 @@ impl Engine {
         let wanted = section.wanted.layer.is_some();
         peer.legs.push(LegRef { leg: section.leg, track: at, ssrc: section.ssrc, wanted, at: track.legs.len() });
         let mut leg = Leg::new(section, peer.id, key, track.kind, rand::random());
+        leg.exact = peer.is_relay();
         leg.translate(&track.payload_types, track.layer_count);
         if let Some(outbound) = &mut peer.outbound {
             leg.open(outbound);
@@ -215,7 +221,7 @@ impl Engine {
         self.allocate(now, key);
     }
 
-    fn remove_leg(&mut self, key: usize, leg: LegRef) {
+    pub(super) fn remove_leg(&mut self, key: usize, leg: LegRef) {
         let peer = &mut self.peers[key];
         peer.legs.retain(|known| known.leg != leg.leg);
         let Some(track) = self.tracks.get_mut(leg.track) else { return };
@@ -255,6 +261,7 @@ impl Engine {
         self.by_transport.remove(&peer.id);
         self.by_ufrag.retain(|_, &mut holder| holder != key);
         self.by_address.retain(|_, &mut holder| holder != key);
+        self.by_relay_ssrc.retain(|_, &mut holder| holder != key);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.peers.retain(|&other| other != key);
             room.spotlight.forget(key);

@@ -94,11 +94,19 @@ impl Engine {
         even_out(&mut packets);
         for leg in legs.iter_mut().filter(|leg| leg.target.is_some()) {
             let Some(mut to) = self.peers.get_mut(leg.peer).and_then(Peer::destination) else { continue };
-            let before = self.counters.forwarded;
+            let (before, bytes) = (self.counters.forwarded, self.outbox.bytes());
             for packet in &packets {
                 if leg.forward(now, packet, &mut to, &mut self.outbox) {
                     self.counters.forwarded += 1;
                     self.counters.forwarded_bytes += packet.payload.len() as u64;
+                }
+            }
+            if leg.exact {
+                let bytes = (self.outbox.bytes() - bytes) as u64;
+                self.counters.relayed += self.counters.forwarded - before;
+                self.counters.relayed_bytes += bytes;
+                if let Some(path) = self.peers.get_mut(leg.peer).and_then(|peer| peer.link.relay_mut()) {
+                    path.sent += bytes;
                 }
             }
             if !leg.active && self.counters.forwarded > before {

@@ -1,5 +1,6 @@
 //! RTCP both ways, and what happens with time: reports, repairs, key-frame requests, speakers, quality, consent.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rtc::rtcp::reception_report::ReceptionReport;
@@ -28,13 +29,15 @@ const REPORT_TURN: u64 = every(Duration::from_secs(1));
 
 impl Engine {
     /// An SRTCP packet from a peer's checked address.
-    pub(super) fn rtcp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+    pub(super) fn rtcp(&mut self, now: Instant, from: SocketAddr, key: usize, datagram: &mut [u8]) {
         let peer = &mut self.peers[key];
         let Some(len) = peer.inbound.as_mut().and_then(|inbound| inbound.open_rtcp(datagram)) else {
             self.counters.unauthentic += 1;
             return;
         };
-        peer.ice.heard(now);
+        if peer.link.heard(now, from) {
+            self.reached(now, key, from);
+        }
         for feedback in rtcp::read(&datagram[..len]) {
             match feedback {
                 Feedback::Sender(report) => {
@@ -91,7 +94,8 @@ impl Engine {
             let index = u64::from(repair.sequence);
             let Some(packet) = stored(layer, repair.stream, index, (&track.payload_types, &map), now) else { continue };
             let Some(peer) = self.peers.get_mut(key) else { return };
-            if !peer.bandwidth.may_repair(now, packet.header.len + packet.payload.len()) {
+            let len = packet.header.len + packet.payload.len();
+            if !peer.is_relay() && !peer.bandwidth.may_repair(now, len) {
                 self.counters.repairs_refused += 1;
                 continue;
             }
@@ -170,11 +174,12 @@ impl Engine {
         let end = self.peers[key].timers(now, &mut self.events);
         self.after_dtls(now, key, end);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.ice.expired(now) {
+        if peer.link.expired(now) {
             self.close(key, CloseReason::Timeout);
             return;
         }
         self.writer.clear();
+        peer.try_path(now, &mut self.writer, &mut self.outbox);
         let rtt = peer.rtt();
         for &at in &peer.tracks {
             let track = &mut self.tracks[at];
@@ -218,6 +223,9 @@ impl Engine {
         for blocks in blocks.chunks(31) {
             self.writer.receiver_report(blocks);
         }
+        if blocks.is_empty() && peer.is_relay() {
+            self.writer.receiver_report(&[]); // so that it knows that we are there
+        }
         for at in 0..peer.legs.len() {
             let known = &mut peer.legs[at];
             let Some(track) = self.tracks.get_mut(known.track) else { continue };
@@ -235,6 +243,7 @@ impl Engine {
         }
         peer.send_rtcp(&mut self.writer, &mut self.outbox);
         self.quality(now, key);
+        self.relay_report(key);
     }
 
     fn speakers(&mut self, now: Instant) {
@@ -251,7 +260,7 @@ impl Engine {
             // Equal levels keep the order of entry, so that the list is calm.
             speakers.sort_by(|a, b| b.1.total_cmp(&a.1));
             let speaking = speakers.iter().filter_map(|(track, _)| self.tracks.get(*self.by_track.get(track)?));
-            if room.spotlight.update(now, speaking.map(|track| track.peer)) {
+            if room.spotlight.update(now, speaking.map(|track| track.voice)) {
                 moved.extend_from_slice(&room.peers);
             }
             if speakers != room.speakers {

@@ -1,6 +1,7 @@
 //! An RTP packet's way in: opened, recognised, measured, remembered.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::super::audio::{SMALL_ROOM, Verdict};
@@ -15,7 +16,7 @@ use super::{Engine, Room, Track};
 
 impl Engine {
     /// An SRTP packet from a peer's checked address, which stands at `at` of the receive buffer; decrypted in place.
-    pub(super) fn rtp(&mut self, now: Instant, key: usize, at: usize, datagram: &mut [u8]) {
+    pub(super) fn rtp(&mut self, now: Instant, from: SocketAddr, key: usize, at: usize, datagram: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let (Some(header), Some(inbound)) = (Header::read(datagram), &mut peer.inbound) else {
             self.counters.malformed += 1;
@@ -28,7 +29,15 @@ impl Engine {
         let datagram = &mut datagram[..opened.len];
         self.counters.received += 1;
         self.counters.received_bytes += datagram.len() as u64;
-        peer.ice.heard(now);
+        if peer.link.heard(now, from) {
+            self.reached(now, key, from);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Some(path) = peer.link.relay_mut() {
+            path.received += opened.len as u64;
+            self.counters.relay_received += 1;
+            self.counters.relay_received_bytes += opened.len as u64;
+        }
         let values = Values::read(&peer.map, &header, datagram);
         if let Some(sequence) = values.twcc {
             peer.twcc.record(now, sequence);

@@ -8,7 +8,8 @@
 //! - `feedback.rs`: RTCP, both ways;
 //! - `probe.rs`: padding to find out what the way to a subscriber carries;
 //! - `replay.rs`: what comes out of the history;
-//! - `peer.rs`: one PeerConnection;
+//! - `peer.rs`: one PeerConnection, or the way to another bridge; `link.rs`: how its other side is reached;
+//! - `relay.rs`: what is different towards another bridge;
 //! - `quality.rs`: what its connection is like.
 
 mod allocate;
@@ -16,9 +17,11 @@ mod commands;
 mod copying;
 mod feedback;
 mod incoming;
+mod link;
 mod peer;
 mod probe;
 mod quality;
+mod relay;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,7 @@ use super::track::Track;
 use super::udp::Datagram;
 use crate::transport::dtls::{DtlsEnd, Identity};
 use crate::transport::ice::stun_username;
+use link::Link;
 use peer::Peer;
 
 /// The engine's clock tick while there are peers: the finest grain of its timers (a NACK waits 8 ms at least).
@@ -85,6 +89,11 @@ pub(crate) struct Counters {
     pub(crate) repairs_refused: u64,
     /// Transport-wide feedback that was malformed or spoke of what cannot be.
     pub(crate) feedback_refused: u64,
+    /// RTP packets to other bridges and from them, with their bytes.
+    pub(crate) relayed: u64,
+    pub(crate) relayed_bytes: u64,
+    pub(crate) relay_received: u64,
+    pub(crate) relay_received_bytes: u64,
     /// DTLS handshakes that succeeded and failed.
     pub(crate) handshakes: u64,
     pub(crate) handshakes_failed: u64,
@@ -112,6 +121,8 @@ pub(crate) struct Engine {
     by_track: HashMap<TrackId, usize>,
     by_ufrag: HashMap<String, usize>,
     by_address: HashMap<SocketAddr, usize>,
+    /// The SSRCs that other bridges were told to use.
+    by_relay_ssrc: HashMap<u32, usize>,
     /// The last datagram's source: packets come in runs.
     last: Option<(SocketAddr, usize)>,
     /// Packets of the present receive call.
@@ -140,6 +151,7 @@ impl Engine {
             by_track: HashMap::new(),
             by_ufrag: HashMap::new(),
             by_address: HashMap::new(),
+            by_relay_ssrc: HashMap::new(),
             last: None,
             waiting: Vec::with_capacity(WAITING),
             outbox: Outbox::new(),
@@ -189,12 +201,14 @@ impl Engine {
                 self.after_dtls(now, key, end);
             }
             Some(128..=191) => {
-                let Some(key) = self.peer_at(from) else { return };
                 // RFC 5761 §4: these payload types can only be RTCP's.
-                if datagram.get(1).is_some_and(|kind| (192..=223).contains(kind)) {
-                    self.rtcp(now, key, datagram);
+                let rtcp = datagram.get(1).is_some_and(|kind| (192..=223).contains(kind));
+                let relay = self.relay_of(datagram, rtcp);
+                let Some(key) = relay.or_else(|| self.peer_at(from)) else { return };
+                if rtcp {
+                    self.rtcp(now, from, key, datagram);
                 } else {
-                    self.rtp(now, key, at, datagram);
+                    self.rtp(now, from, key, at, datagram);
                 }
             }
             _ => self.counters.malformed += 1,
@@ -223,13 +237,13 @@ impl Engine {
         // Someone else's live address is not given away: its packets would be lost to a spoofed check.
         let holder = self.by_address.get(&from).copied().filter(|&holder| holder != key);
         if let Some(other) = holder.and_then(|holder| self.peers.get(holder))
-            && now + crate::transport::ice::CONSENT_TIMEOUT < other.ice.expires_at() + ADDRESS_HOLD
+            && now + crate::transport::ice::CONSENT_TIMEOUT < other.link.expires_at() + ADDRESS_HOLD
         {
             self.counters.stun_refused += 1;
             return;
         }
-        let peer = &mut self.peers[key];
-        let outcome = peer.ice.handle(now, datagram, from, &mut self.reply);
+        let Link::Client(client) = &mut self.peers[key].link else { return };
+        let outcome = client.ice.handle(now, datagram, from, &mut self.reply);
         if !self.reply.is_empty() {
             self.outbox.push(from, &mut Slot::STALE.clone(), &self.reply);
         }
@@ -248,7 +262,7 @@ impl Engine {
         if let Some(ufrag) = outcome.retired_ufrag {
             self.by_ufrag.remove(&ufrag);
         }
-        if self.peers[key].ice.selected().is_some() {
+        if self.peers[key].link.selected().is_some() {
             let end = self.peers[key].start_dtls(now, &mut self.events);
             self.after_dtls(now, key, end);
         }

@@ -1,21 +1,25 @@
-//! One PeerConnection as the engine sees it: ICE, DTLS, SCTP and SRTP state, what it publishes and what it gets.
+//! One transport as the engine sees it, a client's PeerConnection or the way to another bridge: SRTP, DTLS and SCTP state,
+//! what comes on it and what it gets.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::super::allocation::Memory;
 use super::super::bandwidth::Bandwidth;
 use super::super::control::{
-    Channel, DtlsParameters, Event, ExtensionIds, IceParameters, LegId, ReceiveSection, RoomId, SendSection,
-    TransportId,
+    Channel, DtlsParameters, Event, ExtensionIds, IceParameters, LegId, ReceiveSection, RelayParameters, RoomId,
+    SendSection, TransportId,
 };
 use super::super::leg::Destination;
 use super::super::outbox::{Outbox, Slot};
 use super::super::rtcp;
 use super::super::rtp::ExtensionMap;
-use super::super::srtp::{Inbound, Outbound, contexts};
+use super::super::srtp::{Inbound, Outbound, contexts, relay_contexts};
 use super::super::twcc;
+use super::link::{Client, Link, Path};
 use super::quality::Measured;
 use super::replay::Allowance;
 use crate::transport::data::{Data, DataEnd, DataEvent, SendRefusal};
@@ -28,6 +32,8 @@ const REPORTS: usize = 8;
 const MAX_EARLY: usize = 256;
 /// SSRCs remembered of one peer; the oldest go first.
 const MAX_STREAMS: usize = 64;
+/// The same of another bridge: those of all tracks of a large room.
+const MAX_RELAY_STREAMS: usize = 4096;
 
 /// Which track and layer an incoming SSRC belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -60,23 +66,15 @@ pub(super) struct Allocation {
     pub(super) budget: Option<u64>,
     /// Spatial layers short of what is wanted, mean over the video legs.
     pub(super) short: f32,
-    /// What the tests say the budget is, whatever the estimate.
-    #[cfg(test)]
+    /// What is allowed at most, whatever the estimate: to another bridge by configuration, to clients in tests.
     pub(super) limit: Option<u64>,
 }
 
-/// One PeerConnection.
+/// One transport.
 pub(super) struct Peer {
     pub(super) id: TransportId,
     pub(super) room: RoomId,
-    pub(super) ice: IceLite,
-    dtls: Dtls,
-    /// From the moment DTLS is up.
-    data: Option<Data>,
-    /// Messages to send once it is.
-    early: Vec<(Channel, Bytes)>,
-    active: bool,
-    open_channels: bool,
+    pub(super) link: Link,
     pub(super) inbound: Option<Inbound>,
     pub(super) outbound: Option<Outbound>,
     slot: Slot,
@@ -111,15 +109,28 @@ impl Peer {
         dtls: &DtlsParameters,
         open_channels: bool,
     ) -> Self {
-        Self {
-            id,
-            room,
+        let client = Client {
             ice: IceLite::new(now, ice),
             dtls: Dtls::new(now, identity, dtls.active, dtls.remote_fingerprint),
             data: None,
             early: Vec::new(),
             active: dtls.active,
             open_channels,
+        };
+        Self::with(now, (id, room), Link::Client(Box::new(client)))
+    }
+
+    /// The way to another bridge; media can flow at once. `None` when the keys do not have the right sizes.
+    pub(super) fn relay(now: Instant, ids: (TransportId, RoomId), parameters: &RelayParameters) -> Option<Self> {
+        let mut peer = Self::with(now, ids, Link::Relay(Path::new(now, parameters)));
+        peer.rekey(now, parameters).then_some(peer)
+    }
+
+    fn with(now: Instant, (id, room): (TransportId, RoomId), link: Link) -> Self {
+        Self {
+            id,
+            room,
+            link,
             inbound: None,
             outbound: None,
             slot: Slot::STALE,
@@ -142,6 +153,23 @@ impl Peer {
         }
     }
 
+    /// New keys, addresses and SSRCs on the way to another bridge. What flows has to be negotiated again.
+    pub(super) fn rekey(&mut self, now: Instant, parameters: &RelayParameters) -> bool {
+        let Some((inbound, outbound)) = relay_contexts(&parameters.open, &parameters.seal) else { return false };
+        self.link = Link::Relay(Path::new(now, parameters));
+        self.inbound = Some(inbound.with_streams(MAX_RELAY_STREAMS));
+        self.outbound = Some(outbound);
+        self.opened = true;
+        self.allocation.limit = parameters.limit;
+        self.streams.clear();
+        true
+    }
+
+    /// Whether this is the way to another bridge.
+    pub(super) fn is_relay(&self) -> bool {
+        self.link.relay().is_some()
+    }
+
     /// Whether media can flow.
     pub(super) fn connected(&self) -> bool {
         self.outbound.is_some()
@@ -160,7 +188,8 @@ impl Peer {
     /// Remembers an SSRC.
     pub(super) fn bind(&mut self, stream: Stream) {
         self.streams.retain(|known| known.ssrc != stream.ssrc);
-        if self.streams.len() == MAX_STREAMS {
+        let most = if self.is_relay() { MAX_RELAY_STREAMS } else { MAX_STREAMS };
+        if self.streams.len() >= most {
             self.streams.remove(0);
         }
         self.streams.push(stream);
@@ -174,7 +203,7 @@ impl Peer {
 
     /// Where media for this peer goes, once it is connected.
     pub(super) fn destination(&mut self) -> Option<Destination<'_>> {
-        let to = self.ice.selected()?;
+        let to = self.link.selected()?;
         let outbound = self.outbound.as_mut()?;
         let bandwidth = &mut self.bandwidth;
         Some(Destination { outbound, to, slot: &mut self.slot, extensions: &self.ids, bandwidth })
@@ -183,10 +212,7 @@ impl Peer {
     /// Bits per second for everything sent on this transport, headers down to IP included; `None` while nothing is known
     /// to limit it.
     pub(super) fn budget(&self) -> Option<u64> {
-        let estimate = self.bandwidth.budget();
-        #[cfg(test)]
-        let estimate = self.allocation.limit.or(estimate);
-        estimate
+        self.allocation.limit.or(self.bandwidth.budget())
     }
 
     /// What an upgrade would need, in bits per second for everything sent on this transport; `None` when nothing could be
@@ -197,20 +223,25 @@ impl Peer {
 
     /// A DTLS datagram.
     pub(super) fn dtls(&mut self, now: Instant, datagram: &[u8], events: &mut Vec<Event>) -> Option<DtlsEnd> {
-        self.dtls.handle(now, datagram);
+        if let Link::Client(client) = &mut self.link {
+            client.dtls.handle(now, datagram);
+        }
         self.work(now, events)
     }
 
     /// ICE has an address.
     pub(super) fn start_dtls(&mut self, now: Instant, events: &mut Vec<Event>) -> Option<DtlsEnd> {
-        self.dtls.start(now);
+        if let Link::Client(client) = &mut self.link {
+            client.dtls.start(now);
+        }
         self.work(now, events)
     }
 
     /// Timers of DTLS and SCTP.
     pub(super) fn timers(&mut self, now: Instant, events: &mut Vec<Event>) -> Option<DtlsEnd> {
-        let dtls = self.dtls.poll_timeout().is_some_and(|at| at <= now);
-        let data = self.data.as_mut().filter(|data| data.poll_timeout().is_some_and(|at| at <= now));
+        let Link::Client(client) = &mut self.link else { return None };
+        let dtls = client.dtls.poll_timeout().is_some_and(|at| at <= now);
+        let data = client.data.as_mut().filter(|data| data.poll_timeout().is_some_and(|at| at <= now));
         if !dtls && data.is_none() {
             return None;
         }
@@ -218,7 +249,7 @@ impl Peer {
             data.handle_timeout(now);
         }
         if dtls {
-            self.dtls.handle_timeout(now);
+            client.dtls.handle_timeout(now);
         }
         self.work(now, events)
     }
@@ -231,13 +262,14 @@ impl Peer {
         payload: Bytes,
         events: &mut Vec<Event>,
     ) -> Option<DtlsEnd> {
-        match &mut self.data {
+        let Link::Client(client) = &mut self.link else { return None };
+        match &mut client.data {
             Some(data) => {
                 if let Err(SendRefusal::Overflow) = data.send(now, channel, payload) {
                     return Some(DtlsEnd::Data("reliable messages are not read"));
                 }
             }
-            None if self.early.len() < MAX_EARLY => self.early.push((channel, payload)),
+            None if client.early.len() < MAX_EARLY => client.early.push((channel, payload)),
             None => return Some(DtlsEnd::Data("too many messages before the connection")),
         }
         self.work(now, events)
@@ -245,23 +277,25 @@ impl Peer {
 
     /// Moves what DTLS and SCTP have for each other and for the engine, until both are quiet.
     fn work(&mut self, now: Instant, events: &mut Vec<Event>) -> Option<DtlsEnd> {
+        let Link::Client(client) = &mut self.link else { return None };
+        let Client { ice, dtls, data, early, active, open_channels } = &mut **client;
         let mut end = None;
         loop {
             let mut quiet = true;
-            while let Some(event) = self.dtls.poll_event() {
+            while let Some(event) = dtls.poll_event() {
                 quiet = false;
                 match event {
                     DtlsEvent::Connected(keys) => {
                         match contexts(keys.profile(), keys.remote(), keys.local()) {
                             Some((inbound, outbound)) => {
                                 (self.inbound, self.outbound) = (Some(inbound), Some(outbound));
-                                self.ice.heard(now);
-                                let mut data = Data::new(now, self.active, self.open_channels);
-                                for (channel, payload) in self.early.drain(..) {
-                                    let _ = data.send(now, channel, payload); // at most MAX_EARLY: no overflow yet
+                                ice.heard(now);
+                                let mut channels = Data::new(now, *active, *open_channels);
+                                for (channel, payload) in early.drain(..) {
+                                    let _ = channels.send(now, channel, payload); // at most MAX_EARLY: no overflow yet
                                 }
-                                self.data = Some(data);
-                                if let Some(remote) = self.ice.selected() {
+                                *data = Some(channels);
+                                if let Some(remote) = ice.selected() {
                                     events.push(Event::Connected { transport: self.id, remote });
                                 }
                             }
@@ -269,15 +303,15 @@ impl Peer {
                         }
                     }
                     DtlsEvent::Data(packet) => {
-                        self.ice.heard(now);
-                        if let Some(data) = &mut self.data {
+                        ice.heard(now);
+                        if let Some(data) = data {
                             data.handle(now, packet);
                         }
                     }
                     DtlsEvent::Ended(reason) => end = Some(reason),
                 }
             }
-            let Some(data) = &mut self.data else { return end };
+            let Some(data) = data else { return end };
             while let Some(event) = data.poll_event() {
                 quiet = false;
                 let transport = self.id;
@@ -290,7 +324,7 @@ impl Peer {
             }
             while let Some(packet) = data.poll_transmit(now) {
                 quiet = false;
-                self.dtls.write(&packet);
+                dtls.write(&packet);
             }
             if quiet {
                 return end;
@@ -300,8 +334,9 @@ impl Peer {
 
     /// Puts waiting DTLS datagrams into the outbox.
     pub(super) fn transmit(&mut self, outbox: &mut Outbox) {
-        while let Some(datagram) = self.dtls.poll_transmit() {
-            if let Some(to) = self.ice.selected() {
+        let Link::Client(client) = &mut self.link else { return };
+        while let Some(datagram) = client.dtls.poll_transmit() {
+            if let Some(to) = client.ice.selected() {
                 outbox.push(to, &mut self.slot, &datagram);
             }
         }
@@ -309,22 +344,44 @@ impl Peer {
 
     /// Says goodbye.
     pub(super) fn close(&mut self, outbox: &mut Outbox) {
-        self.dtls.close();
+        if let Link::Client(client) = &mut self.link {
+            client.dtls.close();
+        }
         self.transmit(outbox);
     }
 
     /// Seals and queues what `writer` holds, and empties it.
     pub(super) fn send_rtcp(&mut self, writer: &mut rtcp::Writer, outbox: &mut Outbox) {
-        if !writer.bytes().is_empty()
-            && let (Some(outbound), Some(to)) = (&mut self.outbound, self.ice.selected())
-        {
-            let start = outbox.arena().len();
-            outbox.arena().extend_from_slice(writer.bytes());
-            if outbound.seal_rtcp(outbox.arena(), start) {
-                outbox.commit(to, &mut self.slot, start);
-            } else {
-                outbox.abort(start);
-            }
+        if let Some(to) = self.link.selected() {
+            self.send_rtcp_to(to, writer, outbox);
+        }
+        writer.clear();
+    }
+
+    fn send_rtcp_to(&mut self, to: SocketAddr, writer: &rtcp::Writer, outbox: &mut Outbox) {
+        let Some(outbound) = self.outbound.as_mut().filter(|_| !writer.bytes().is_empty()) else { return };
+        let start = outbox.arena().len();
+        outbox.arena().extend_from_slice(writer.bytes());
+        if let Some(path) = self.link.relay() {
+            rtcp::rename(&mut outbox.arena()[start..], path.report_ssrc);
+        }
+        if outbound.seal_rtcp(outbox.arena(), start) {
+            outbox.commit(to, &mut self.slot, start);
+        } else {
+            outbox.abort(start);
+        }
+    }
+
+    /// Tries the addresses of another bridge of which nothing is heard; `writer` is empty before and after.
+    pub(super) fn try_path(&mut self, now: Instant, writer: &mut rtcp::Writer, outbox: &mut Outbox) {
+        let Some(path) = self.link.relay_mut() else { return };
+        let candidates: SmallVec<[SocketAddr; 4]> = path.try_now(now).iter().copied().collect();
+        if candidates.is_empty() {
+            return;
+        }
+        writer.receiver_report(&[]);
+        for to in candidates {
+            self.send_rtcp_to(to, writer, outbox);
         }
         writer.clear();
     }

@@ -74,7 +74,7 @@ impl Engine {
     /// Every second: says what a peer's connection is like if it is time to, or it fell silent or came back.
     pub(super) fn quality(&mut self, now: Instant, key: usize) {
         let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.connected()) else { return };
-        let silent = now.saturating_duration_since(peer.ice.expires_at() - CONSENT_TIMEOUT) > SILENT_AFTER;
+        let silent = now.saturating_duration_since(peer.link.expires_at() - CONSENT_TIMEOUT) > SILENT_AFTER;
         if now < peer.measured.due && silent == peer.measured.silent {
             return;
         }

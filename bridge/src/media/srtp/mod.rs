@@ -13,6 +13,8 @@ use std::collections::HashMap;
 
 use dimpl::SrtpProfile;
 
+use super::control::RelayKey;
+
 use cm::Cm;
 use gcm::Gcm;
 use window::Window;
@@ -45,6 +47,18 @@ pub(crate) fn contexts(
     let inbound = Inbound { cipher: cipher(remote)?, streams: Vec::new(), most: MAX_STREAMS, clock: 0 };
     let outbound = Outbound { cipher: cipher(local)?, rtcp_index: 0, retired: HashMap::new() };
     Some((inbound, outbound))
+}
+
+/// Both directions between two bridges: what the other one seals with and what we do, AES-GCM of 128 or 256 bits. `None`
+/// when the sizes do not fit.
+pub(crate) fn relay_contexts(open: &RelayKey, seal: &RelayKey) -> Option<(Inbound, Outbound)> {
+    let profile = |key: &RelayKey| match key.key.len() {
+        16 => Some(SrtpProfile::AEAD_AES_128_GCM),
+        32 => Some(SrtpProfile::AEAD_AES_256_GCM),
+        _ => None,
+    };
+    let profile = profile(open).filter(|of_open| Some(of_open) == profile(seal).as_ref())?;
+    contexts(profile, (&open.key, &open.salt), (&seal.key, &seal.salt))
 }
 
 /// What the peer sends.

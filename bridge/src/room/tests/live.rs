@@ -126,10 +126,11 @@ async fn media_follows_the_room() {
     // Announced when it is published and has media, in whichever order.
     publish(&a, "TR_cam", TrackSource::Camera).await;
     assert_eq!(next_participant(&mut b.inbox).await.tracks[0].sid, "TR_cam");
-    a.room.publish_media(&a.sid, &"TR_cam".into(), media, vec!["q".into(), "h".into()]);
+    let local = |media, rids| LocalTrack { media, payload_types: vec![], rids, publisher: a.sid.clone(), relay: None };
+    a.room.publish_media(&"TR_cam".into(), local(media, vec!["q".into(), "h".into()]));
     assert_eq!(next(&mut b.inbox).await, Some(ToSession::TrackAvailable("TR_cam".into())));
     let microphone = TrackId::next();
-    a.room.publish_media(&a.sid, &"TR_mic".into(), microphone, Vec::new());
+    a.room.publish_media(&"TR_mic".into(), local(microphone, Vec::new()));
     publish(&a, "TR_mic", TrackSource::Microphone).await;
     assert_eq!(next_participant(&mut b.inbox).await.tracks.len(), 2);
     assert_eq!(next(&mut b.inbox).await, Some(ToSession::TrackAvailable("TR_mic".into())));

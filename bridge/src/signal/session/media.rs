@@ -34,7 +34,11 @@ impl Session {
                 self.seat.room.report_quality(info);
             }
             // The client learns of its channels from SCTP; speakers and started tracks are the room's.
-            Event::ChannelOpen { .. } | Event::TrackStarted { .. } | Event::Speakers { .. } => {}
+            Event::ChannelOpen { .. }
+            | Event::TrackStarted { .. }
+            | Event::Speakers { .. }
+            | Event::StreamsNeeded { .. }
+            | Event::Relayed { .. } => {}
         }
         ControlFlow::Continue(())
     }

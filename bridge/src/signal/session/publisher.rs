@@ -23,7 +23,7 @@ use super::super::wire::Close;
 use super::super::{dynacast, messages};
 use super::{Flow, Session};
 use crate::media::control::{Codec, Command as MediaCommand, ExtensionIds, Kind, ReceiveSection, SendSection};
-use crate::room::{Command, Presence, TrackSid};
+use crate::room::{Command, LocalTrack, Presence, TrackSid};
 use crate::transport::sdp::{
     Answer, Answerer, OpusOptions, Plan, RemoteDescription, RemoteSection, SdpError, SectionKind, SendPlan,
 };
@@ -190,7 +190,11 @@ impl Session {
         let sid = TrackSid::from(track.sid.as_str());
         let command = Command::Publish { participant: self.seat.sid.clone(), track: Box::new(track) };
         match self.seat.room.submit(self.actor(), command).await {
-            Ok(()) => self.seat.room.publish_media(&self.seat.sid, &sid, section.track, section.rids),
+            Ok(()) => {
+                let ReceiveSection { track: media, payload_types, rids, .. } = section;
+                let publisher = self.seat.sid.clone();
+                self.seat.room.publish_media(&sid, LocalTrack { media, payload_types, rids, publisher, relay: None });
+            }
             Err(refusal) => {
                 tracing::info!(participant = %self.seat.sid, track = %sid, %refusal, "a track is refused");
                 self.publications.revoke(&sid);

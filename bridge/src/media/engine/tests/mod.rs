@@ -8,3 +8,4 @@ mod layers;
 mod lifecycle;
 mod media;
 mod quality;
+mod relay;
