@@ -29,7 +29,8 @@ pub(super) fn route(shared: &Shared, from: Option<&ParticipantSid>, packet: Data
     }
     deliver(shared, &receivers, &bytes, channel);
     let relays = shared.relays.load();
-    if relays.is_empty() {
+    // What the server API sends is said at each bridge of the room by itself.
+    if relays.is_empty() || from.is_none() {
         return;
     }
     let bridges: BTreeSet<&str> =
