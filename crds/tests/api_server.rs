@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-include!("cases.rs");
+include!("cases/objects.rs");
 
 /// A control plane; ends when it is dropped, unless somebody else started it.
 struct Cluster {
