@@ -80,7 +80,7 @@ impl Cluster {
     async fn join_through(&self, through: &Server, room: &str, number: u32) -> Result<Bot> {
         let end = Instant::now() + Duration::from_secs(15);
         loop {
-            match Bot::join(through, Options::new(room, number, true).v1(number % 2 == 0)).await {
+            match Bot::join(through, Options::new(room, number, true).v1(number.is_multiple_of(2))).await {
                 Err(error) if format!("{error:#}").contains("503") && Instant::now() < end => {
                     sleep(Duration::from_millis(200)).await;
                 }

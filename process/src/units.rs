@@ -160,7 +160,7 @@ mod tests {
         for (text, expected) in [
             ("500kbit", Some(500_000)),
             ("100Mbit", Some(100_000_000)),
-            ("10 Gbit", None),
+            ("10 Gbit", Some(10_000_000_000)),
             ("10Gbit", Some(10_000_000_000)),
             ("0", Some(0)),
             ("1000", None),

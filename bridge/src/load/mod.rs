@@ -199,6 +199,12 @@ mod tests {
         let mut registry = Registry::default();
         let media = Media::start(&config, &mut registry).unwrap();
         let mut meter = Meter::new(media.clone(), 0, &mut registry);
+        let running = async {
+            while media.usage().tasks.iter().any(Option::is_none) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        crate::testing::soon(running).await;
         let idle = meter.load(0, 0);
         assert!(idle.seat_limit > 0 && idle.sockets > 2 && idle.socket_limit > idle.sockets, "{idle:?}");
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

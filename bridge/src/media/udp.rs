@@ -312,10 +312,9 @@ impl SendBatch {
         self.runs.push(Run { name, vector, vectors: self.vectors.len() - vector, count, segment });
     }
 
-    /// Payload of a run: all segments are as large as the first, but for the last.
+    /// A run's bytes.
     fn bytes(&self, run: Run) -> u64 {
-        let last = self.vectors[run.vector + run.count - 1].iov_len;
-        ((run.count - 1) * run.segment + last) as u64
+        self.vectors[run.vector..run.vector + run.vectors].iter().map(|piece| piece.iov_len as u64).sum()
     }
 
     /// Makes run `at` into single datagrams.

@@ -65,7 +65,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = cancelled.cancelled() => return,
             link = incoming.recv() => match link {
-                Some(link) => order(&mut pairs, &link.peer.clone(), Order::Link(link)),
+                Some(link) => order(&mut pairs, &link.peer.clone(), Order::Link(Box::new(link))),
                 None => return,
             },
             spread = spreads.recv() => {

@@ -30,7 +30,7 @@ pub(super) enum Order {
     /// It does not any more.
     Remove(RoomSid),
     /// There is a new stream.
-    Link(RelayLink),
+    Link(Box<RelayLink>),
     /// Reaching the other bridge failed.
     Failed,
     /// The stream of this number does not take what it is given.
@@ -112,7 +112,7 @@ impl Pair {
                 // Its task says goodbye by itself when this sender is gone.
                 self.rooms.remove(&sid);
             }
-            Order::Link(link) => self.link(link),
+            Order::Link(link) => self.link(*link),
             Order::Failed => {
                 self.dialling = false;
                 self.retry = (self.retry * 2).min(MAX_RETRY);
@@ -201,7 +201,7 @@ impl Pair {
         let retry = self.retry;
         tokio::spawn(async move {
             let order = match peers.relay(&peer).await {
-                Ok(link) => Order::Link(link),
+                Ok(link) => Order::Link(Box::new(link)),
                 Err(error) => {
                     debug!(peer, %error, "relay: the bridge cannot be reached");
                     tokio::time::sleep(retry).await;

@@ -259,10 +259,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        assert_eq!(
-            Open::decode(open().encode()),
-            Some(open()).map(|o| Open { key: Open::decode(o.encode()).unwrap().key, ..o })
-        );
+        let open = open();
+        assert_eq!(Open::decode(open.encode()), Some(open));
         let (sid, offer) = (TrackSid::from("TR_c"), offer());
         assert_eq!(
             offer.payload_types.iter().map(|p| (p.number, p.rtx)).collect::<Vec<_>>(),

@@ -22,7 +22,7 @@ pub(super) enum Link {
     /// A client's PeerConnection.
     Client(Box<Client>),
     /// Another bridge's worker.
-    Relay(Path),
+    Relay(Box<Path>),
 }
 
 /// What a client's PeerConnection has besides SRTP.

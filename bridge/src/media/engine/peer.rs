@@ -122,7 +122,7 @@ impl Peer {
 
     /// The way to another bridge; media can flow at once. `None` when the keys do not have the right sizes.
     pub(super) fn relay(now: Instant, ids: (TransportId, RoomId), parameters: &RelayParameters) -> Option<Self> {
-        let mut peer = Self::with(now, ids, Link::Relay(Path::new(now, parameters)));
+        let mut peer = Self::with(now, ids, Link::Relay(Box::new(Path::new(now, parameters))));
         peer.rekey(now, parameters).then_some(peer)
     }
 
@@ -156,7 +156,7 @@ impl Peer {
     /// New keys, addresses and SSRCs on the way to another bridge. What flows has to be negotiated again.
     pub(super) fn rekey(&mut self, now: Instant, parameters: &RelayParameters) -> bool {
         let Some((inbound, outbound)) = relay_contexts(&parameters.open, &parameters.seal) else { return false };
-        self.link = Link::Relay(Path::new(now, parameters));
+        self.link = Link::Relay(Box::new(Path::new(now, parameters)));
         self.inbound = Some(inbound.with_streams(MAX_RELAY_STREAMS));
         self.outbound = Some(outbound);
         self.opened = true;
