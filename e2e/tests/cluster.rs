@@ -8,14 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use livekit_api::services::room::{RoomClient, SendDataOptions};
-use livekit_protocol::{
-    DataPacket, JoinRequest, RpcAck, RpcResponse, TrackSource, data_packet, leave_request, rpc_response,
-    signal_response::Message as Response,
-};
+use livekit_protocol::{DataPacket, RpcAck, RpcResponse, TrackSource, data_packet, rpc_response};
 use ratssaal_e2e::{
     bot::{Bot, Options, View},
     server::{Server, turn},
-    signal, token,
+    token,
     wait::until,
 };
 use redis_server::Server as Redis;
@@ -67,19 +64,6 @@ async fn first(server: &Server, room: &str) -> Result<Bot> {
             joined => return joined,
         }
     }
-}
-
-/// What comes first when a participant tries to come back.
-async fn resume(server: &Server, room: &str, identity: &str, sid: &str) -> Result<Option<Response>> {
-    let join = JoinRequest {
-        client_info: Some(signal::client_info()),
-        reconnect: true,
-        participant_sid: sid.to_owned(),
-        ..JoinRequest::default()
-    };
-    let path = signal::path_v1(&token::token(server, room, identity), &join);
-    let (_sender, mut receiver) = signal::open(server, &path).await?;
-    receiver.next().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,52 +185,6 @@ async fn twirp(server: &Server, method: &str, grants: Value, request: Value) -> 
 
 async fn rpc(server: &Server, request: Value) -> Result<(u16, Value)> {
     twirp(server, "PerformRpc", json!({"roomAdmin": true, "room": "amt"}), request).await
-}
-
-/// The server with the WebSocket is killed: the session lives on and is found through another server.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_server_with_the_websocket_may_die() -> Result<()> {
-    let _turn = turn().await;
-    let redis = Redis::new();
-    let (mut entry, seat, first) = entry_and_seat(&redis, "tot").await?;
-    let second = Bot::join(&entry, Options::new("tot", 1, true).v1(true)).await?;
-    let sid = second.view(|view| view.me.sid.clone());
-    entry.kill();
-    second.wait("its WebSocket is gone", LIMIT, |view| view.ended.clone()).await?;
-    let first_message = resume(&seat, "tot", "bot-1", &sid).await?;
-    ensure!(matches!(first_message, Some(Response::Reconnect(_))), "{first_message:?}");
-    ensure!(first.view(|view| view.others.contains_key("bot-1")), "nobody saw it leave");
-    Ok(())
-}
-
-/// The server with the seat is killed: the client is told to resume, then that there is nothing to resume, and gets another
-/// seat with the same rights.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_server_with_the_seat_may_die() -> Result<()> {
-    let _turn = turn().await;
-    let redis = Redis::new();
-    let (entry, mut seat, first) = entry_and_seat(&redis, "tot").await?;
-    let second = Bot::join(&entry, Options::new("tot", 1, true)).await?;
-    let sid = second.view(|view| view.me.sid.clone());
-    seat.kill();
-    let ended = second.wait("it is told", LIMIT, |view| view.ended.clone()).await?;
-    ensure!(ended.contains("Resume"), "{ended}");
-    drop(first);
-    match resume(&entry, "tot", "bot-1", &sid).await? {
-        Some(Response::Leave(leave)) => {
-            ensure!(leave.action() == leave_request::Action::Reconnect, "{leave:?}");
-        }
-        other => anyhow::bail!("{other:?}"),
-    }
-    let again = Bot::join(&entry, Options::new("tot", 1, true)).await?;
-    ensure!(again.view(|view| view.me.sid.clone()) != sid, "a new session");
-    ensure!(entry.metric("ratssaal_participants{state=\"active\"}").await? == 1.0, "on the server that is left");
-    // Those who did not come back are taken out by the allocator.
-    until("the lost one is logged as left", Duration::from_secs(30), || {
-        again.view(|view| (!view.others.contains_key("bot-0")).then_some(()))
-    })
-    .await?;
-    Ok(())
 }
 
 /// The second one of a name is turned away as long as the first lives.
