@@ -260,10 +260,12 @@ async fn entries_of_others_are_applied_in_the_logs_order() {
     bridge.rooms.allocator().append(request).await.unwrap();
     let ours = Command::DescribeRoom { metadata: "ours".into() };
     a.room.submit(Actor::Admin, ours).await.unwrap();
+    // What is said again when only a count changed does not matter here.
     let mut told = Vec::new();
     while told.len() < 2 {
         if let Some(ToSession::Room(room)) = soon(a.inbox.recv()).await
             && !room.metadata.is_empty()
+            && told.last() != Some(&room.metadata)
         {
             told.push(room.metadata.clone());
         }
