@@ -1,7 +1,7 @@
 //! Remote procedure calls of the server API: a participant's client is asked and answers with data packets.
 //!
 //! The packets are those with which clients call each other (`RpcRequest`, `RpcAck`, `RpcResponse`); the caller is
-//! [`SERVER`], and what a client answers to a request of ours goes to whoever waits for it and to nobody else.
+//! `server`, and what a client answers to a request of ours goes to whoever waits for it and to nobody else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

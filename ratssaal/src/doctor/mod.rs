@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`options`] | the command line |
 //! | [`finding`] | what a check says, and how it is printed |
-//! | [`line`] | name, TCP, certificate: a connection to the installation |
+//! | [`mod@line`] | name, TCP, certificate: a connection to the installation |
 //! | [`web`] | HTTP requests over such a connection |
 //! | [`meeting`] | two participants who meet: token, WebSocket, UDP, sound from one to the other |
 //! | [`visitor`] | one of these participants |
