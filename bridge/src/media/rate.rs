@@ -11,6 +11,10 @@ use super::track::MAX_LAYERS;
 pub(crate) const MAX_TEMPORAL: usize = 4;
 /// The shortest window.
 const WINDOW: Duration = Duration::from_millis(500);
+/// The mean is over about so many windows: a key frame among them changes it little.
+const MEAN: u8 = 8;
+/// A lower mean is believed by this part a window: a camera that stutters for a moment would be taken for a cheap one.
+const FALL: f32 = 1.0 / 16.0;
 /// A longer silence says nothing about the rate.
 const STALE: Duration = Duration::from_secs(2);
 /// What a packet costs on the wire beyond its bytes here: SRTP tag (16), a header extension or two (8), UDP and IP (28).
@@ -23,7 +27,11 @@ struct Cell {
     /// Of these, what higher spatial layers need.
     needed: u32,
     frames: u16,
-    /// Bits per second, smoothed.
+    /// Windows in the means, at most [`MEAN`].
+    windows: u8,
+    /// Bits per second: the mean of the last seconds …
+    mean: f32,
+    /// … and what it is taken for.
     rate: u32,
     needed_rate: u32,
     /// Frames per second, smoothed.
@@ -80,7 +88,10 @@ impl Meter {
                 let frames = std::mem::take(&mut cell.frames);
                 if !silent && passed < STALE {
                     let bits = |bytes: u32| bytes as f32 * 8.0 * per_second;
-                    cell.rate = smooth(cell.rate as f32, bits(bytes)) as u32;
+                    cell.windows = (cell.windows + 1).min(MEAN);
+                    cell.mean += (bits(bytes) - cell.mean) / f32::from(cell.windows);
+                    let rate = cell.rate as f32;
+                    cell.rate = cell.mean.max(rate - (rate - cell.mean) * FALL) as u32;
                     cell.needed_rate = smooth(cell.needed_rate as f32, bits(needed)) as u32;
                     cell.fps = smooth(cell.fps, f32::from(frames) * per_second);
                 }
@@ -170,16 +181,42 @@ mod tests {
     }
 
     #[test]
-    fn more_is_noticed_at_once_and_less_slowly() {
+    fn more_is_noticed_in_seconds_and_less_slowly() {
         let mut now = Instant::now();
         let mut meter = Meter::new(now);
-        run(&mut meter, &mut now, 2, 448);
-        run(&mut meter, &mut now, 1, 1948);
+        run(&mut meter, &mut now, 5, 448);
+        let low = meter.bits(1, u8::MAX).unwrap();
+        assert!((115_000..130_000).contains(&low), "{low}");
+        run(&mut meter, &mut now, 4, 1948);
         let high = meter.bits(1, u8::MAX).unwrap();
-        assert!(high > 330_000, "{high}");
-        run(&mut meter, &mut now, 1, 448);
+        assert!(high > 300_000, "of 480: {high}");
+        run(&mut meter, &mut now, 2, 448);
         let after = meter.bits(1, u8::MAX).unwrap();
-        assert!(after < high && after > 250_000, "{after}");
+        assert!(after < high && after * 10 > high * 8, "{after} of {high}");
+        run(&mut meter, &mut now, 20, 448);
+        let after = meter.bits(1, u8::MAX).unwrap();
+        assert!(after < 200_000, "{after}");
+    }
+
+    #[test]
+    fn a_key_frame_and_a_stutter_hardly_change_a_price() {
+        let mut now = Instant::now();
+        let mut meter = Meter::new(now);
+        run(&mut meter, &mut now, 8, 948);
+        let before = meter.bits(1, u8::MAX).unwrap();
+        for _ in 0..10 {
+            meter.count(1, &Frame::default(), 948, false); // a key frame of a third of a second
+        }
+        run(&mut meter, &mut now, 1, 948);
+        let key = meter.bits(1, u8::MAX).unwrap();
+        assert!(key < before * 115 / 100, "{key} of {before}");
+        for _ in 0..6 {
+            now += 250 * MS;
+            meter.count(1, &Frame::default(), 948, true); // four a second
+            meter.roll(now, 3);
+        }
+        let slow = meter.bits(1, u8::MAX).unwrap();
+        assert!(slow > before * 85 / 100, "{slow} of {before}");
     }
 
     #[test]

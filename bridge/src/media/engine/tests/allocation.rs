@@ -331,7 +331,7 @@ fn a_publisher_that_cannot_send_a_layer_is_not_waited_for() {
 #[test]
 fn a_muted_track_costs_nothing_and_is_asked_for_anew() {
     let mut room = Room::new(2);
-    room.join(640_000);
+    room.join(600_000);
     room.want(0, Wanted { priority: 1, ..Wanted::BEST });
     room.run(4000);
     assert_eq!(layers(&room.run(1000)), [Some(2), Some(0)]);
