@@ -370,6 +370,11 @@ pub enum Command {
         /// Exempt or not.
         exempt: bool,
     },
+    /// A track whose payload its clients encrypt (end to end): nothing can be put around it.
+    EncryptedTrack {
+        /// Which track.
+        track: TrackId,
+    },
     /// Sends one message on a data channel of the protocol; waits (bounded) until the channel is open.
     SendData {
         /// To which transport.

@@ -11,6 +11,8 @@ use super::codec::{Frame, Structure};
 use super::control::{Codec, ExtensionIds, Kind, LegId, PayloadType, SendSection, TransportId, Wanted};
 use super::layer::Layer;
 use super::outbox::{Outbox, Slot};
+use super::pacer::Tail;
+use super::redundancy::Recent;
 use super::repairs::{Repair, Repairs};
 use super::rtp::{self, Header, Outgoing, OutgoingExtensions, Values};
 use super::source::{MAX_DESCRIPTOR, Progress, Rewrite, SenderClock, Source};
@@ -39,6 +41,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) structure: Option<&'a Structure>,
     /// The sender's clock, as far as it is known.
     pub(crate) clock: Option<SenderClock>,
+    /// What a voice said before, for those who lose packets.
+    pub(crate) earlier: Option<&'a Recent>,
     /// No later packet of the stream has come yet.
     pub(crate) newest: bool,
     /// When it came; for one out of the history, when its key frame came.
@@ -92,6 +96,10 @@ pub(crate) struct Leg {
     source: Option<Box<Source>>,
     progress: Progress,
     repairs: Repairs,
+    /// How many packets of sound are sent again with each.
+    pub(crate) redundancy: u8,
+    /// What waits in the peer's pacer.
+    pub(crate) tail: Tail,
     packets: u32,
     octets: u32,
     /// Whether the subscriber was told that packets flow.
@@ -129,6 +137,8 @@ impl Leg {
             source: None,
             progress: Progress::new(u64::from(first & 0x7fff)),
             repairs: Repairs::default(),
+            redundancy: 0,
+            tail: Tail::default(),
             packets: 0,
             octets: 0,
             active: false,
@@ -197,6 +207,9 @@ impl Leg {
     /// The incoming stream that the leg waits for a key frame of.
     pub(crate) fn awaits(&self) -> Option<u8> {
         let stream = self.stream_of(self.target?);
+        if self.tail.stream() == Some(stream) {
+            return None; // it has come, and will be sent
+        }
         let waits = self.kind == Kind::Video
             && self.stream.is_some()
             && self
@@ -221,6 +234,7 @@ impl Leg {
     /// Stops; the next start continues the numbers.
     pub(crate) fn pause(&mut self) {
         self.source = None;
+        self.tail.clear();
     }
 
     /// To be called now and then: a leg on which nothing has flowed for a while needs no memory for it.
@@ -230,10 +244,14 @@ impl Leg {
         }
     }
 
-    /// Whether a packet of another stream than the leg copies is where to go on.
-    fn may_begin(&self, packet: &Packet<'_>) -> bool {
+    /// Whether a packet is of the stream that is copied.
+    pub(crate) fn copies(&self, packet: &Packet<'_>) -> bool {
+        self.source.as_ref().is_some_and(|source| source.is_of(packet))
+    }
+
+    /// Whether a packet of another stream than the `current` one is where to go on.
+    pub(crate) fn may_begin(&self, packet: &Packet<'_>, current: Option<u8>) -> bool {
         let Some(target) = self.target.map(|target| self.stream_of(target)) else { return false };
-        let current = self.stream();
         // Any layer is better than none, a higher one is welcome, and the target is where to go.
         let better = !self.exact && current.is_none_or(|current| current < packet.layer) && packet.layer <= target;
         let replaced = current == Some(packet.layer); // the publisher took another SSRC
@@ -255,7 +273,7 @@ impl Leg {
         if same && self.source.as_ref().is_some_and(|source| source.has(packet)) {
             return false;
         }
-        if !same && !self.may_begin(packet) {
+        if !same && !self.may_begin(packet, self.stream()) {
             return false;
         }
         let Some(&(_, payload_type, _)) = self.translation.iter().find(|t| t.0 == packet.header.payload_type) else {
@@ -272,13 +290,21 @@ impl Leg {
             let before = (self.source.as_deref(), &self.progress);
             self.source = Some(Box::new(Source::new(packet, limit, before, self.clock_rate)));
         }
+        let red = if self.redundancy > 0 { self.red() } else { None };
         let (Some(source), Some(stream)) = (&mut self.source, &mut self.stream) else { return false };
         let Some((index, rewrite)) = source.take(packet, now, limit, &mut self.progress) else { return false };
         let Rewrite { marker, timestamp, .. } = rewrite;
-        let header = Outgoing { marker, payload_type, sequence: index as u16, timestamp, ssrc: self.ssrc };
+        let mut header = Outgoing { marker, payload_type, sequence: index as u16, timestamp, ssrc: self.ssrc };
         let number = to.number(self.transport_wide);
-        let start = write(&header, to.extensions, (&self.mid, number.as_ref()), packet, None, &rewrite, outbox);
-        let header_len = outbox.arena().len() - start - packet.payload.len() - usize::from(packet.padding);
+        let mut prefix = Prefix::None;
+        if packet.codec == Codec::Opus
+            && let (Some(recent), Some(red)) = (packet.earlier, red)
+        {
+            prefix = Prefix::Earlier(recent, payload_type, self.redundancy);
+            header.payload_type = red;
+        }
+        let (start, header_len) =
+            write(&header, to.extensions, (&self.mid, number.as_ref()), packet, prefix, &rewrite, outbox);
         if !to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len) {
             outbox.abort(start);
             return false;
@@ -291,17 +317,28 @@ impl Leg {
         true
     }
 
+    /// The payload type for sound sent twice, where the subscriber takes it.
+    pub(crate) fn red(&self) -> Option<u8> {
+        self.accepted.iter().find(|accepted| accepted.codec == Codec::Red).map(|red| red.number)
+    }
+
     /// The subscriber asks for a packet again: where its source is, unless it was just repeated.
     pub(crate) fn find(&mut self, now: Instant, sequence: u16) -> Option<Repair> {
         self.rtx.as_ref()?;
         self.repairs.take(now, self.progress.next, sequence)
     }
 
+    /// The newest packet that can be sent again to probe with.
+    pub(crate) fn newest(&mut self, now: Instant) -> Option<Repair> {
+        self.rtx.as_ref()?;
+        self.repairs.newest(now, self.progress.next)
+    }
+
     /// Sends a packet again as RTX (RFC 4588).
     pub(crate) fn repair(
         &mut self,
         now: Instant,
-        repair: &Repair,
+        (repair, purpose): (&Repair, Purpose),
         packet: &Packet<'_>,
         to: &mut Destination<'_>,
         outbox: &mut Outbox,
@@ -319,19 +356,18 @@ impl Leg {
             ssrc: self.rtx_ssrc,
         };
         let number = to.number(self.transport_wide);
-        let start = write(
+        let (start, header_len) = write(
             &header,
             to.extensions,
             (&self.mid, number.as_ref()),
             packet,
-            Some(original),
+            Prefix::Original(original),
             &repair.rewrite,
             outbox,
         );
-        let header_len = outbox.arena().len() - start - packet.payload.len() - 2;
         let sealed = to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len);
         if sealed {
-            to.bandwidth.sent(now, outbox.arena().len() - start, number, Purpose::Repair);
+            to.bandwidth.sent(now, outbox.arena().len() - start, number, purpose);
             outbox.commit(to.to, to.slot, start);
         } else {
             outbox.abort(start);
@@ -343,11 +379,8 @@ impl Leg {
     /// the RTX stream; the bytes it takes on the wire, 0 if there is no such stream.
     pub(crate) fn pad(&mut self, now: Instant, bytes: usize, to: &mut Destination<'_>, outbox: &mut Outbox) -> usize {
         let payload_type = self.translation.iter().find_map(|translation| translation.2);
-        let (Some(payload_type), Some(stream), Some(timestamp)) =
-            (payload_type, &mut self.rtx, self.progress.timestamp())
-        else {
-            return 0;
-        };
+        let (Some(payload_type), Some(stream)) = (payload_type, &mut self.rtx) else { return 0 };
+        let timestamp = self.progress.timestamp().unwrap_or_default(); // it may come before the first picture
         let index = self.rtx_next;
         self.rtx_next += 1;
         let number = to.number(self.transport_wide);
@@ -391,16 +424,25 @@ pub(crate) fn clock_rate(kind: Kind) -> u32 {
     }
 }
 
-/// Writes header, original sequence number (RTX) and payload with the leg's counters; returns where the packet begins.
+/// What is written before a payload.
+enum Prefix<'a> {
+    None,
+    /// The sequence number of the packet that is sent again (RFC 4588).
+    Original(u16),
+    /// What was said before, all with this payload type, so many packets of it (RFC 2198).
+    Earlier(&'a Recent, u8, u8),
+}
+
+/// Writes header, prefix and payload with the leg's counters; where the packet begins, and how long its header is.
 fn write(
     header: &Outgoing,
     ids: &ExtensionIds,
     (mid, number): (&[u8], Option<&[u8; 2]>),
     packet: &Packet<'_>,
-    original: Option<u16>,
+    prefix: Prefix<'_>,
     rewrite: &Rewrite,
     outbox: &mut Outbox,
-) -> usize {
+) -> (usize, usize) {
     let arena = outbox.arena();
     let start = arena.len();
     if packet.bare {
@@ -408,8 +450,14 @@ fn write(
     } else {
         write_extended(header, ids, (mid, number), packet, rewrite, arena);
     }
-    if let Some(original) = original {
-        arena.extend_from_slice(&original.to_be_bytes());
+    let header_len = arena.len() - start;
+    match prefix {
+        Prefix::None => {}
+        Prefix::Original(original) => arena.extend_from_slice(&original.to_be_bytes()),
+        Prefix::Earlier(recent, payload_type, depth) => {
+            recent.write(payload_type, packet.header.timestamp, packet.payload, depth, arena);
+            return (start, header_len);
+        }
     }
     let body = arena.len();
     arena.extend_from_slice(packet.payload);
@@ -420,7 +468,7 @@ fn write(
         arena.resize(arena.len() + usize::from(packet.padding) - 1, 0);
         arena.push(packet.padding);
     }
-    start
+    (start, header_len)
 }
 
 /// The header of a packet with extensions that are passed on.

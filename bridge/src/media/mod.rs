@@ -22,9 +22,12 @@ mod leg;
 #[cfg(test)]
 mod network;
 pub(crate) mod outbox;
+mod pacer;
 mod rate;
 pub(crate) mod receiver;
+mod redundancy;
 mod repairs;
+mod requests;
 pub(crate) mod rtcp;
 pub(crate) mod rtp;
 mod selection;

@@ -71,9 +71,10 @@ pub(crate) struct Line {
     busy: u64,
     last_arrival: u64,
     in_burst: bool,
-    /// Packets that entered, and that the queue had no room for.
+    /// Packets that entered, that the queue had no room for, and that were lost otherwise.
     pub(crate) entered: u64,
     pub(crate) overflown: u64,
+    pub(crate) lost: u64,
 }
 
 impl Line {
@@ -88,6 +89,7 @@ impl Line {
             return [None; 2];
         }
         if self.in_burst || random.unit() < link.loss {
+            self.lost += 1;
             return [None; 2];
         }
         let rate = (link.rate - link.others).max(1000.0);

@@ -14,6 +14,10 @@ const FEWEST: usize = 64;
 const MOST: usize = 512;
 /// A packet that is younger is not given up for a new one as long as there may be more of them.
 const USEFUL: u16 = ticks(Duration::from_millis(1000));
+/// Packets among which one is chosen to be sent again unasked.
+const RECENT: u64 = 48;
+/// One that was sent again is not chosen within this.
+const UNASKED_PAUSE: u16 = ticks(Duration::from_millis(1000));
 /// The same packet is not sent again within this.
 const REPAIR_PAUSE: u16 = ticks(Duration::from_millis(20));
 /// The grain of times here. They wrap around after four minutes; a leg that was silent for so long may at worst
@@ -108,6 +112,18 @@ impl Repairs {
             }
             self.masks[place] = mask;
         }
+    }
+
+    /// The newest packet before `next` that was not repeated lately, of those that are remembered still: unasked.
+    pub(crate) fn newest(&mut self, now: Instant, next: u64) -> Option<Repair> {
+        let time = self.time(now);
+        let chosen = |index: &u64| {
+            let sent = self.ring.get(self.place(*index));
+            let sent = sent.filter(|sent| sent.flags & VALID != 0 && sent.index == *index as u16);
+            sent.is_some_and(|sent| sent.flags & REPEATED == 0 || time.wrapping_sub(sent.repeated) >= UNASKED_PAUSE)
+        };
+        let index = (next.saturating_sub(RECENT)..next).rev().find(chosen)?;
+        self.take(now, next, index as u16)
     }
 
     /// The packet before `next` with this sequence number, unless it was just repeated.

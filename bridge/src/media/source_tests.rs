@@ -171,6 +171,7 @@ impl Line {
             frame,
             structure: self.reader.structure().map(|structure| &**structure),
             clock: None,
+            earlier: None,
             newest,
             arrived: self.now,
         };

@@ -11,6 +11,7 @@ use super::layer::Layer;
 use super::leg::Leg;
 use super::rate::Meter;
 use super::receiver::Receiver;
+use super::redundancy::Recent;
 use super::source::SenderClock;
 use super::speakers::Loudness;
 use super::supply::Supply;
@@ -96,6 +97,10 @@ pub(crate) struct Track {
     pub(crate) loudness: Loudness,
     /// Forwarded however many voices there are.
     pub(crate) exempt: bool,
+    /// Encrypted by its clients: nothing can be put around a payload.
+    pub(crate) encrypted: bool,
+    /// What was said last, while a subscriber gets that again.
+    pub(crate) recent: Option<Box<Recent>>,
     /// Whether its voice is held back now.
     pub(crate) held: bool,
     pub(crate) legs: Vec<Leg>,
@@ -131,6 +136,8 @@ impl Track {
             had: [false; MAX_LAYERS],
             loudness: Loudness::default(),
             exempt: false,
+            encrypted: false,
+            recent: None,
             held: false,
             legs: Vec::new(),
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use livekit_protocol::leave_request::Action;
-use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, TrackSource};
+use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, TrackSource, encryption};
 use tracing::warn;
 
 use super::actor::{Pending, RoomActor};
@@ -116,6 +116,7 @@ impl RoomActor {
         let Some((publisher, info)) = self.state.track(track) else { return };
         let (muted, publisher) = (info.muted, publisher.sid.clone());
         let exempt = info.source() == TrackSource::ScreenShareAudio;
+        let encrypted = info.encryption() != encryption::Type::None;
         if self.shared.is_own(track) {
             self.shared.tell_relays(&ToRelay::Tracks);
         }
@@ -124,6 +125,9 @@ impl RoomActor {
         }
         if exempt {
             self.order_media(track, |track| control::Command::ExemptTrack { track, exempt });
+        }
+        if encrypted {
+            self.order_media(track, |track| control::Command::EncryptedTrack { track });
         }
         for (sid, inbox) in self.shared.sessions.load().iter() {
             if *sid != publisher && self.state.may_subscribe(sid, track) {

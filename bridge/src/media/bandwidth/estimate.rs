@@ -213,6 +213,16 @@ impl Estimate {
         self.set(self.bits * (1.0 + if near { CAREFUL_GROWTH } else { GROWTH } * passed));
     }
 
+    /// A probe has measured what the way carries.
+    pub(super) fn full(&mut self, now: u64, bits: f64) {
+        self.capacity = Some((bits, now));
+    }
+
+    /// Whether what the way carries was seen lately.
+    pub(super) fn was_full(&self, now: u64) -> bool {
+        self.capacity.is_some_and(|(_, at)| now < at + REMEMBERED)
+    }
+
     /// A probe has proved this much; false if that is nothing new.
     pub(super) fn proved(&mut self, now: u64, bits: f64) -> bool {
         if bits <= self.bits || !self.calm(now) {

@@ -4,15 +4,18 @@
 //! - `feedback.rs`: reading the messages;
 //! - `arrival.rs`: what arrives, and the queue on the way; `loss.rs`: what does not;
 //! - `estimate.rs`: how the estimate moves;
-//! - `probe.rs`: finding out whether more would arrive;
+//! - `pace.rs`: how fast to send where it is little;
+//! - `probe.rs`: finding out whether more would arrive; `fill.rs`: the same where the client only names its bandwidth;
 //! - `repairs.rs`: how much of it retransmissions may take.
 
 mod arrival;
 mod estimate;
 mod feedback;
+mod fill;
 #[cfg(test)]
 mod link;
 mod loss;
+mod pace;
 mod probe;
 mod repairs;
 mod sent;
@@ -25,7 +28,9 @@ use arrival::Arrivals;
 use estimate::{Change, Estimate, Observation};
 use feedback::TransportFeedback;
 pub(crate) use feedback::read_remb;
+use fill::Fill;
 use loss::Loss;
+use pace::Bucket;
 use probe::{Outcome, Prober};
 use repairs::Repairs;
 pub(crate) use sent::Purpose;
@@ -86,7 +91,10 @@ pub(crate) struct Bandwidth {
     estimate: Estimate,
     prober: Prober,
     repairs: Repairs,
+    /// While the way is known to be narrow.
+    bucket: Option<Bucket>,
     remb: Option<u64>,
+    fill: Fill,
     wish: Option<u64>,
 }
 
@@ -108,7 +116,9 @@ impl Bandwidth {
             estimate: Estimate::new(),
             prober: Prober::new(),
             repairs: Repairs::new(),
+            bucket: None,
             remb: None,
+            fill: Fill::new(),
             wish: None,
         }
     }
@@ -148,6 +158,10 @@ impl Bandwidth {
     pub(crate) fn sent(&mut self, now: Instant, len: usize, number: Option<[u8; 2]>, purpose: Purpose) -> usize {
         let now = self.micros(now);
         self.unnumbered += len + HEADERS;
+        if let Some(bucket) = &mut self.bucket {
+            bucket.sent(len + HEADERS);
+            self.fill.sent(len + HEADERS);
+        }
         if number.is_some() {
             let size = u16::try_from(std::mem::take(&mut self.unnumbered)).unwrap_or(u16::MAX);
             let cluster = self.prober.sent(now, size, purpose == Purpose::Probe);
@@ -164,6 +178,23 @@ impl Bandwidth {
         self.repairs.take(now, len + HEADERS, budget)
     }
 
+    /// Bytes a second at which pictures are to leave; `None` where the way is not known to be narrow.
+    pub(crate) fn pace(&self) -> Option<f64> {
+        self.bucket.as_ref().map(Bucket::rate)
+    }
+
+    /// Whether a picture's packet may leave now.
+    pub(crate) fn may_send(&mut self, now: Instant) -> bool {
+        let now = self.micros(now);
+        self.bucket.as_mut().is_none_or(|bucket| bucket.may_send(now))
+    }
+
+    /// The share of packets lost in the last second, 0.0 to 1.0; `None` where no feedback tells.
+    pub(crate) fn lost(&self, now: Instant) -> Option<f32> {
+        self.heard?;
+        self.loss.share(self.micros(now)).map(|share| share as f32)
+    }
+
     /// There is nothing to send padding on.
     pub(crate) fn cannot_probe(&mut self, now: Instant) {
         let now = self.micros(now);
@@ -178,6 +209,9 @@ impl Bandwidth {
     /// Time passes, and a packet could be sent to probe: how many bytes of padding to send now.
     pub(crate) fn probe(&mut self, now: Instant) -> usize {
         let now = self.micros(now);
+        if let (None, Some(named)) = (self.heard, self.remb) {
+            return self.wish.map_or(0, |wish| self.fill.due(now, named as f64, wish as f64));
+        }
         self.settle(now);
         if let Some(wish) = self.wish
             && self.heard.is_some()
@@ -191,6 +225,7 @@ impl Bandwidth {
     /// Time passes: whoever does not answer gets less.
     pub(crate) fn tick(&mut self, now: Instant) {
         let now = self.micros(now);
+        self.narrow(now);
         let Some(heard) = self.heard else {
             self.mute |= self.reporting && self.meter.began().is_some_and(|began| now > began + UNHEARD);
             return;
@@ -204,6 +239,16 @@ impl Bandwidth {
             self.estimate.silence(now);
             self.prober.useful(now);
             tracing::debug!(bits = self.estimate.bits(), "estimate down: no feedback");
+        }
+    }
+
+    /// Looks whether the way is narrow: it was seen full lately, or the client says so.
+    fn narrow(&mut self, now: u64) {
+        let known = self.heard.is_none() || self.estimate.was_full(now);
+        match (self.budget().filter(|_| known && (self.remb.is_some() || self.heard.is_some())), &mut self.bucket) {
+            (Some(bits), Some(bucket)) => bucket.set(bits as f64),
+            (Some(bits), bucket) => *bucket = Some(Bucket::new(now, bits as f64)),
+            (None, bucket) => *bucket = None,
         }
     }
 
@@ -340,7 +385,10 @@ impl Bandwidth {
         let before = self.estimate.bits();
         let raised = match outcome {
             Outcome::Carried(bits) => self.estimate.proved(now, bits),
-            Outcome::Full(bits) => self.estimate.proved(now, 0.9 * bits),
+            Outcome::Full(bits) => {
+                self.estimate.full(now, bits);
+                self.estimate.proved(now, 0.9 * bits)
+            }
             Outcome::Unclear => false,
         };
         match outcome {

@@ -146,6 +146,9 @@ impl Engine {
     pub(super) fn watch_track(&mut self, now: Instant, at: usize) {
         let Some(track) = self.tracks.get_mut(at) else { return };
         let changed = track.look(now);
+        if track.recent.is_some() && track.legs.iter().all(|leg| leg.redundancy == 0) {
+            track.recent = None;
+        }
         self.request_key_frames(now, at);
         self.dynacast(now, at);
         if changed {
@@ -163,7 +166,9 @@ fn collect(peer: &mut Peer, tracks: &mut slab::Slab<Track>, speaker: Option<usiz
         let Some(track) = tracks.get_mut(known.track) else { continue };
         let Some(at) = find(known, track) else { continue };
         if track.kind == Kind::Audio {
-            audio += track.audio_bits();
+            let sound = track.audio_bits();
+            // The payload again, without what is around it.
+            audio += sound + u64::from(track.legs[at].redundancy) * sound * 3 / 5;
             track.aim(at, Some(Layer::full(0)));
             continue;
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::super::control::{CloseReason, Command, Event, Kind, ReceiveSection, RoomId, SendSection, TrackId};
 use super::super::leg::Leg;
+use super::super::requests::Requests;
 use super::super::rtp::ExtensionMap;
 use super::super::track::Track;
 use super::link::Link;
@@ -111,6 +112,11 @@ impl Engine {
                     self.tracks[at].exempt = exempt;
                 }
             }
+            Command::EncryptedTrack { track } => {
+                if let Some(&at) = self.by_track.get(&track) {
+                    self.tracks[at].encrypted = true;
+                }
+            }
             Command::SendData { transport, channel, payload } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
                 let end = self.peers[key].send_data(now, channel, payload, &mut self.events);
@@ -192,7 +198,14 @@ impl Engine {
     fn add_leg(&mut self, key: usize, at: usize, section: SendSection) {
         let (peer, track) = (&mut self.peers[key], &mut self.tracks[at]);
         let wanted = section.wanted.layer.is_some();
-        peer.legs.push(LegRef { leg: section.leg, track: at, ssrc: section.ssrc, wanted, at: track.legs.len() });
+        peer.legs.push(LegRef {
+            leg: section.leg,
+            track: at,
+            ssrc: section.ssrc,
+            wanted,
+            at: track.legs.len(),
+            requests: Requests::default(),
+        });
         let mut leg = Leg::new(section, peer.id, key, track.kind, rand::random());
         leg.exact = peer.is_relay();
         leg.translate(&track.payload_types, track.layer_count);

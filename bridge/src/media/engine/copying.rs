@@ -7,14 +7,14 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::super::codec::{Frame, Structure};
-use super::super::control::{Codec, Event};
+use super::super::control::{Codec, Event, Kind};
 use super::super::leg::Packet;
 use super::super::outbox::Outbox;
 use super::super::rtp::{self, Header, Values};
 use super::super::source::SenderClock;
 use super::super::track::Track;
 use super::Engine;
-use super::peer::Peer;
+use super::pace::copy_paced;
 
 /// Packets of a track that are copied at a stretch.
 const STRETCH: usize = 16;
@@ -54,7 +54,10 @@ impl Engine {
             waiting.sort_unstable_by_key(place);
         }
         for of_track in waiting.chunk_by(|a, b| a.track == b.track) {
-            of_track.chunks(STRETCH).for_each(|stretch| self.copy(now, buffer, stretch, full));
+            // Of a voice that some get twice, each packet bears the one before it.
+            let repeated = self.tracks.get(of_track[0].track).is_some_and(|track| track.recent.is_some());
+            let stretch = if repeated { 1 } else { STRETCH };
+            of_track.chunks(stretch).for_each(|stretch| self.copy(now, buffer, stretch, full));
             if of_track.iter().any(|waiting| waiting.asks) {
                 self.request_key_frames(now, of_track[0].track);
             }
@@ -66,9 +69,8 @@ impl Engine {
     /// Copies packets of one track.
     fn copy(&mut self, now: Instant, buffer: &[u8], stretch: &[Waiting], full: &mut dyn FnMut(&mut Outbox)) {
         // Whoever ended since they came has taken its tracks along.
-        let Some(Track { legs, peer, .. }) = stretch.first().and_then(|first| self.tracks.get_mut(first.track)) else {
-            return;
-        };
+        let Some(track) = stretch.first().and_then(|first| self.tracks.get_mut(first.track)) else { return };
+        let Track { legs, peer, kind, recent, .. } = track;
         let Some(map) = self.peers.get(*peer).map(|publisher| &publisher.map) else { return };
         let mut packets: SmallVec<[Packet<'_>; STRETCH]> = SmallVec::new();
         for waiting in stretch {
@@ -87,18 +89,24 @@ impl Engine {
                 frame: waiting.frame,
                 structure: waiting.structure.as_deref(),
                 clock: waiting.clock,
+                earlier: recent.as_deref().filter(|_| waiting.newest),
                 newest: waiting.newest,
                 arrived: now,
             });
         }
         even_out(&mut packets);
         for leg in legs.iter_mut().filter(|leg| leg.target.is_some()) {
-            let Some(mut to) = self.peers.get_mut(leg.peer).and_then(Peer::destination) else { continue };
+            let Some(peer) = self.peers.get_mut(leg.peer) else { continue };
             let (before, bytes) = (self.counters.forwarded, self.outbox.bytes());
-            for packet in &packets {
-                if leg.forward(now, packet, &mut to, &mut self.outbox) {
-                    self.counters.forwarded += 1;
-                    self.counters.forwarded_bytes += packet.payload.len() as u64;
+            if *kind == Kind::Video && peer.pacer.is_some() {
+                copy_paced(now, peer, leg, &packets, &mut self.outbox, &mut self.counters);
+            } else {
+                let Some(mut to) = peer.destination() else { continue };
+                for packet in &packets {
+                    if leg.forward(now, packet, &mut to, &mut self.outbox) {
+                        self.counters.forwarded += 1;
+                        self.counters.forwarded_bytes += packet.payload.len() as u64;
+                    }
                 }
             }
             if leg.exact {
@@ -116,6 +124,13 @@ impl Engine {
             if self.outbox.bytes() > FULL {
                 full(&mut self.outbox);
             }
+        }
+        drop(packets);
+        if let (Some(recent), Some(waiting)) = (recent, stretch.last().filter(|waiting| waiting.newest))
+            && let Some(bytes) = buffer.get(waiting.start..waiting.start + waiting.len)
+            && let Some(payload) = rtp::payload(&waiting.header, bytes)
+        {
+            recent.push(waiting.header.timestamp, payload);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rtc::rtcp::reception_report::ReceptionReport;
 
+use super::super::bandwidth::Purpose;
 use super::super::control::{CloseReason, Event, Kind, TrackId};
 use super::super::leg::clock_rate;
 use super::super::receiver::Report;
@@ -100,14 +101,20 @@ impl Engine {
                 continue;
             }
             let Some(mut to) = peer.destination() else { return };
-            self.counters.retransmitted += u64::from(leg.repair(now, &repair, &packet, &mut to, &mut self.outbox));
+            self.counters.retransmitted +=
+                u64::from(leg.repair(now, (&repair, Purpose::Repair), &packet, &mut to, &mut self.outbox));
         }
     }
 
     /// A subscriber cannot go on without a key frame.
     fn key_frame_wanted(&mut self, now: Instant, key: usize, ssrc: u32) {
         self.counters.key_frames_wanted += 1;
-        let Some(leg) = self.peers[key].legs.iter().find(|leg| leg.ssrc == ssrc).copied() else { return };
+        let many = self.peers[key].is_relay(); // another bridge asks for all its clients, and has limited them
+        let Some(leg) = self.peers[key].legs.iter_mut().find(|leg| leg.ssrc == ssrc) else { return };
+        if !many && !leg.requests.take(now) {
+            return;
+        }
+        let leg = *leg;
         let Some(track) = self.tracks.get_mut(leg.track).filter(|track| track.kind == Kind::Video) else { return };
         let known = track.legs.iter().find(|known| known.id == leg.leg);
         if let Some(stream) = known.and_then(|leg| leg.stream().or(leg.awaits()))
@@ -154,6 +161,7 @@ impl Engine {
         for key in keys {
             self.peer_tick(now, key);
             self.probe(now, key);
+            self.pace(now, key);
             self.watch_budget(key);
         }
         for key in twcc {
@@ -242,8 +250,31 @@ impl Engine {
             }
         }
         peer.send_rtcp(&mut self.writer, &mut self.outbox);
+        self.repeat_sound(now, key);
         self.quality(now, key);
         self.relay_report(key);
+    }
+
+    /// How much of the sound a peer gets again, by what it has lost in the last second.
+    fn repeat_sound(&mut self, now: Instant, key: usize) {
+        let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.is_relay()) else { return };
+        let lost = peer.bandwidth.lost(now).or(peer.measured.lost()).unwrap_or(0.0);
+        let before = peer.redundancy.depth();
+        let depth = peer.redundancy.observe(lost);
+        if (before, depth) == (0, 0) {
+            return;
+        }
+        for known in &mut peer.legs {
+            let Some(track) = self.tracks.get_mut(known.track).filter(|track| track.kind == Kind::Audio) else {
+                continue;
+            };
+            let depth = if track.encrypted { 0 } else { depth };
+            let Some(leg) = find(known, track).and_then(|at| track.legs.get_mut(at)) else { continue };
+            leg.redundancy = if leg.red().is_some() { depth } else { 0 };
+            if leg.redundancy > 0 {
+                track.recent.get_or_insert_default();
+            }
+        }
     }
 
     fn speakers(&mut self, now: Instant) {

@@ -6,6 +6,7 @@
 //! - `incoming.rs`: the way of an RTP packet in;
 //! - `copying.rs`: its way out, to every subscriber;
 //! - `feedback.rs`: RTCP, both ways;
+//! - `pace.rs`: what waits for its turn on a narrow way;
 //! - `probe.rs`: padding to find out what the way to a subscriber carries;
 //! - `replay.rs`: what comes out of the history;
 //! - `peer.rs`: one PeerConnection, or the way to another bridge; `link.rs`: how its other side is reached;
@@ -18,6 +19,7 @@ mod copying;
 mod feedback;
 mod incoming;
 mod link;
+mod pace;
 mod peer;
 mod probe;
 mod quality;

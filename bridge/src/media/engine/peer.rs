@@ -15,6 +15,9 @@ use super::super::control::{
 };
 use super::super::leg::Destination;
 use super::super::outbox::{Outbox, Slot};
+use super::super::pacer::Pacer;
+use super::super::redundancy::Redundancy;
+use super::super::requests::Requests;
 use super::super::rtcp;
 use super::super::rtp::ExtensionMap;
 use super::super::srtp::{Inbound, Outbound, contexts, relay_contexts};
@@ -54,6 +57,8 @@ pub(super) struct LegRef {
     pub(super) wanted: bool,
     /// Where in the track's legs it was last.
     pub(super) at: usize,
+    /// The key frames it has asked for.
+    pub(super) requests: Requests,
 }
 
 /// What a peer's legs get, and what was decided last.
@@ -96,6 +101,10 @@ pub(super) struct Peer {
     pub(super) measured: Measured,
     /// What may be sent to it out of the history.
     pub(super) allowance: Allowance,
+    /// How much of the sound it gets again.
+    pub(super) redundancy: Redundancy,
+    /// What waits, while its way is narrow.
+    pub(super) pacer: Option<Box<Pacer>>,
     /// The engine has noticed that DTLS is up.
     pub(super) opened: bool,
 }
@@ -149,6 +158,8 @@ impl Peer {
             next_report: 0,
             measured: Measured::new(now),
             allowance: Allowance::default(),
+            redundancy: Redundancy::default(),
+            pacer: None,
             opened: false,
         }
     }

@@ -57,16 +57,26 @@ pub(super) struct Measured {
     down: Side,
     due: Instant,
     silent: bool,
+    /// The share lost that the last report has named.
+    lost: Option<f32>,
 }
 
 impl Measured {
     pub(super) fn new(now: Instant) -> Self {
-        Self { down: Side::default(), due: now + INTERVAL, silent: false }
+        Self { down: Side::default(), due: now + INTERVAL, silent: false, lost: None }
     }
 
     /// A receiver report on one of the peer's legs: the fraction lost since the last one, and the jitter in milliseconds.
     pub(super) fn received(&mut self, kind: Kind, loss: f32, jitter: f32) {
         self.down.add(kind, loss, 1.0, jitter);
+        self.lost = Some(self.lost.map_or(loss, |lost| lost.max(loss)));
+    }
+}
+
+impl Measured {
+    /// The largest share lost that a report has named since the last call.
+    pub(super) fn lost(&mut self) -> Option<f32> {
+        self.lost.take()
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn stored<'a>(
     let values = Values::read(map, &header, bytes);
     let frame: Frame = encoding.reader.reread(codec, payload, values.dependency_descriptor);
     let structure = encoding.reader.structure().map(|structure| &**structure);
-    let (clock, padding, bare) = (encoding.clock, 0, values.is_bare());
+    let (clock, padding, bare, earlier) = (encoding.clock, 0, values.is_bare(), None);
     Some(Packet {
         layer: stream,
         index,
@@ -71,6 +71,7 @@ pub(super) fn stored<'a>(
         frame,
         structure,
         clock,
+        earlier,
         newest: true,
         arrived,
     })
@@ -108,6 +109,14 @@ impl Engine {
                 continue;
             }
             leg.pause();
+            if let Some(pacer) = &mut peer.pacer {
+                for index in key..=last {
+                    let len = history.get(index as u16).map_or(0, <[u8]>::len);
+                    pacer.push(leg, stream, index, true, len);
+                }
+                self.counters.replayed += 1;
+                continue;
+            }
             for index in key..=last {
                 let Some(packet) = stored(encoding, stream, index, (types, &map), came) else { break };
                 let Some(mut to) = self.peers.get_mut(leg.peer).and_then(Peer::destination) else { break };
