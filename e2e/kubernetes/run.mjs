@@ -1,6 +1,6 @@
 // Entry of `make e2e-kubernetes`: starts clusters by scripts/kubernetes, runs the tests in them, ends them.
 //
-//   node e2e/kubernetes/run.mjs [charts] [image]      all by default
+//   node e2e/kubernetes/run.mjs [charts] [image] [installation]      all by default
 //
 // `charts` needs a control plane only, no root. Real nodes need root: browsers run in the cluster's client namespace. E2E_KEEP=1 leaves the clusters running and says where.
 import { spawnSync } from 'node:child_process';
@@ -15,6 +15,7 @@ const binary = process.env.RATSSAAL_BIN ?? join(repository, 'target/debug/ratssa
 const SUITES = {
   charts: { nodes: 0, minutes: 4 },
   image: { nodes: 1, minutes: 5, needs: ['nodes', 'browsers', 'prometheus'] },
+  installation: { nodes: 2, minutes: 10, needs: ['nodes', 'browsers', 'prometheus', 'redis'], tags: ['1', '2'], redis: true },
 };
 
 const say = (text) => console.error(`==> ${text}`);
@@ -24,16 +25,17 @@ function must(program, args, how = {}) {
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`);
 }
 
-async function suite(name, { nodes, grace, minutes, needs }) {
+async function suite(name, { nodes, grace, minutes, needs, tags = ['1'], redis }) {
   const run = mkdtempSync(join(tmpdir(), 'rk-'));
   const scripts = (script, ...args) => must(join(repository, 'scripts', script), args);
   try {
     if (needs) scripts('need', ...needs);
     if (nodes > 0) {
-      const { ratssaal } = await import('./lib/images.mjs');
+      const images = await import('./lib/images.mjs');
       mkdirSync(join(run, 'images'));
       say('Images');
-      await ratssaal(join(run, 'images'), binary, '1');
+      for (const tag of tags) await images.ratssaal(join(run, 'images'), binary, tag);
+      if (redis) await images.redis(join(run, 'images'));
     }
     say(`Kubernetes, ${nodes === 0 ? 'control plane only' : `${nodes} nodes`}`);
     scripts('kubernetes', 'up', run, '--nodes', String(nodes), ...(grace ? ['--grace', String(grace)] : []));

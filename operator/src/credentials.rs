@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use kube::api::DynamicObject;
 use ratssaal_crds::v1alpha1::VideoConferenceSpec;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::build::{self, Credentials, Facts, Object};
 use crate::hash;
-use crate::names::CERTIFICATE_FOR;
+use crate::names::{CERTIFICATE_FOR, Names};
 use crate::pki::{self, Pair, PkiError, Seen, Subject};
 
 /// The installation's own Secrets.
@@ -17,12 +18,14 @@ use crate::pki::{self, Pair, PkiError, Seen, Subject};
 pub struct Own {
     /// The authority.
     pub authority: Pair,
-    /// To be written.
+    /// Made now, to be written.
     pub objects: Vec<Object>,
-    /// To be kept, written or not.
-    pub names: Vec<String>,
+    /// Those that are there, as they should be.
+    pub kept: Vec<Object>,
     /// Changes with the managed Redis' certificate.
     pub redis_certificate: String,
+    /// Changes with the managed Redis' password.
+    pub redis_password: String,
     /// Changes with the API keys that the operator made.
     pub keys: Option<String>,
 }
@@ -39,10 +42,16 @@ pub struct Found {
 impl Found {
     /// Of a watched object.
     pub fn read(object: &DynamicObject) -> Self {
-        let data = object.data.get("data").cloned().unwrap_or_default();
+        let annotations = object.metadata.annotations.clone().unwrap_or_default();
+        Self { annotations, ..Self::of(&object.data) }
+    }
+
+    /// Of a Secret's body, without annotations.
+    fn of(body: &Value) -> Self {
+        let data = body.get("data").cloned().unwrap_or_default();
         let data: BTreeMap<String, ByteString> = serde_json::from_value(data).unwrap_or_default();
         let data = data.into_iter().map(|(key, ByteString(bytes))| (key, bytes)).collect();
-        Self { data, annotations: object.metadata.annotations.clone().unwrap_or_default() }
+        Self { data, annotations: BTreeMap::new() }
     }
 
     fn text(&self, key: &str) -> Option<String> {
@@ -63,7 +72,20 @@ impl Found {
     }
 }
 
-/// Looks through the Secrets.
+/// The names of an installation's own Secrets.
+pub fn names(spec: &VideoConferenceSpec, names: &Names) -> Vec<String> {
+    let mut all = vec![names.authority()];
+    all.extend(build::leaves(spec, names).iter().map(|subject| names.certificate(subject.role)));
+    if spec.redis.managed.is_some() {
+        all.push(names.redis());
+    }
+    if spec.access.api_keys_secret_ref.is_none() {
+        all.push(names.api_keys());
+    }
+    all
+}
+
+/// Looks through the Secrets: `found` gives those of [`names`] that are there, for certain.
 ///
 /// # Errors
 /// When the authority's Secret is there but unusable: making a new one in silence would cut all parts off from each other.
@@ -75,10 +97,13 @@ pub fn own(
     random: &mut dyn FnMut() -> Credentials,
 ) -> Result<Own, PkiError> {
     let names = &facts.names;
-    let mut objects = Vec::new();
-    let mut kept = vec![names.authority()];
+    let (mut objects, mut kept) = (Vec::new(), Vec::new());
     let authority = match found(&names.authority()) {
-        Some(secret) => read_authority(&secret)?,
+        Some(secret) => {
+            let pair = read_authority(&secret)?;
+            kept.push(build::authority(facts, &pair));
+            pair
+        }
         None => {
             let pair = pki::new_authority(&names.name, now)?;
             objects.push(build::authority(facts, &pair));
@@ -90,7 +115,10 @@ pub fn own(
         let name = names.certificate(subject.role);
         let good = found(&name).and_then(|secret| usable(&secret, &subject, &authority, now));
         let serial = match good {
-            Some(seen) => seen.serial,
+            Some((pair, seen)) => {
+                kept.push(build::leaf(facts, &subject, &pair, &authority.certificate));
+                seen.serial
+            }
             None => {
                 let pair = pki::issue(&authority, &names.name, &subject, now)?;
                 objects.push(build::leaf(facts, &subject, &pair, &authority.certificate));
@@ -100,24 +128,40 @@ pub fn own(
         if subject.role == "redis" {
             redis_certificate = hash::short(&serial);
         }
-        kept.push(name);
     }
+    let mut redis_password = String::new();
     if spec.redis.managed.is_some() {
-        let there = found(&names.redis()).is_some_and(|secret| secret.data.contains_key("url"));
-        if !there {
-            objects.push(build::redis_credentials(facts, &random()));
-        }
-        kept.push(names.redis());
+        let there = found(&names.redis()).filter(|secret| secret.data.contains_key("url"));
+        redis_password = match there {
+            Some(secret) => {
+                kept.push(build::secret(facts, &names.redis(), "redis", &secret.data));
+                secret.tag()
+            }
+            None => {
+                let made = build::redis_credentials(facts, &random());
+                let tag = Found::of(&made.body).tag();
+                objects.push(made);
+                tag
+            }
+        };
     }
     let mut keys = None;
     if spec.access.api_keys_secret_ref.is_none() {
-        match found(&names.api_keys()).filter(|secret| !secret.data.is_empty()) {
-            Some(secret) => keys = Some(secret.tag()),
-            None => objects.push(build::api_keys(facts, &random())),
-        }
-        kept.push(names.api_keys());
+        let there = found(&names.api_keys()).filter(|secret| !secret.data.is_empty());
+        keys = Some(match there {
+            Some(secret) => {
+                kept.push(build::secret(facts, &names.api_keys(), "installation", &secret.data));
+                secret.tag()
+            }
+            None => {
+                let made = build::api_keys(facts, &random());
+                let tag = Found::of(&made.body).tag();
+                objects.push(made);
+                tag
+            }
+        });
     }
-    Ok(Own { authority, objects, names: kept, redis_certificate, keys })
+    Ok(Own { authority, objects, kept, redis_certificate, redis_password, keys })
 }
 
 fn read_authority(secret: &Found) -> Result<Pair, PkiError> {
@@ -132,23 +176,25 @@ fn read_authority(secret: &Found) -> Result<Pair, PkiError> {
 }
 
 /// The certificate in a Secret, if it is the right one and will be for a while.
-fn usable(secret: &Found, subject: &Subject, authority: &Pair, now: OffsetDateTime) -> Option<Seen> {
+fn usable(secret: &Found, subject: &Subject, authority: &Pair, now: OffsetDateTime) -> Option<(Pair, Seen)> {
     let right = secret.annotations.get(CERTIFICATE_FOR) == Some(&subject.tag())
-        && secret.text("ca.crt").as_ref() == Some(&authority.certificate)
-        && secret.text("tls.key").is_some_and(|key| rcgen::KeyPair::from_pem(&key).is_ok());
-    let seen = Seen::read(secret.data.get("tls.crt")?).ok()?;
-    (right && !seen.is_due(now)).then_some(seen)
+        && secret.text("ca.crt").as_ref() == Some(&authority.certificate);
+    let pair = Pair { certificate: secret.text("tls.crt")?, key: secret.text("tls.key")? };
+    let seen = Seen::read(pair.certificate.as_bytes()).ok()?;
+    let fits = rcgen::KeyPair::from_pem(&pair.key).is_ok();
+    (right && fits && !seen.is_due(now)).then_some((pair, seen))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use base64::Engine as _;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use time::Duration;
 
     use super::*;
     use crate::build::Features;
-    use crate::names::Names;
 
     fn facts() -> Facts {
         Facts {
@@ -157,6 +203,7 @@ mod tests {
             image: "i".into(),
             keys: String::new(),
             redis_certificate: String::new(),
+            redis_password: String::new(),
             features: Features::default(),
         }
     }
@@ -192,7 +239,15 @@ mod tests {
         let names = |own: &Own| own.objects.iter().map(|object| object.name.clone()).collect::<Vec<_>>();
         let second = look(&secrets, now).unwrap();
         assert!(second.objects.is_empty() && second.redis_certificate == first.redis_certificate);
-        assert!(second.keys.is_some());
+        assert!(second.keys == first.keys && second.keys.is_some() && second.redis_password == first.redis_password);
+        let sorted = |objects: &[Object]| objects.iter().map(|object| object.name.clone()).collect::<BTreeSet<_>>();
+        let spec: VideoConferenceSpec = serde_json::from_value(json!({"hostname": "a.example"})).unwrap();
+        let all: BTreeSet<String> = super::names(&spec, &facts().names).into_iter().collect();
+        assert_eq!((sorted(&first.objects), sorted(&second.kept)), (all.clone(), all));
+        // What is kept is written as it is there.
+        for (made, kept) in first.objects.iter().flat_map(|made| second.kept.iter().map(move |kept| (made, kept))) {
+            assert!(made.name != kept.name || made.body == kept.body, "{}", made.name);
+        }
         let due = look(&secrets, now + Duration::days(121)).unwrap();
         assert_eq!(names(&due), ["k-bridge-tls", "k-allocator-tls", "k-redis-tls"]);
         assert_ne!(due.redis_certificate, first.redis_certificate);

@@ -26,8 +26,28 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(reason: &'static str, fatal: bool, text: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: &'static str, fatal: bool, text: impl Into<String>) -> Self {
         Self { reason, text: text.into(), fatal }
+    }
+
+    /// Somebody else's object has the name of one that is needed.
+    pub(crate) fn name_taken(kind: &str, name: &str) -> Self {
+        let text = format!(
+            "{kind} {name} is there but belongs to something else: delete or rename it, or give this VideoConference another \
+             name"
+        );
+        Self::new("NameTaken", true, text)
+    }
+}
+
+impl Problem {
+    /// The gravest first; whether DNS here knows a name matters least, since it may be known where people are.
+    pub(crate) fn rank(&self) -> u8 {
+        match (self.fatal, self.reason) {
+            (true, _) => 0,
+            (false, "HostnameNotResolvable") => 2,
+            (false, _) => 1,
+        }
     }
 }
 
@@ -210,9 +230,9 @@ fn free_port(spec: &VideoConferenceSpec, all: &[Neighbour]) -> Option<u16> {
 
 /// All problems in one text, the worst first, within what a condition takes.
 pub fn summary(problems: &[Problem]) -> String {
-    let mut texts: BTreeMap<(bool, usize), &str> = BTreeMap::new();
+    let mut texts: BTreeMap<(u8, usize), &str> = BTreeMap::new();
     for (at, problem) in problems.iter().enumerate() {
-        texts.insert((!problem.fatal, at), &problem.text);
+        texts.insert((problem.rank(), at), &problem.text);
     }
     let mut text = texts.into_values().collect::<Vec<_>>().join("; ");
     if let Some((at, _)) = text.char_indices().nth(2000) {

@@ -1,11 +1,11 @@
-//! The command line. The flags of `serve` and `allocator` are made from `SETTINGS`, so that help, file, environment and documentation
+//! The command line. The flags of `serve`, `allocator` and `operator` are made from `SETTINGS`, so that help, file, environment and documentation
 //! cannot differ.
 
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use crate::settings::{Kind, Setting, allocator_settings, client_settings, serve_settings};
+use crate::settings::{Kind, Setting, allocator_settings, client_settings, operator_settings, serve_settings};
 use crate::{certificate, doctor, load};
 
 /// What `serve --help` says after the flags.
@@ -29,6 +29,7 @@ pub(crate) fn command() -> Command {
         .subcommands([
             serve(),
             allocator(),
+            operator(),
             status(),
             bridge(),
             token(),
@@ -58,6 +59,18 @@ fn allocator() -> Command {
         )
         .arg(config_file());
     allocator_settings().fold(command, with_flag)
+}
+
+fn operator() -> Command {
+    let command = Command::new("operator")
+        .about("Run the Kubernetes operator: makes of each VideoConference bridges, allocators and what they need")
+        .after_help(
+            "Finds the API server by its Pod's account, or by KUBECONFIG. The chart in charts/ratssaal runs it with the rights it\n\
+             needs. Any number may run: one acts, the others wait.\n\
+             Example: ratssaal operator --operator-image registry.example/ratssaal:0.1.0",
+        )
+        .arg(config_file());
+    operator_settings().fold(command, with_flag)
 }
 
 fn status() -> Command {

@@ -8,13 +8,14 @@ use ratssaal_bridge::{
     media::MediaConfig,
     token::Keys,
 };
+use ratssaal_operator::OperatorConfig;
 use ratssaal_process::{config::Sources, exit::Usage, http::HttpConfig, logs::LogConfig, telemetry::OtlpConfig};
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::{
     cluster::ClusterConfig,
-    settings::{Setting, allocator_settings, client_settings, serve_settings},
+    settings::{Setting, allocator_settings, client_settings, operator_settings, serve_settings},
 };
 
 /// The key pair of `--dev`.
@@ -26,6 +27,10 @@ pub(crate) const NO_KEYS: &str = "no API key is configured; run `ratssaal keys >
 
 /// What to do without a Redis.
 pub(crate) const NO_REDIS: &str = "an allocator keeps everything in Redis; give cluster.redis, e.g. redis://localhost";
+
+/// What to do without an image.
+pub(crate) const NO_IMAGE: &str =
+    "the operator must know what bridges run; give operator.image, e.g. registry.example/ratssaal:0.1.0";
 
 /// Everything `serve` is told.
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) webhook: WebhookConfig,
     pub(crate) log: LogConfig,
     pub(crate) otlp: OtlpConfig,
+    pub(crate) operator: OperatorConfig,
     /// Whether `--dev` was given.
     #[serde(skip)]
     pub(crate) dev: bool,
@@ -74,6 +80,17 @@ pub(crate) fn load_allocator(matches: &ArgMatches) -> anyhow::Result<Config> {
     check(&config)?;
     if config.cluster.redis.is_none() {
         return Err(Usage(NO_REDIS.into()).into());
+    }
+    Ok(config)
+}
+
+/// Reads file, environment and the flags of `operator`.
+pub(crate) fn load_operator(matches: &ArgMatches) -> anyhow::Result<Config> {
+    let config = read(matches, operator_settings())?;
+    check(&config)?;
+    config.operator.check().map_err(|what| Usage(what.into()))?;
+    if config.operator.image.as_ref().is_none_or(|image| image.is_empty()) {
+        return Err(Usage(NO_IMAGE.into()).into());
     }
     Ok(config)
 }

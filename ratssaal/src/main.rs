@@ -12,6 +12,7 @@ mod doctor;
 mod drain;
 mod keys;
 mod load;
+mod operator;
 mod serve;
 mod settings;
 mod status;
@@ -46,6 +47,7 @@ fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(config::load(matches)?),
         Some(("allocator", matches)) => allocator::run(config::load_allocator(matches)?),
+        Some(("operator", matches)) => operator::run(config::load_operator(matches)?),
         Some(("token", matches)) => token::run(matches),
         Some(("keys", _)) => keys::run(),
         Some(("crd", _)) => crd::run(),

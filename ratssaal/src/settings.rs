@@ -1,4 +1,4 @@
-//! Every setting of `serve` and `allocator`: key, flag and explanation, in one table for help, documentation and tests.
+//! Every setting of `serve`, `allocator` and `operator`: key, flag and explanation, in one table for help, documentation and tests.
 
 /// A setting with its flag.
 pub(crate) struct Setting {
@@ -34,6 +34,7 @@ impl Setting {
             Some("room") => "Rooms",
             Some("site" | "brand" | "webhook") => "This server",
             Some("cluster") => "Cluster",
+            Some("operator") => "Operator",
             _ => "Logs and traces",
         }
     }
@@ -55,7 +56,7 @@ const fn switch(key: &'static str, flag: &'static str, default: &'static str, he
 
 /// What `serve` takes.
 pub(crate) fn serve_settings() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().filter(|setting| setting.key != "cluster.listen")
+    SETTINGS.iter().filter(|setting| setting.key != "cluster.listen" && !setting.key.starts_with("operator."))
 }
 
 /// What `allocator` takes.
@@ -65,6 +66,15 @@ pub(crate) fn allocator_settings() -> impl Iterator<Item = &'static Setting> {
         matches!(section, "http" | "cluster" | "log" | "otlp")
             && !["cluster.peer_", "cluster.drain_"].iter().any(|prefix| setting.key.starts_with(prefix))
             && !matches!(setting.key, "cluster.allocator" | "cluster.bridge" | "http.public_url")
+    };
+    SETTINGS.iter().filter(own)
+}
+
+/// What `operator` takes.
+pub(crate) fn operator_settings() -> impl Iterator<Item = &'static Setting> {
+    let own = |setting: &&Setting| {
+        let section = setting.key.split('.').next().unwrap_or_default();
+        matches!(section, "http" | "operator" | "log" | "otlp") && setting.key != "http.public_url"
     };
     SETTINGS.iter().filter(own)
 }
@@ -285,6 +295,36 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "URL",
         "none",
         "OpenTelemetry collector for traces (OTLP over gRPC), e.g. http://localhost:4317",
+    ),
+    value(
+        "operator.image",
+        "operator-image",
+        "IMAGE",
+        "none",
+        "What bridges and allocators run unless a VideoConference's spec.image says otherwise",
+    ),
+    value(
+        "operator.namespaces",
+        "namespaces",
+        "NAME,NAME",
+        "all",
+        "Kubernetes namespaces whose VideoConferences the operator looks after",
+    ),
+    value("operator.namespace", "namespace", "NAME", "default", "The operator's own namespace, where its Lease is"),
+    value(
+        "operator.identity",
+        "identity",
+        "NAME",
+        "host name and process",
+        "This operator's name among several, of which one acts",
+    ),
+    value("operator.concurrency", "concurrency", "NUMBER", "8", "VideoConferences looked at at the same time"),
+    value(
+        "operator.allocator",
+        "operator-allocator",
+        "HOST:PORT",
+        "{name}-allocator.{namespace}.svc:7890",
+        "Where the operator reaches a VideoConference's allocators",
     ),
 ];
 

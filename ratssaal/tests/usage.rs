@@ -68,6 +68,19 @@ fn plain_http_on_the_network_is_refused_unless_asked_for() {
 }
 
 #[test]
+fn an_operator_without_an_image_or_a_cluster_says_what_is_missing() {
+    refused(&["operator"], 64, &["operator.image", "registry.example"]);
+    refused(&["operator", "--operator-image", "i", "--operator-allocator", "here"], 64, &["operator.allocator", "port"]);
+    refused(&["operator", "--operator-image", "i", "--concurrency", "0"], 64, &["operator.concurrency"]);
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("kubeconfig");
+    let mut operator = ratssaal(&["operator", "--operator-image", "i", "--bind", "127.0.0.1:0"]);
+    let (code, _, err) = finish(operator.env("KUBECONFIG", nowhere).output().unwrap());
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("no Kubernetes found") && err.contains("KUBECONFIG"), "{err}");
+}
+
+#[test]
 fn a_port_in_use_ends_with_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

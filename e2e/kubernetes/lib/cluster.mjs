@@ -67,10 +67,13 @@ export class Cluster {
   /** What an on-call person would look at after a failure. */
   report(namespace) {
     const ask = (...args) => spawnSync(join(this.run, 'kubectl'), args, { encoding: 'utf8', timeout: 20_000 }).stdout;
+    const logs = (space, selector) => ask('--namespace', space, 'logs', '--selector', `app.kubernetes.io/component=${selector}`, '--prefix', '--tail=25', '--max-log-requests=9');
     return [
       ask('get', 'nodes,pods,vconf', '--all-namespaces', '--output=wide'),
       ask('get', 'events', '--all-namespaces', '--sort-by=.lastTimestamp').split('\n').slice(-25).join('\n'),
       ask('--namespace', namespace, 'get', 'vconf', '--output=yaml'),
+      ...['bridge', 'allocator', 'redis'].map((part) => logs(namespace, part)),
+      logs('ratssaal-system', 'operator'),
     ].join('\n');
   }
 }

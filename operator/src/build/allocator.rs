@@ -17,12 +17,16 @@ const PART: &str = "allocator";
 
 pub(super) fn objects(spec: &VideoConferenceSpec, facts: &Facts) -> Vec<Object> {
     let name = facts.names.allocator();
+    let mut metadata = json!({ "labels": labels(facts, PART) });
+    if spec.redis.managed.is_some() {
+        metadata["annotations"] = json!({ "ratssaal.io/password": facts.redis_password });
+    }
     let mut deployment = object(facts, Kind::Deployment, &name, PART);
     deployment.body["spec"] = json!({
         "replicas": REPLICAS,
         "selector": { "matchLabels": selector(facts, PART) },
         "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
-        "template": { "metadata": { "labels": labels(facts, PART) }, "spec": pod(spec, facts) },
+        "template": { "metadata": metadata, "spec": pod(spec, facts) },
     });
     let mut service = object(facts, Kind::Service, &name, PART);
     service.body["spec"] = json!({

@@ -21,7 +21,7 @@ use crate::kind::Kind;
 use crate::names::Names;
 
 pub use bridge::{BridgePlace, load_balancer, needs_node_address, pod, pod_revision};
-pub use secrets::{Credentials, api_keys, authority, leaf, leaves, redis_credentials};
+pub use secrets::{Credentials, api_keys, authority, leaf, leaves, redis_credentials, secret};
 
 /// Port of HTTP in Pods that are not in the node's network.
 pub const HTTP_PORT: u16 = 7880;
@@ -45,6 +45,8 @@ pub struct Facts {
     pub keys: String,
     /// Tag of the managed Redis' certificate: it is restarted for a new one.
     pub redis_certificate: String,
+    /// Tag of the managed Redis' password: it and the allocators are restarted for a new one.
+    pub redis_password: String,
     /// What the cluster has.
     pub features: Features,
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::common::{object, selector};
 use super::{Facts, Object};
 use crate::kind::Kind;
-use crate::names::NAME;
+use crate::names::{COMPONENT, NAME};
 
 pub(super) fn objects(spec: &VideoConferenceSpec, facts: &Facts) -> Vec<Object> {
     let mut objects = vec![bridges(spec, facts), allocators(spec, facts)];
@@ -72,6 +72,6 @@ fn redis(facts: &Facts) -> Object {
 fn operators() -> Value {
     json!({
         "namespaceSelector": {},
-        "podSelector": { "matchLabels": { NAME: "ratssaal-operator" } },
+        "podSelector": { "matchLabels": { NAME: "ratssaal", COMPONENT: "operator" } },
     })
 }

@@ -38,7 +38,9 @@ pub(super) fn objects(spec: &VideoConferenceSpec, facts: &Facts) -> Vec<Object> 
         "template": {
             "metadata": {
                 "labels": labels(facts, PART),
-                "annotations": { "ratssaal.io/certificate": facts.redis_certificate },
+                "annotations": {
+                    "ratssaal.io/certificate": facts.redis_certificate, "ratssaal.io/password": facts.redis_password,
+                },
             },
             "spec": pod(managed, facts),
         },

@@ -1,5 +1,7 @@
 //! Secrets: some are made once and then kept, since they are state; certificates are made anew when they are due.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ratssaal_crds::v1alpha1::VideoConferenceSpec;
@@ -58,6 +60,15 @@ pub fn leaf(facts: &Facts, subject: &Subject, pair: &Pair, authority: &str) -> O
         "tls.key": STANDARD.encode(&pair.key),
         "ca.crt": STANDARD.encode(authority),
     });
+    secret
+}
+
+/// A Secret as it is there already.
+pub fn secret(facts: &Facts, name: &str, component: &str, data: &BTreeMap<String, Vec<u8>>) -> Object {
+    let mut secret = object(facts, Kind::Secret, name, component);
+    let data: BTreeMap<&String, String> = data.iter().map(|(key, value)| (key, STANDARD.encode(value))).collect();
+    secret.body["type"] = json!("Opaque");
+    secret.body["data"] = json!(data);
     secret
 }
 

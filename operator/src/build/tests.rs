@@ -19,6 +19,7 @@ fn facts() -> Facts {
         image: "registry.example/ratssaal:1.2.3".into(),
         keys: "keys-tag".into(),
         redis_certificate: "redis-tag".into(),
+        redis_password: "password-tag".into(),
         features: Features { pod_monitor: true, http_route: true, certificate: true },
     }
 }

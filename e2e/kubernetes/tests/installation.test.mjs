@@ -1,0 +1,246 @@
+// A county's installation on real nodes, from `helm install` to `helm uninstall`, while two people in Chromium stay in a
+// meeting: browsers stand outside the cluster, behind a load balancer of their own. Every step ends with both seeing each
+// other's moving picture and hearing each other's tone; where it says so, with the longest pause of the picture.
+import assert from 'node:assert/strict';
+import { appendFileSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe } from 'node:test';
+import { launch } from '../../browser/lib/browsers.mjs';
+import { Guest } from '../../browser/lib/guest.mjs';
+import { steps } from '../../browser/lib/steps.mjs';
+import { until } from '../../browser/lib/wait.mjs';
+import { Balancer } from '../lib/balancer.mjs';
+import { HOST, certificate } from '../lib/certificate.mjs';
+import { Cluster, output, repository } from '../lib/cluster.mjs';
+import { Prometheus } from '../lib/prometheus.mjs';
+import { NAME, NODE_PORT, SPACE, condition, readyBridges, videoConference } from '../lib/installation.mjs';
+
+const CLIENT = '10.77.0.50';
+const SYSTEM = 'ratssaal-system';
+const address = (node) => `10.77.0.${10 + Number(node.replace('node', ''))}`;
+/** What people open: the load balancer on the client's side. */
+const URL_ = `https://${HOST}:${NODE_PORT}`;
+const chart = (name) => join(repository, 'charts', name);
+
+/** The operator's values: its image, and what helm test is to look at. */
+const operator = (tag) => [
+  '--set=image.repository=test.local/ratssaal', `--set-string=image.tag=${tag}`, '--set=image.pullPolicy=Never',
+  `--set=doctor.url=${URL_}`, `--set=doctor.address=${address('node1')}`, '--set=doctor.caConfigMap=landkreis-ca',
+];
+
+describe('an installation on real nodes', () => {
+  const step = told(steps());
+  let cluster, files, balancer, browsers, prometheus, anna, bela, people, room;
+  /** What is measured, for docs/benchmarks.md. */
+  const times = {};
+
+  /** Steps that say what the cluster looks like when one fails. */
+  function told(step) {
+    return (name, run) => step(name, async (context) => {
+      try {
+        await run(context);
+      } catch (error) {
+        console.log(cluster.report(SPACE));
+        throw error;
+      }
+    });
+  }
+
+  const vconf = () => cluster.get('--namespace', SPACE, 'vconf', NAME);
+  const awaits = (what, matches, ms) => cluster.awaits(what, ['--namespace', SPACE, 'vconf', NAME], matches, ms);
+  const others = (guest) => people.filter((other) => other !== guest);
+
+  /** Everybody sees and hears everybody else, now. */
+  async function together() {
+    for (const guest of people) {
+      for (const other of others(guest)) await guest.sees(other);
+      await guest.hears(...others(guest).map(({ hertz }) => hertz));
+    }
+  }
+
+  /** Runs something while measuring how long pictures stand still: by guest, ms. */
+  async function pauses(run) {
+    for (const guest of people) for (const other of others(guest)) await guest.call('watch', other.name);
+    await run();
+    const longest = {};
+    for (const guest of people) for (const other of others(guest)) longest[guest.name] = Math.round((await guest.call('pause', other.name)).longest);
+    return longest;
+  }
+
+  /** On which node somebody's media goes: a host port of its address. */
+  async function nodeOf(guest) {
+    const remote = await until(`${guest.name}'s media address`, () => guest.call('remote'));
+    return `node${Number(/^10\.77\.0\.(\d+):/.exec(remote)[1]) - 10}`;
+  }
+
+  before(async () => {
+    cluster = new Cluster(process.env.E2E_CLUSTER);
+    const folder = join(cluster.run, 'files');
+    mkdirSync(folder, { recursive: true });
+    files = await certificate(folder);
+    // The cluster's DNS knows the county's name.
+    appendFileSync(join(cluster.run, 'hosts'), `${CLIENT} ${HOST}\n`);
+    balancer = await Balancer.open(CLIENT, NODE_PORT);
+    balancer.nodes = ['node1', 'node2'].map(address);
+  });
+
+  after(async () => {
+    console.log(`measured, ms: ${JSON.stringify(times)}`);
+    await Promise.all((browsers ?? []).map((browser) => browser.close()));
+    await prometheus?.stop();
+    await balancer?.close();
+  });
+
+  step('helm install of both charts', async () => {
+    await cluster.helm('install', 'ratssaal-crds', chart('ratssaal-crds'), '--namespace', SYSTEM, '--create-namespace');
+    await cluster.kubectl('--namespace', SYSTEM, 'create', 'configmap', 'landkreis-ca', `--from-file=ca.crt=${files.authority}`);
+    await cluster.helm('install', 'ratssaal', chart('ratssaal'), '--namespace', SYSTEM, ...operator('1'), '--wait', '--timeout=90s');
+  });
+
+  step('one resource becomes an installation', async () => {
+    await cluster.kubectl('create', 'namespace', SPACE);
+    await cluster.kubectl('label', 'namespace', SPACE, 'pod-security.kubernetes.io/enforce=privileged');
+    await cluster.kubectl('--namespace', SPACE, 'create', 'secret', 'tls', 'konferenz-tls', `--cert=${files.certificate}`, `--key=${files.key}`);
+    const start = performance.now();
+    await cluster.apply([videoConference('1', { sites: [{ name: 'rathaus', bridges: { perNode: true, seats: 1 } }] })]);
+    await awaits('it is Ready with a bridge on each node', (object) => condition(object, 'Ready') === 'True' && Object.keys(readyBridges(object)).length === 2);
+    await until('it answers', async () => (await output('curl', ['--silent', '--fail', '--cacert', files.authority, '--resolve', `${HOST}:${NODE_PORT}:${CLIENT}`, `${URL_}/readyz`])) !== null, 20_000);
+    times.applyToJoinable = Math.round(performance.now() - start);
+  });
+
+  step('the doctor finds nothing wrong, from outside and as helm test', async () => {
+    const said = await output(process.env.RATSSAAL_BIN, ['doctor', `--url=${URL_}`, `--address=${CLIENT}`, `--ca=${files.authority}`]);
+    assert.match(said, /^udp +ok/m);
+    assert.match(await cluster.helm('test', 'ratssaal', '--namespace', SYSTEM, '--logs', '--timeout=90s'), /^udp +ok/m);
+  });
+
+  step('two people meet, on bridges of different nodes', async () => {
+    const args = [`--host-resolver-rules=MAP ${HOST} ${CLIENT}`, `--ignore-certificate-errors-spki-list=${files.pin}`];
+    browsers = await Promise.all([launch('chromium', { args }), launch('chromium', { args })]);
+    const server = { http: URL_ };
+    anna = await Guest.open(browsers[0], server, { name: 'Anna Albers', hue: 0, hertz: 440 });
+    bela = await Guest.open(browsers[1], server, { name: 'Bela Bräuer', hue: 120, hertz: 1000 });
+    people = [anna, bela];
+    await anna.goto('/');
+    await anna.click('open-submit');
+    await anna.find('name-input');
+    room = new URL(anna.page.url()).pathname;
+    await anna.enter();
+    await bela.goto(room);
+    await bela.enter();
+    await together();
+    const nodes = [await nodeOf(anna), await nodeOf(bela)];
+    assert.deepEqual([...nodes].sort(), ['node1', 'node2']);
+  });
+
+  step('every query of the dashboards has data in a real Prometheus', async () => {
+    prometheus = await Prometheus.start(cluster);
+    await until('the bridges are scraped', async () => (await prometheus.query('up{component="bridge"} == 1')).length === 2);
+    // Rates are of what happens while it is watched: she comes anew.
+    await bela.page.reload();
+    await bela.enter();
+    await together();
+    await until('no panel is empty', async () => {
+      const { queries, empty } = await prometheus.empty(['conference', 'allocator', 'operator']);
+      if (empty.length === 0) return queries;
+      throw new Error(`${empty.length} of ${queries}: ${empty.join('\n')}`);
+    }, 40_000);
+  });
+
+  step('a third node joins and gets a bridge and seats without any other action', async () => {
+    const before = (await vconf()).status.freeSeats ?? 0;
+    await cluster.machine('node', 3);
+    const start = performance.now();
+    await awaits('node3 has a bridge that takes people', (object) => readyBridges(object).node3 && (object.status.freeSeats ?? 0) > before);
+    times.nodeReadyToBridge = Math.round(performance.now() - start);
+    balancer.nodes.push(address('node3'));
+    await together();
+  });
+
+  step('kubectl drain moves people, and nobody is out', async () => {
+    const node = await nodeOf(bela);
+    const start = performance.now();
+    const longest = await pauses(async () => {
+      await cluster.kubectl('drain', node, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=120s');
+      times.drain = Math.round(performance.now() - start);
+      await together();
+    });
+    times.drainPause = longest;
+    assert.notEqual(await nodeOf(bela), node);
+    for (const [name, ms] of Object.entries(longest)) assert.ok(ms < 1000, `${name}'s picture stood still for ${ms} ms`);
+    await cluster.kubectl('uncordon', node);
+    await awaits('the node has a bridge again', (object) => Object.keys(readyBridges(object)).length === 3);
+  });
+
+  step('a node loses its power, and the meeting goes on', async () => {
+    const node = await nodeOf(bela);
+    balancer.nodes = balancer.nodes.filter((one) => one !== address(node));
+    const longest = await pauses(async () => {
+      await cluster.machine('kill-node', node.replace('node', ''));
+      await together();
+    });
+    times.powerCutPause = longest;
+    await cluster.machine('node', node.replace('node', ''));
+    balancer.nodes.push(address(node));
+    await awaits('all three nodes have bridges', (object) => Object.keys(readyBridges(object)).length === 3, 120_000);
+  });
+
+  step('an upgrade to another image replaces every bridge while they talk', async () => {
+    await cluster.kubectl('--namespace', SPACE, 'patch', 'vconf', NAME, '--type=merge', '--patch={"spec":{"image":{"tag":"2"}}}');
+    const longest = await pauses(async () => {
+      await until('every bridge runs the new image', async () => {
+        const pods = (await cluster.get('--namespace', SPACE, 'pods', '--selector=app.kubernetes.io/component=bridge')).items;
+        const images = pods.map(({ spec }) => spec.containers[0].image);
+        if (images.length === 3 && images.every((image) => image.endsWith(':2'))) return true;
+        throw new Error(images.join());
+      }, 180_000);
+      await awaits('all bridges take people', (object) => Object.keys(readyBridges(object)).length === 3, 60_000);
+      await together();
+    });
+    times.upgradePause = longest;
+  });
+
+  for (const [what, selector] of [['Redis', 'app.kubernetes.io/component=redis'], ['an allocator', 'app.kubernetes.io/component=allocator']]) {
+    step(`${what} is deleted, and nobody notices`, async () => {
+      const [pod] = (await cluster.get('--namespace', SPACE, 'pods', `--selector=${selector}`)).items;
+      const longest = await pauses(async () => {
+        await cluster.kubectl('--namespace', SPACE, 'delete', 'pod', pod.metadata.name);
+        await awaits('all is ready again', (object) => condition(object, 'Ready') === 'True');
+        await together();
+      });
+      for (const [name, ms] of Object.entries(longest)) assert.ok(ms < 1000, `${name}'s picture stood still for ${ms} ms`);
+    });
+  }
+
+  step('the operator goes and comes back, and nobody notices', async () => {
+    const longest = await pauses(async () => {
+      await cluster.helm('uninstall', 'ratssaal', '--namespace', SYSTEM, '--wait');
+      await together();
+      await cluster.helm('install', 'ratssaal', chart('ratssaal'), '--namespace', SYSTEM, ...operator('2'), '--wait', '--timeout=90s');
+      await together();
+    });
+    for (const [name, ms] of Object.entries(longest)) assert.ok(ms < 1000, `${name}'s picture stood still for ${ms} ms`);
+  });
+
+  step('nothing foreign was asked for by the browsers', async () => {
+    for (const guest of people) {
+      // A bridge that goes takes its WebSocket with it: the browser says so on its console.
+      const problems = (await guest.allProblems()).filter((problem) => !/WebSocket|ERR_CONNECTION|ERR_NETWORK|503/.test(problem));
+      assert.deepEqual(problems, []);
+    }
+  });
+
+  step('deleting the resource and helm uninstall leave nothing but the definition', async () => {
+    await cluster.kubectl('--namespace', SPACE, 'delete', 'vconf', NAME, '--wait', '--timeout=60s');
+    await until('everything of it is gone', async () => {
+      const left = await cluster.kubectl('--namespace', SPACE, 'get', 'pods,services,deployments,statefulsets,poddisruptionbudgets,networkpolicies,ingresses,configmaps,serviceaccounts', '--output=name');
+      const foreign = left.trim().split('\n').filter((name) => !/kube-root-ca.crt|serviceaccount\/default/.test(name) && name);
+      if (foreign.length === 0) return true;
+      throw new Error(foreign.join(' '));
+    }, 60_000);
+    await cluster.helm('uninstall', 'ratssaal', '--namespace', SYSTEM, '--wait');
+    await cluster.helm('uninstall', 'ratssaal-crds', '--namespace', SYSTEM, '--wait');
+    const left = await cluster.kubectl('get', 'crds,clusterroles,clusterrolebindings', '--output=name');
+    assert.deepEqual(left.split('\n').filter((name) => name.includes('ratssaal')), ['customresourcedefinition.apiextensions.k8s.io/videoconferences.ratssaal.io']);
+  });
+});

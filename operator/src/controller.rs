@@ -1,0 +1,217 @@
+//! The loop: whatever changes about an installation leads to one look at it, at most a few at the same time, with a growing
+//! pause after failures.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use kube::runtime::controller::{Action, Config, Controller, Error};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Client, ResourceExt as _};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug, info_span, warn};
+
+use crate::apply::Applier;
+use crate::bridges::Ahead;
+use crate::build::Features;
+use crate::cluster::Follower;
+use crate::config::OperatorConfig;
+use crate::kind::Kind;
+use crate::metrics::Metrics;
+use crate::names::{MANAGER, Names};
+use crate::plan::Millis;
+use crate::reconcile::{ReconcileError, reconcile};
+use crate::stores::{Guarded, Stores, api};
+
+/// The pause after the first failure, and the longest one.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+/// Changes that come together are looked at together.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How long one look may take.
+const LOOK: Duration = Duration::from_secs(60);
+/// How many installations may wait to be looked at because of their allocators.
+const QUEUE: usize = 1024;
+
+/// What all looks share.
+pub(crate) struct Context {
+    /// The API server.
+    pub(crate) client: Client,
+    /// What the operator is told.
+    pub(crate) config: OperatorConfig,
+    /// What is watched.
+    pub(crate) stores: Stores,
+    /// The installations of this scope.
+    pub(crate) installations: Store<Guarded>,
+    /// What the cluster has.
+    pub(crate) features: Features,
+    /// Writes.
+    pub(crate) applier: Applier,
+    /// Pods as the last step left them.
+    pub(crate) ahead: Ahead,
+    /// Says what happened.
+    pub(crate) recorder: Recorder,
+    /// The operator's metrics.
+    pub(crate) metrics: Metrics,
+    /// What is remembered of each installation, by uid. All of it may be lost.
+    memory: Mutex<HashMap<String, Memory>>,
+    /// Asks for a look at an installation.
+    wake: mpsc::Sender<ObjectRef<Guarded>>,
+}
+
+/// What is remembered of one installation.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Its name.
+    pub(crate) names: Option<Names>,
+    /// Since when anything is remembered.
+    pub(crate) since: Option<Instant>,
+    /// Failures in a row.
+    failures: u32,
+    /// Its allocators.
+    pub(crate) follower: Option<Follower>,
+    /// Since when a scaled site has had more seats than needed.
+    pub(crate) calm: HashMap<String, Millis>,
+    /// What people were told last.
+    pub(crate) told: Vec<String>,
+    /// When the status was written last.
+    pub(crate) figures: Option<Instant>,
+    /// When its host name was looked up last, and whether it was found.
+    pub(crate) resolved: Option<(Instant, bool)>,
+}
+
+impl Context {
+    /// Works on what is remembered of an installation.
+    pub(crate) fn remember<T>(&self, uid: &str, work: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        work(memory.entry(uid.to_owned()).or_default())
+    }
+
+    /// A channel whose messages ask for a look at this installation.
+    pub(crate) fn waker(&self, object: &ObjectRef<Guarded>) -> mpsc::Sender<()> {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let (wake, object) = (self.wake.clone(), object.clone());
+        tokio::spawn(async move {
+            while receiver.recv().await.is_some() {
+                if wake.send(object.clone()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        sender
+    }
+
+    /// Forgets installations that are no more.
+    fn forget_gone(&self) {
+        let there: HashSet<String> = self.installations.state().iter().filter_map(|object| object.uid()).collect();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<Names> =
+            memory.extract_if(|uid, _| !there.contains(uid)).filter_map(|(_, memory)| memory.names).collect();
+        drop(memory);
+        for names in gone {
+            self.applier.forget(&names.namespace, &names.name);
+            self.metrics.forget(&names);
+        }
+    }
+}
+
+/// Looks after all installations of a scope until `stop`.
+pub(crate) async fn run(
+    client: Client,
+    config: OperatorConfig,
+    scope: Option<String>,
+    features: Features,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let scope = scope.as_deref();
+    let (stores, watches) = Stores::watch(&client, scope, features);
+    let (wake, woken) = mpsc::channel(QUEUE);
+    let controller = Controller::new(api::<Guarded>(&client, scope), watcher::Config::default());
+    let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.identity.clone()) };
+    let context = Arc::new(Context {
+        applier: Applier::new(client.clone(), metrics.clone()),
+        recorder: Recorder::new(client.clone(), reporter),
+        stores,
+        installations: controller.store(),
+        features,
+        ahead: Ahead::default(),
+        metrics,
+        memory: Mutex::default(),
+        wake,
+        client,
+        config,
+    });
+    let settings = Config::default().concurrency(context.config.concurrency).debounce(DEBOUNCE);
+    let mut controller = controller
+        .with_config(settings)
+        .owns_stream(watches.pods)
+        .reconcile_all_on(watches.nodes)
+        .reconcile_on(tokio_stream::wrappers::ReceiverStream::new(woken))
+        .graceful_shutdown_on(stop.cancelled_owned());
+    for (kind, stream) in watches.objects {
+        controller = controller.owns_stream_with(stream, kind.resource());
+    }
+    let mut results = std::pin::pin!(controller.run(look, after_failure, Arc::clone(&context)));
+    while let Some(result) = results.next().await {
+        match result {
+            // Failures of a look are logged where they happen.
+            Ok(_) | Err(Error::ReconcilerFailed(..)) => {}
+            Err(Error::ObjectNotFound(_)) => context.forget_gone(),
+            Err(Error::QueueError(error)) => warn!(%error, "something cannot be watched: see the operator's rights"),
+            Err(error) => warn!(%error, "the queue of looks"),
+        }
+    }
+    debug!("all looks are over");
+}
+
+async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    let span = info_span!("reconcile", installation = %name, %namespace);
+    // Until everything has been listed once, what is there would look as if it were missing.
+    if context.stores.ready().await.is_err() {
+        return Ok(Action::await_change());
+    }
+    let begin = Instant::now();
+    let result = timeout(LOOK, reconcile(&object, &context).instrument(span)).await;
+    let result = result.unwrap_or(Err(ReconcileError::Late));
+    context.metrics.reconciled(begin.elapsed(), result.is_err());
+    if result.is_ok() {
+        context.remember(&object.uid().unwrap_or_default(), |memory| memory.failures = 0);
+    }
+    result
+}
+
+fn after_failure(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let failures = context.remember(&object.uid().unwrap_or_default(), |memory| {
+        memory.failures = memory.failures.saturating_add(1);
+        memory.failures
+    });
+    let pause = PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(PAUSE.1);
+    warn!(installation = object.name_any(), namespace = object.namespace(), %error, ?pause, "a look failed");
+    Action::requeue(pause)
+}
+
+/// Which optional kinds the cluster knows.
+///
+/// # Errors
+/// When the API server does not answer.
+pub(crate) async fn features(client: &Client) -> kube::Result<Features> {
+    let has = async |kind: Kind| {
+        let resource = kind.resource();
+        match client.list_api_group_resources(&resource.api_version).await {
+            Ok(list) => Ok(list.resources.iter().any(|known| known.name == resource.plural)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    Ok(Features {
+        pod_monitor: has(Kind::PodMonitor).await?,
+        http_route: has(Kind::HttpRoute).await?,
+        certificate: has(Kind::Certificate).await?,
+    })
+}
