@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use kube::runtime::controller::{Action, Config, Controller, Error};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::utils::Backoff;
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Client, ResourceExt as _};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{OnceCell, mpsc};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info_span, warn};
 
@@ -30,12 +31,28 @@ use crate::stores::{Guarded, Stores, api};
 
 /// The pause after the first failure, and the longest one.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
-/// Changes that come together are looked at together.
-const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Changes that come together are looked at together: a look begins so long after the first of them. (The controller's own
+/// debouncing is put off by each further change.)
+const GATHER: Duration = Duration::from_millis(100);
 /// How long one look may take.
 const LOOK: Duration = Duration::from_secs(60);
 /// How many installations may wait to be looked at because of their allocators.
 const QUEUE: usize = 1024;
+
+/// The pause of all watches after one has failed; each waits longer by itself.
+struct Brief;
+
+impl Iterator for Brief {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(GATHER)
+    }
+}
+
+impl Backoff for Brief {
+    fn reset(&mut self) {}
+}
 
 /// What all looks share.
 pub(crate) struct Context {
@@ -45,6 +62,8 @@ pub(crate) struct Context {
     pub(crate) config: OperatorConfig,
     /// What is watched.
     pub(crate) stores: Stores,
+    /// Set when everything has been listed once. One task at a time may wait for a store.
+    ready: OnceCell<()>,
     /// The installations of this scope.
     pub(crate) installations: Store<Guarded>,
     /// What the cluster has.
@@ -131,12 +150,15 @@ pub(crate) async fn run(
     let scope = scope.as_deref();
     let (stores, watches) = Stores::watch(&client, scope, features);
     let (wake, woken) = mpsc::channel(QUEUE);
-    let controller = Controller::new(api::<Guarded>(&client, scope), watcher::Config::default());
+    let (installations, writer) = store();
+    let objects = watcher(api::<Guarded>(&client, scope), watcher::Config::default()).default_backoff();
+    let controller = Controller::for_stream(reflector(writer, objects).applied_objects(), installations);
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.identity.clone()) };
     let context = Arc::new(Context {
         applier: Applier::new(client.clone(), metrics.clone()),
         recorder: Recorder::new(client.clone(), reporter),
         stores,
+        ready: OnceCell::new(),
         installations: controller.store(),
         features,
         ahead: Ahead::default(),
@@ -146,9 +168,10 @@ pub(crate) async fn run(
         client,
         config,
     });
-    let settings = Config::default().concurrency(context.config.concurrency).debounce(DEBOUNCE);
+    let settings = Config::default().concurrency(context.config.concurrency);
     let mut controller = controller
         .with_config(settings)
+        .trigger_backoff(Brief)
         .owns_stream(watches.pods)
         .reconcile_all_on(watches.nodes)
         .reconcile_on(tokio_stream::wrappers::ReceiverStream::new(woken))
@@ -172,10 +195,15 @@ pub(crate) async fn run(
 async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let span = info_span!("reconcile", installation = %name, %namespace);
+    sleep(GATHER).await;
     // Until everything has been listed once, what is there would look as if it were missing.
-    if context.stores.ready().await.is_err() {
-        return Ok(Action::await_change());
+    match timeout(LOOK, context.ready.get_or_try_init(|| context.stores.ready())).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => return Ok(Action::await_change()),
+        Err(_) => return Err(ReconcileError::Late),
     }
+    // As it is now, not as it was when the look was asked for.
+    let object = context.installations.get(&ObjectRef::from_obj(&*object)).unwrap_or(object);
     let begin = Instant::now();
     let result = timeout(LOOK, reconcile(&object, &context).instrument(span)).await;
     let result = result.unwrap_or(Err(ReconcileError::Late));

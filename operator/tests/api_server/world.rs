@@ -284,7 +284,7 @@ impl Kubelet {
         let image = spec.containers[0].image.clone().unwrap_or_default();
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let broken = self.broken.lock().unwrap().contains(&image);
-        if !bound || phase == Some("Running") || (broken && waits(pod)) {
+        if !bound || (phase == Some("Running") && is_ready(pod)) || (broken && waits(pod)) {
             return;
         }
         let container = &spec.containers[0].name;
@@ -305,6 +305,12 @@ impl Kubelet {
             self.bridges.lock().unwrap().entry(name).or_default();
         }
     }
+}
+
+/// The controller manager takes it back when a node has been silent.
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn waits(pod: &Pod) -> bool {
