@@ -37,9 +37,13 @@ pub async fn up_with(cluster: &Cluster, case: &str, operators: Client) -> (World
 }
 
 pub async fn is_ready(world: &World, bridges: u32) {
+    is_ready_within(world, bridges, 60).await;
+}
+
+pub async fn is_ready_within(world: &World, bridges: u32, seconds: u64) {
     let objects: Api<VideoConference> = world.api();
     let what = format!("{bridges} bridges take participants");
-    eventually(&what, 60, async || {
+    eventually(&what, seconds, async || {
         let object = objects.get(NAME).await.unwrap();
         object.status.unwrap_or_default().replicas == Some(bridges)
     })

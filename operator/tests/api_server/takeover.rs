@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, eventually};
-use crate::life::{is_ready, up};
+use crate::life::{is_ready, is_ready_within, up};
 use crate::world::{Running, World, free_port};
 
 const NAME: &str = "konferenz";
@@ -96,7 +96,8 @@ pub async fn the_api_server_may_restart(cluster: Cluster) {
     cluster.api_server("start");
     eventually("the API server answers", 60, async || world.client.apiserver_version().await.is_ok()).await;
     world.add_node(3).await;
-    is_ready(&world, 3).await;
+    // Nodes and Pods count as lost for a while.
+    is_ready_within(&world, 3, 180).await;
     let after: Vec<String> = world.pods().await.iter().map(kube::ResourceExt::name_any).collect();
     assert!(before.iter().all(|bridge| after.contains(bridge)), "nobody was harmed: {before:?} {after:?}");
     operator.kill().await;
