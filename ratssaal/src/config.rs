@@ -89,7 +89,7 @@ pub(crate) fn load_operator(matches: &ArgMatches) -> anyhow::Result<Config> {
     let config = read(matches, operator_settings())?;
     check(&config)?;
     config.operator.check().map_err(|what| Usage(what.into()))?;
-    if config.operator.image.as_ref().is_none_or(|image| image.is_empty()) {
+    if config.operator.image.as_ref().is_none_or(String::is_empty) {
         return Err(Usage(NO_IMAGE.into()).into());
     }
     Ok(config)
