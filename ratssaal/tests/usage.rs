@@ -70,7 +70,11 @@ fn plain_http_on_the_network_is_refused_unless_asked_for() {
 #[test]
 fn an_operator_without_an_image_or_a_cluster_says_what_is_missing() {
     refused(&["operator"], 64, &["operator.image", "registry.example"]);
-    refused(&["operator", "--operator-image", "i", "--operator-allocator", "here"], 64, &["operator.allocator", "port"]);
+    refused(
+        &["operator", "--operator-image", "i", "--operator-allocator", "here"],
+        64,
+        &["operator.allocator", "port"],
+    );
     refused(&["operator", "--operator-image", "i", "--concurrency", "0"], 64, &["operator.concurrency"]);
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("kubeconfig");
