@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use futures_util::Stream;
+use ratssaal_process::grpc::{Caller, Role, require};
 use ratssaal_proto::allocator::v1::allocator_server::Allocator;
 use ratssaal_proto::allocator::v1::{
     AppendRequest, AppendResponse, BridgeOrder, BridgeReport, ClusterRequest, ClusterView, DrainRequest, DrainResponse,
@@ -17,6 +18,22 @@ use super::{Service, attach, cluster, tail};
 use crate::bounds;
 use crate::refusal::Refusal;
 use crate::store::{EndIf, Store, Writer};
+
+/// Who may everything that bridges do.
+const BRIDGES: &[Role] = &[Role::Bridge];
+/// Who may look on.
+const ONLOOKERS: &[Role] = &[Role::Bridge, Role::Operator];
+/// Who orders bridges about.
+const OPERATORS: &[Role] = &[Role::Operator];
+
+/// Whether the caller's certificate lets it do this. Connections of [`ratssaal_process::grpc::Listener`] tell who calls; those
+/// within this process (`embedded`) do not, and may everything.
+fn allow<T>(request: &Request<T>, roles: &[Role]) -> Result<(), Status> {
+    match request.extensions().get::<Caller>() {
+        Some(_) => require(request.extensions(), roles),
+        None => Ok(()),
+    }
+}
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -36,10 +53,12 @@ impl<S: Store> Allocator for Service<S> {
     type ClusterStream = Answers<ClusterView>;
 
     async fn attach(&self, request: Request<Streaming<BridgeReport>>) -> Result<Response<Self::AttachStream>, Status> {
+        allow(&request, BRIDGES)?;
         Ok(Response::new(Box::pin(attach::attach(self.clone(), request.into_inner()))))
     }
 
     async fn place(&self, request: Request<PlaceRequest>) -> Result<Response<PlaceResponse>, Status> {
+        allow(&request, BRIDGES)?;
         let request = request.into_inner();
         let result = match bounds::place(&request) {
             Ok(()) => {
@@ -54,6 +73,7 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        allow(&request, BRIDGES)?;
         let request = request.into_inner();
         let result = match bounds::release(&request) {
             Ok(()) => self.inner.store.release(request).await,
@@ -63,6 +83,7 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn open_room(&self, request: Request<OpenRoomRequest>) -> Result<Response<OpenRoomResponse>, Status> {
+        allow(&request, BRIDGES)?;
         let request = request.into_inner();
         let result = match bounds::open(&request) {
             Ok(()) => self.inner.store.open(request).await,
@@ -72,6 +93,7 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn end_room(&self, request: Request<EndRoomRequest>) -> Result<Response<EndRoomResponse>, Status> {
+        allow(&request, BRIDGES)?;
         let request = request.into_inner();
         let result = match bounds::end(&request) {
             Ok(()) => self.inner.store.end(request, EndIf::Always).await,
@@ -81,6 +103,7 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn list_rooms(&self, request: Request<ListRoomsRequest>) -> Result<Response<ListRoomsResponse>, Status> {
+        allow(&request, ONLOOKERS)?;
         let request = request.into_inner();
         let result = match bounds::list(&request) {
             Ok(()) => self.inner.store.rooms(request).await,
@@ -90,6 +113,7 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
+        allow(&request, BRIDGES)?;
         let request = request.into_inner();
         let result = match bounds::append(&request) {
             Ok(()) => {
@@ -104,6 +128,7 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        allow(&request, BRIDGES)?;
         let request = request.into_inner();
         let result = match bounds::tail(&request) {
             Ok(()) => tail::open(self.clone(), request).await,
@@ -114,6 +139,7 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<SnapshotResponse>, Status> {
+        allow(&request, BRIDGES)?;
         let request = request.into_inner();
         let result = match bounds::snapshot(&request) {
             Ok(()) => self.inner.store.snapshot(request).await,
@@ -123,6 +149,7 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<RestoreResponse>, Status> {
+        allow(&request, BRIDGES)?;
         let request = request.into_inner();
         let result = match bounds::restore(&request) {
             Ok(()) => self.inner.store.restore(request).await,
@@ -132,11 +159,13 @@ impl<S: Store> Allocator for Service<S> {
     }
 
     async fn cluster(&self, request: Request<ClusterRequest>) -> Result<Response<Self::ClusterStream>, Status> {
+        allow(&request, ONLOOKERS)?;
         let watch = request.into_inner().watch;
         Ok(Response::new(Box::pin(cluster::views(self.clone(), watch))))
     }
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        allow(&request, OPERATORS)?;
         let request = request.into_inner();
         let within_ms = request.drain.then_some(request.within_ms);
         let result = match bounds::drain(&request) {

@@ -6,13 +6,16 @@ use bytes::Bytes;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use prost::Message;
+use ratssaal_process::grpc::{Caller, Role};
 use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
+use ratssaal_proto::allocator::v1::allocator_server::Allocator as _;
 use ratssaal_proto::allocator::v1::bridge_order::Order;
 use ratssaal_proto::allocator::v1::refusal::Code;
 use ratssaal_proto::allocator::v1::tail_frame::Frame;
 use ratssaal_proto::allocator::v1::{
-    AppendRequest, BridgeReport, BridgeState, ClusterRequest, DrainRequest, EndRoomRequest, Load, LogEntry,
-    OpenRoomRequest, PlaceRequest, Refusal, RoomInfo, RoomSettings, SnapshotRequest, TailRequest,
+    AppendRequest, BridgeReport, BridgeState, ClusterRequest, DrainRequest, EndRoomRequest, ListRoomsRequest, Load,
+    LogEntry, OpenRoomRequest, PlaceRequest, Refusal, ReleaseRequest, RoomInfo, RoomSettings, SnapshotRequest,
+    TailRequest,
 };
 use ratssaal_proto::room::v1::entry::Event;
 use ratssaal_proto::room::v1::{EndReason, Ended, Entry, LeaveReason};
@@ -21,7 +24,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::*;
 use crate::embedded;
@@ -388,4 +391,40 @@ async fn dropped_tails_are_forgotten() {
         }
     };
     timeout(PATIENCE, forgotten).await.expect("the tail is forgotten");
+}
+
+/// A request as from a connection whose certificate has this role.
+fn by<T>(role: Role, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Caller::Certified(vec![role]));
+    request
+}
+
+#[tokio::test]
+async fn a_certificate_opens_only_what_its_role_needs() {
+    let service = harness(Config::default()).service;
+    let code = |result: Result<(), Status>| result.err().map(|status| status.code());
+    for role in [Role::Bridge, Role::Allocator] {
+        let order = by(role, DrainRequest { bridge: "eins".into(), drain: true, within_ms: 0 });
+        assert_eq!(code(service.drain(order).await.map(drop)), Some(tonic::Code::PermissionDenied), "{role:?}");
+    }
+    for role in [Role::Operator, Role::Allocator] {
+        let place = by(role, placement("rat", "anna"));
+        assert_eq!(code(service.place(place).await.map(drop)), Some(tonic::Code::PermissionDenied), "{role:?}");
+        let end = by(role, EndRoomRequest { name: "rat".into(), ..EndRoomRequest::default() });
+        assert_eq!(code(service.end_room(end).await.map(drop)), Some(tonic::Code::PermissionDenied), "{role:?}");
+        let release = by(role, ReleaseRequest { room: "rat".into(), ..ReleaseRequest::default() });
+        assert_eq!(code(service.release(release).await.map(drop)), Some(tonic::Code::PermissionDenied), "{role:?}");
+    }
+    for role in [Role::Bridge, Role::Operator] {
+        assert!(service.cluster(by(role, ClusterRequest { watch: false })).await.is_ok(), "{role:?}");
+        assert!(service.list_rooms(by(role, ListRoomsRequest::default())).await.is_ok(), "{role:?}");
+    }
+    assert!(service.cluster(by(Role::Allocator, ClusterRequest { watch: false })).await.is_err());
+    let order = DrainRequest { bridge: "eins".into(), drain: true, within_ms: 0 };
+    assert!(service.drain(by(Role::Operator, order)).await.is_ok());
+    // A certificate of the authority without a role opens nothing.
+    let mut nobody = Request::new(ListRoomsRequest::default());
+    nobody.extensions_mut().insert(Caller::Certified(Vec::new()));
+    assert!(service.list_rooms(nobody).await.is_err());
 }
