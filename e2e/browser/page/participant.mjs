@@ -3,6 +3,8 @@ import { Room, RoomEvent, Track, VideoQuality } from 'livekit-client';
 import { camera, ear, hueOf, microphone } from './sources.mjs';
 
 let room;
+/** Others of this page. */
+const crowd = [];
 /** What the client reported, in order: `{ event, ...details }`. */
 let events = [];
 /** Received tracks by `identity/source`: `{ track, element, ear }`. */
@@ -71,6 +73,23 @@ window.participant = {
 
   async leave() {
     await room?.disconnect();
+  },
+
+  /** Others who only show small pictures: one camera each, without layers. */
+  async crowd({ url, tokens, v1, hues }) {
+    for (const [number, token] of tokens.entries()) {
+      const other = new Room({ singlePeerConnection: v1 });
+      await other.connect(url, token, { maxRetries: 0, autoSubscribe: false });
+      const small = camera({ hue: hues[number], width: 320, height: 180, fps: 8, busy: true });
+      await other.localParticipant.publishTrack(small, {
+        source: Track.Source.Camera, simulcast: false, videoEncoding: { maxBitrate: 120_000, maxFramerate: 8 },
+      });
+      crowd.push(other);
+    }
+  },
+
+  async disperse() {
+    await Promise.all(crowd.splice(0).map((other) => other.disconnect()));
   },
 
   /** Loses the WebSocket (`signal-reconnect`), or everything (`full-reconnect`), as on a bad network. */
@@ -152,8 +171,60 @@ window.participant = {
     const reports = await received.get(`${identity}/${source}`)?.track.receiver?.getStats();
     const inbound = [...(reports?.values() ?? [])].find(({ type }) => type === 'inbound-rtp');
     if (!inbound) return null;
-    const { frameWidth, framesDecoded, freezeCount, totalFreezesDuration, concealedSamples, silentConcealedSamples, totalSamplesReceived, packetsLost, packetsReceived } = inbound;
-    return { frameWidth, framesDecoded, freezeCount, totalFreezesDuration, concealedSamples, silentConcealedSamples, totalSamplesReceived, packetsLost, packetsReceived };
+    const wanted = ['frameWidth', 'framesDecoded', 'keyFramesDecoded', 'freezeCount', 'totalFreezesDuration', 'pliCount', 'nackCount', 'concealedSamples',
+      'silentConcealedSamples', 'concealmentEvents', 'totalSamplesReceived', 'packetsLost', 'packetsReceived', 'fecPacketsReceived', 'fecPacketsDiscarded',
+      'jitterBufferDelay', 'jitterBufferEmittedCount', 'retransmittedPacketsReceived'];
+    return Object.fromEntries(wanted.filter((name) => inbound[name] !== undefined).map((name) => [name, inbound[name]]));
+  },
+
+  /**
+   * Waits until the server asks for the layer `rid` of our camera, and tells how long (ms) after that its encoder has made a
+   * key frame. `getStats()` is at most 50 ms behind.
+   */
+  resumes(rid, ms = 15_000) {
+    const keyFrames = async () => (await outbound('camera')).find((report) => report.rid === rid)?.keyFramesEncoded ?? 0;
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`${rid} was not asked for within ${ms} ms`)), ms);
+      const before = keyFrames();
+      const asked = async (update) => {
+        const wanted = { q: 0, h: 1, f: 2 }[rid];
+        const all = update.subscribedCodecs.flatMap(({ qualities }) => qualities);
+        if (!all.some(({ quality, enabled }) => quality === wanted && enabled)) return;
+        room.engine.off('subscribedQualityUpdate', asked);
+        const start = performance.now();
+        while ((await keyFrames()) <= (await before)) {
+          if (performance.now() - start > ms) return;
+          await new Promise((next) => setTimeout(next, 5));
+        }
+        clearTimeout(late);
+        resolve(Math.round(performance.now() - start));
+      };
+      room.engine.on('subscribedQualityUpdate', asked);
+    });
+  },
+
+  /**
+   * How a participant's picture comes in the next `seconds`: its frames, the longest time without a new one (ms), and the
+   * widths it had, each with when it came (ms).
+   */
+  async watch(identity, seconds, source = 'camera') {
+    // Not from the element: a page that is not in front shows nothing.
+    const track = received.get(`${identity}/${source}`).track.mediaStreamTrack.clone();
+    const frames = new MediaStreamTrackProcessor({ track }).readable.getReader();
+    const start = performance.now();
+    const end = setTimeout(() => track.stop(), seconds * 1000); // which ends the frames
+    let [last, longest, count] = [start, 0, 0];
+    const widths = [];
+    for (let { done, value } = await frames.read(); !done; { done, value } = await frames.read()) {
+      const [now, width] = [performance.now(), value.displayWidth];
+      value.close();
+      longest = Math.max(longest, now - last);
+      last = now;
+      count += 1;
+      if (widths.at(-1)?.[1] !== width) widths.push([Math.round(now - start), width]);
+    }
+    clearTimeout(end);
+    return { frames: count, longest: Math.round(Math.max(longest, performance.now() - last)), widths };
   },
 
   /** The strongest frequency heard of a participant, null in silence or while nothing is received. */

@@ -1,4 +1,5 @@
 // Dynacast: what nobody watches is not encoded, and comes back when somebody does. Read from the publisher's own getStats().
+import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { launch } from '../lib/browsers.mjs';
 import { servePages } from '../lib/pages.mjs';
@@ -52,6 +53,22 @@ describe('a publisher with three layers and one viewer', () => {
     await viewer.call('quality', 'sender', 'camera', 'HIGH');
     await viewer.sees(sender, { width: 1280, ms: 10_000 });
     await encodes('q', 'h', 'f');
+  });
+
+  test('a layer resumes with a key frame within 300 ms', async (context) => {
+    const times = [];
+    for (let turn = 0; turn < 5; turn++) {
+      await viewer.call('quality', 'sender', 'camera', 'LOW');
+      await encodes('q');
+      const resumed = sender.call('resumes', 'f');
+      await viewer.call('quality', 'sender', 'camera', 'HIGH');
+      times.push(await resumed);
+      await viewer.sees(sender, { width: 1280, ms: 10_000 });
+    }
+    context.diagnostic(`ms from the server's word to the key frame: ${times.join(', ')}`);
+    // A machine that runs two browsers and a server is late now and then.
+    const median = times.toSorted((a, b) => a - b)[2];
+    assert.ok(median <= 300, `${times}`);
   });
 
   test('nothing is encoded for nobody, and is again for somebody', async () => {
