@@ -33,7 +33,10 @@ fn in_a_room_of_five_everything_arrives() {
         assert_eq!((of("lost"), of("skipped"), of("expected")), (0, 0, of("received")), "{kind}: {json:#}");
         assert!(of("received") > 20 * 30, "{kind}: {json:#}");
     }
-    assert_eq!((count(&json, "/clean/duplicates"), count(&json, "/clean/unauthentic")), (0, 0));
+    assert_eq!(count(&json, "/clean/unauthentic"), 0);
+    // Only probes repeat what is here already: 32 KB for each participant at first, and a twentieth of what it is sent.
+    let most = 5 * 32 + count(&json, "/clean/video/received") / 20;
+    assert!(count(&json, "/clean/duplicates") <= most, "{most}: {json:#}");
     assert_eq!(count(&json, "/clean/foreign_packets"), 0);
     assert!(out.contains("forwarding latency") && out.contains("20 wanted, 0 missing"), "{out}");
 }

@@ -69,7 +69,8 @@ pub struct TransportTotals {
     pub nacks_sent: u64,
     /// Key frames asked for.
     pub key_frames_asked: u64,
-    /// Packets that came although they were here already.
+    /// Packets that were sent again although they were here already: asked for in vain, or the server's probes, which repeat
+    /// recent packets.
     pub duplicates: u64,
     /// Datagrams that are not authentic, or replays.
     pub unauthentic: u64,
