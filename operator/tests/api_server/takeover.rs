@@ -96,8 +96,8 @@ pub async fn the_api_server_may_restart(cluster: Cluster) {
     cluster.api_server("start");
     eventually("the API server answers", 60, async || world.client.apiserver_version().await.is_ok()).await;
     world.add_node(3).await;
-    // Nodes and Pods count as lost for a while.
-    is_ready_within(&world, 3, 180).await;
+    // Nodes and Pods count as lost for a while: 60 to 70 s on a machine with nothing else to do, and much longer on a busy one.
+    is_ready_within(&world, 3, 400).await;
     let after: Vec<String> = world.pods().await.iter().map(kube::ResourceExt::name_any).collect();
     assert!(before.iter().all(|bridge| after.contains(bridge)), "nobody was harmed: {before:?} {after:?}");
     operator.kill().await;
