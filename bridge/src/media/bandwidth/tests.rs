@@ -44,6 +44,13 @@ fn a_fresh_leg_is_useful_within_two_seconds() {
 }
 
 #[test]
+fn what_is_dearer_than_the_first_guess_begins_all_the_same() {
+    let mut simulation = Simulation::new(Link::of(20e6), &[1_500e3]);
+    simulation.run(2.0);
+    assert!(simulation.last(0.5).all(|sample| sample.media == 1_500e3), "{}", simulation.estimate());
+}
+
+#[test]
 fn a_thin_link_is_not_overrun() {
     for (what, link) in [
         ("600 kbit/s", Link::of(600e3)),
