@@ -73,10 +73,11 @@ impl Supply {
     }
 
     /// `layers` are needed now: what is forwarded to somebody, or will be as soon as it comes; and somebody would take up
-    /// to `wanted`. Streams that do not come though they are asked for stay asked for as long as somebody would take them:
-    /// their publisher may not be able to send them at the moment. Answers with what the publisher is to be told.
+    /// to `wanted`. Streams that did not come when they were asked for are asked for as long as somebody would take them:
+    /// their publisher may not have been able to send them at that moment. Answers with what the publisher is to be told.
     pub(crate) fn need(&mut self, now: Instant, layers: u8, wanted: u8) -> Option<u8> {
-        let waiting = (0..self.asked().min(wanted)).rfind(|&stream| !self.has(stream)).map_or(0, |stream| stream + 1);
+        let most = wanted.min(MAX_LAYERS as u8);
+        let waiting = (0..most).rfind(|&stream| !self.has(stream)).map_or(0, |stream| stream + 1);
         self.change(now, lowest(layers.max(waiting))).map(|_| self.asked())
     }
 
@@ -85,7 +86,7 @@ impl Supply {
     pub(crate) fn need_exactly(&mut self, now: Instant, streams: u8, wanted: u8) -> Option<u8> {
         let missing =
             (0..MAX_LAYERS as u8).filter(|&stream| !self.has(stream)).fold(0, |all, stream| all | 1 << stream);
-        self.change(now, streams | (self.asked & wanted & missing))
+        self.change(now, streams | (wanted & missing))
     }
 
     /// Asks for what is needed more at once, and for less after a while.
@@ -207,6 +208,19 @@ mod tests {
         assert_eq!(source.need(2, 3), None);
         source.flow(&[0, 1, 2], 100);
         assert_eq!(source.has(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_did_not_come_in_time_is_asked_for_again_when_somebody_wants_it() {
+        let mut source = Source::new();
+        source.flow(&[0, 1], 4000);
+        assert_eq!((source.need(2, 2), source.has()), (None, vec![0, 1]), "the sender's own estimate is still low");
+        source.flow(&[0, 1], 3000);
+        assert_eq!(source.need(2, 2), Some(2), "nobody wants the third");
+        assert_eq!(source.need(2, 3), Some(3), "somebody does");
+        source.flow(&[0, 1, 2], 200);
+        assert_eq!(source.has(), [0, 1, 2]);
+        assert_eq!(source.need(3, 3), None);
     }
 
     #[test]
