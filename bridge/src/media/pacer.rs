@@ -13,8 +13,8 @@ use super::leg::{Leg, Packet};
 const LONGEST: f64 = 1.0;
 /// Nothing is dropped below so many bytes: a key frame is to get through.
 const SHORTEST: f64 = 48_000.0;
-/// Bytes around a payload.
-const AROUND: usize = 80;
+/// Bytes around a payload: RTP header and extensions, tag, UDP and IP.
+pub(crate) const AROUND: usize = 80;
 
 /// A packet that waits.
 #[derive(Clone, Copy, Debug)]

@@ -129,7 +129,6 @@ enum Extension {
 }
 
 /// One transport's meaning of every extension id, as a table.
-#[derive(Clone)]
 pub(crate) struct ExtensionMap([Option<Extension>; 256]);
 
 impl ExtensionMap {

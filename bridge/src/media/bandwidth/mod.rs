@@ -213,15 +213,18 @@ impl Bandwidth {
             return self.wish.map_or(0, |wish| self.fill.due(now, named as f64, wish as f64));
         }
         self.settle(now);
-        // Where nothing flows as the first guess allows nothing, nothing would ever be heard either.
-        let idle = self.negotiated && !self.mute && self.meter.rate(now, 1_000_000) == 0.0;
         if let Some(wish) = self.wish
-            && (self.heard.is_some() || idle)
+            && (self.heard.is_some() || self.is_idle(now))
             && self.estimate.calm(now)
         {
             self.prober.start(now, self.estimate.bits(), wish as f64, self.arrivals.jitter());
         }
         self.prober.due(now)
+    }
+
+    /// Where nothing flows as the first guess allows nothing, nothing would ever be heard either.
+    fn is_idle(&self, now: u64) -> bool {
+        self.negotiated && !self.mute && self.meter.rate(now, 1_000_000) == 0.0
     }
 
     /// Time passes: whoever does not answer gets less.

@@ -104,8 +104,7 @@ impl Engine {
                 let Some(mut to) = peer.destination() else { continue };
                 for packet in &packets {
                     if leg.forward(now, packet, &mut to, &mut self.outbox) {
-                        self.counters.forwarded += 1;
-                        self.counters.forwarded_bytes += packet.payload.len() as u64;
+                        self.counters.copied(packet);
                     }
                 }
             }

@@ -86,14 +86,15 @@ impl Engine {
     fn repair(&mut self, now: Instant, key: usize, ssrc: u32, sequences: impl Iterator<Item = u16>) {
         let Some(leg) = self.peers[key].legs.iter().find(|leg| leg.ssrc == ssrc).copied() else { return };
         let Some(track) = self.tracks.get_mut(leg.track) else { return };
-        let Some(map) = self.peers.get(track.peer).map(|publisher| publisher.map.clone()) else { return };
         let Some(leg) = track.legs.iter_mut().find(|known| known.id == leg.leg) else { return };
         for sequence in sequences {
             self.counters.nacks_received += 1;
             let Some(repair) = leg.find(now, sequence) else { continue };
             let layer = &track.layers[usize::from(repair.stream)];
             let index = u64::from(repair.sequence);
-            let Some(packet) = stored(layer, repair.stream, index, (&track.payload_types, &map), now) else { continue };
+            let Some(publisher) = self.peers.get(track.peer) else { return };
+            let types = (&track.payload_types[..], &publisher.map);
+            let Some(packet) = stored(layer, repair.stream, index, types, now) else { continue };
             let Some(peer) = self.peers.get_mut(key) else { return };
             let len = packet.header.len + packet.payload.len();
             if !peer.is_relay() && !peer.bandwidth.may_repair(now, len) {

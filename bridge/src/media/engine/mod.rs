@@ -36,6 +36,7 @@ use slab::Slab;
 
 use super::audio::Voices;
 use super::control::{CloseReason, Event, RoomId, TrackId, TransportId};
+use super::leg::Packet;
 use super::outbox::{Outbox, Slot};
 use super::rtcp;
 use super::spotlight::Spotlight;
@@ -99,6 +100,14 @@ pub(crate) struct Counters {
     /// DTLS handshakes that succeeded and failed.
     pub(crate) handshakes: u64,
     pub(crate) handshakes_failed: u64,
+}
+
+impl Counters {
+    /// A subscriber was sent its copy of a packet.
+    fn copied(&mut self, packet: &Packet<'_>) {
+        self.forwarded += 1;
+        self.forwarded_bytes += packet.payload.len() as u64;
+    }
 }
 
 /// A room on this worker.

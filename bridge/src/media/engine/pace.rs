@@ -24,8 +24,7 @@ pub(super) fn copy_paced(
             && let Some(mut to) = peer.destination()
             && leg.forward(now, packet, &mut to, outbox)
         {
-            counters.forwarded += 1;
-            counters.forwarded_bytes += packet.payload.len() as u64;
+            counters.copied(packet);
         }
     }
 }
@@ -75,13 +74,13 @@ impl Engine {
     fn send_one(&mut self, now: Instant, key: usize, waiting: &Waiting) -> Option<usize> {
         let known = self.peers.get(key)?.legs.iter().find(|leg| leg.ssrc == waiting.ssrc)?;
         let track = self.tracks.get_mut(known.track).filter(|track| track.kind == Kind::Video)?;
-        let map = self.peers.get(track.peer)?.map.clone();
+        let map = &self.peers.get(track.peer)?.map;
         let leg = track.legs.iter_mut().find(|leg| leg.id == known.leg)?;
         if !leg.tail.leaves(waiting) {
             return None;
         }
         let encoding = &track.layers[usize::from(waiting.stream)];
-        let Some(packet) = stored(encoding, waiting.stream, waiting.index, (&track.payload_types, &map), now) else {
+        let Some(packet) = stored(encoding, waiting.stream, waiting.index, (&track.payload_types, map), now) else {
             leg.pause(); // too late: the history has forgotten it, and the rest is of no use
             return None;
         };
@@ -90,8 +89,7 @@ impl Engine {
         if !leg.forward(now, &packet, &mut to, &mut self.outbox) {
             return None;
         }
-        self.counters.forwarded += 1;
-        self.counters.forwarded_bytes += packet.payload.len() as u64;
+        self.counters.copied(&packet);
         if !leg.active {
             leg.active = true;
             self.events.push(Event::LegActive { transport: leg.transport, leg: leg.id, active: true });

@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use super::super::bandwidth::Purpose;
 use super::super::control::Kind;
+use super::super::pacer::AROUND;
 use super::Engine;
 use super::peer::{LegRef, Peer};
 use super::replay::stored;
 
 /// A repetition is at most so many bytes larger than what is to be sent.
 const ROUNDING: usize = 600;
-/// Bytes around a payload: RTP header and extensions, tag, UDP and IP.
-const AROUND: usize = 80;
 
 impl Engine {
     /// Lets a peer's estimate know the time, and sends what it wants to probe with.
@@ -45,13 +44,14 @@ impl Engine {
         let Some(track) = self.tracks.get_mut(known.track).filter(|track| track.kind == Kind::Video) else {
             return due;
         };
-        let Some(map) = self.peers.get(track.peer).map(|publisher| publisher.map.clone()) else { return due };
         let Some(leg) = track.legs.iter_mut().find(|leg| leg.id == known.leg) else { return due };
         while due > ROUNDING {
             let Some(repair) = leg.newest(now) else { break };
             let layer = &track.layers[usize::from(repair.stream)];
             let index = u64::from(repair.sequence);
-            let Some(packet) = stored(layer, repair.stream, index, (&track.payload_types, &map), now) else { break };
+            let Some(publisher) = self.peers.get(track.peer) else { break };
+            let types = (&track.payload_types[..], &publisher.map);
+            let Some(packet) = stored(layer, repair.stream, index, types, now) else { break };
             let bytes = packet.payload.len() + AROUND;
             let Some(mut to) = self.peers.get_mut(key).and_then(Peer::destination) else { break };
             if bytes > due + ROUNDING || !leg.repair(now, (&repair, Purpose::Probe), &packet, &mut to, &mut self.outbox)

@@ -102,7 +102,6 @@ impl Engine {
             else {
                 continue;
             };
-            let Some(map) = self.peers.get(track.peer).map(|publisher| publisher.map.clone()) else { return };
             let Some(peer) = self.peers.get_mut(leg.peer) else { continue };
             let budget = peer.budget();
             if !peer.allowance.take(now, budget, bytes) {
@@ -118,11 +117,11 @@ impl Engine {
                 continue;
             }
             for index in key..=last {
-                let Some(packet) = stored(encoding, stream, index, (types, &map), came) else { break };
+                let Some(publisher) = self.peers.get(track.peer) else { return };
+                let Some(packet) = stored(encoding, stream, index, (types, &publisher.map), came) else { break };
                 let Some(mut to) = self.peers.get_mut(leg.peer).and_then(Peer::destination) else { break };
                 if leg.forward(now, &packet, &mut to, &mut self.outbox) {
-                    self.counters.forwarded += 1;
-                    self.counters.forwarded_bytes += packet.payload.len() as u64;
+                    self.counters.copied(&packet);
                 }
             }
             self.counters.replayed += 1;

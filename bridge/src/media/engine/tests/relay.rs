@@ -86,6 +86,15 @@ impl Two {
         two
     }
 
+    /// The subscriber wants the camera's lowest layer, which is pulled with the sound.
+    fn watching_lowest() -> Self {
+        let mut two = Self::new();
+        two.subscribe();
+        two.want(Some(0));
+        two.pull(&[0], true, 0);
+        two
+    }
+
     /// Both bridges open a session with new keys.
     fn open(&mut self, session: u8, limit: Option<u64>) {
         let (first, second) = (u32::from(session) * 2 + 5000, u32::from(session) * 2 + 5001);
@@ -270,10 +279,7 @@ fn only_what_somebody_there_wants_flows_and_only_once() {
 
 #[test]
 fn a_key_frame_is_asked_for_across_and_what_is_lost_on_the_way_is_repaired_there() {
-    let mut two = Two::new();
-    two.subscribe();
-    two.want(Some(0));
-    two.pull(&[0], true, 0);
+    let mut two = Two::watching_lowest();
     let mut ms = 0;
     two.frame(&mut ms, &[(0, true)]);
     two.publisher.receive(&mut two.here);
@@ -311,10 +317,7 @@ fn a_key_frame_is_asked_for_across_and_what_is_lost_on_the_way_is_repaired_there
 
 #[test]
 fn new_keys_bring_everything_back_at_the_next_key_frame() {
-    let mut two = Two::new();
-    two.subscribe();
-    two.want(Some(0));
-    two.pull(&[0], true, 0);
+    let mut two = Two::watching_lowest();
     let mut ms = 0;
     for number in 0..30 {
         two.frame(&mut ms, &[(0, number == 0)]);
@@ -341,10 +344,7 @@ fn new_keys_bring_everything_back_at_the_next_key_frame() {
 
 #[test]
 fn what_others_send_is_dropped_and_a_changed_address_is_followed() {
-    let mut two = Two::new();
-    two.subscribe();
-    two.want(Some(0));
-    two.pull(&[0], true, 0);
+    let mut two = Two::watching_lowest();
     let mut ms = 0;
     two.frame(&mut ms, &[(0, true)]);
     two.got();
