@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::core::params::ValidationDirective;
-use kube::{Client, ResourceExt as _};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::build::Object;
@@ -167,7 +167,7 @@ fn tagged(object: &Object, tag: &str) -> Value {
 }
 
 /// Versions of one object can be compared (Kubernetes 1.35 promises what etcd always did).
-fn version(object: &DynamicObject) -> u64 {
+pub(crate) fn version(object: &impl ResourceExt) -> u64 {
     object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 

@@ -12,6 +12,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
+use crate::apply::version;
 use crate::names::{DRAINING_SINCE, DRAINING_WHY, MANAGER, PROTECTED};
 use crate::plan::{Millis, Why};
 use crate::stores::Stores;
@@ -73,11 +74,6 @@ impl Ahead {
         pods.sort_by_key(ResourceExt::name_any);
         pods
     }
-}
-
-/// Versions of one object can be compared (Kubernetes 1.35 promises what etcd always did).
-fn version(pod: &Pod) -> u64 {
-    pod.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// The Pods of one namespace.

@@ -129,37 +129,26 @@ pub fn own(
             redis_certificate = hash::short(&serial);
         }
     }
+    // What is there stays as it is, else it is made; its tag.
+    let mut keep_or_make = |name: &str, component, there: Option<Found>, make: fn(&Facts, &Credentials) -> Object| {
+        if let Some(secret) = there {
+            kept.push(build::secret(facts, name, component, &secret.data));
+            return secret.tag();
+        }
+        let made = make(facts, &random());
+        let tag = Found::of(&made.body).tag();
+        objects.push(made);
+        tag
+    };
     let mut redis_password = String::new();
     if spec.redis.managed.is_some() {
-        let there = found(&names.redis()).filter(|secret| secret.data.contains_key("url"));
-        redis_password = match there {
-            Some(secret) => {
-                kept.push(build::secret(facts, &names.redis(), "redis", &secret.data));
-                secret.tag()
-            }
-            None => {
-                let made = build::redis_credentials(facts, &random());
-                let tag = Found::of(&made.body).tag();
-                objects.push(made);
-                tag
-            }
-        };
+        let (name, has_url) = (names.redis(), |secret: &Found| secret.data.contains_key("url"));
+        redis_password = keep_or_make(&name, "redis", found(&name).filter(has_url), build::redis_credentials);
     }
     let mut keys = None;
     if spec.access.api_keys_secret_ref.is_none() {
-        let there = found(&names.api_keys()).filter(|secret| !secret.data.is_empty());
-        keys = Some(match there {
-            Some(secret) => {
-                kept.push(build::secret(facts, &names.api_keys(), "installation", &secret.data));
-                secret.tag()
-            }
-            None => {
-                let made = build::api_keys(facts, &random());
-                let tag = Found::of(&made.body).tag();
-                objects.push(made);
-                tag
-            }
-        });
+        let (name, has_some) = (names.api_keys(), |secret: &Found| !secret.data.is_empty());
+        keys = Some(keep_or_make(&name, "installation", found(&name).filter(has_some), build::api_keys));
     }
     Ok(Own { authority, objects, kept, redis_certificate, redis_password, keys })
 }
