@@ -1,14 +1,13 @@
 //! One room on several bridges: real servers on one real Redis, bots of the independent webrtc crate. Everybody sees and
 //! hears everybody, wherever they sit; data stays in order; what dies and comes back does so without anybody rejoining.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use livekit_protocol::{DataPacket, UserPacket, data_packet::Value};
 use ratssaal_e2e::{
     bot::{Bot, Heard, Options, View},
     metrics::Metrics,
-    received::Received,
     server::{Server, turn},
 };
 use tokio::time::{Instant, sleep};
@@ -177,17 +176,7 @@ async fn everybody_sees_and_hears_everybody_and_nothing_is_lost() -> Result<()> 
         bot.stop_publishing().await?;
     }
     for bot in &bots {
-        let what = format!("{} has everything", bot.options.identity);
-        let complete = |view: &View| view.received.values().all(Received::is_complete).then_some(());
-        if let Err(error) = bot.wait(&what, Duration::from_secs(5), complete).await {
-            let lacking = bot.view(|view| {
-                let lacking = view.received.iter().filter(|(_, received)| !received.is_complete());
-                lacking.map(|(sid, received)| format!("{sid}: {received:?}")).collect::<Vec<_>>().join("\n")
-            });
-            return Err(error.context(lacking));
-        }
-        let senders: BTreeSet<_> =
-            bot.view(|view| view.received.values().filter_map(|received| received.publisher).collect());
+        let senders = bot.has_everything().await?;
         assert_eq!(senders.len(), bots.len() - 1, "{} has media of {senders:?}", bot.options.identity);
     }
     Ok(())

@@ -3,13 +3,12 @@
 //!
 //! `E2E_PARTICIPANTS` and `E2E_PUBLISHERS` change the size.
 
-use std::{collections::BTreeSet, env, time::Duration};
+use std::{env, time::Duration};
 
 use anyhow::{Context, Result};
 use ratssaal_e2e::{
     bot::{Bot, Options, View},
     media::AUDIO,
-    received::Received,
     server::Server,
 };
 
@@ -56,18 +55,7 @@ async fn thirty() -> Result<()> {
         bot.stop_publishing().await?;
     }
     for bot in &bots {
-        let what = format!("{} has everything", bot.options.identity);
-        // What was sent last may still be on its way, or be asked for again.
-        let complete = |view: &View| view.received.values().all(Received::is_complete).then_some(());
-        if let Err(error) = bot.wait(&what, Duration::from_secs(5), complete).await {
-            let lacking = bot.view(|view| {
-                let lacking = view.received.iter().filter(|(_, received)| !received.is_complete());
-                lacking.map(|(sid, received)| format!("{sid}: {received:?}")).collect::<Vec<_>>().join("\n")
-            });
-            return Err(error.context(lacking));
-        }
-        let senders: BTreeSet<_> =
-            bot.view(|view| view.received.values().filter_map(|received| received.publisher).collect());
+        let senders = bot.has_everything().await?;
         assert!(!senders.contains(&bot.options.number), "{} got its own media back", bot.options.identity);
         let others = publishers - u32::from(bot.options.publish);
         assert_eq!(senders.len(), usize::try_from(others)?, "{} has media of {senders:?}", bot.options.identity);

@@ -5,6 +5,7 @@ mod session;
 mod state;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -22,7 +23,7 @@ use tokio::{
 
 pub use self::state::{Heard, View};
 use self::{session::Command, state::Shared};
-use crate::{server::Server, token, wait::until, wire::Tamper};
+use crate::{received::Received, server::Server, token, wait::until, wire::Tamper};
 
 /// How a bot joins.
 #[derive(Clone, Debug)]
@@ -142,6 +143,24 @@ impl Bot {
     /// Not within `limit`.
     pub async fn wait<T>(&self, what: &str, limit: Duration, mut look: impl FnMut(&View) -> Option<T>) -> Result<T> {
         until(what, limit, || self.shared.view(&mut look)).await
+    }
+
+    /// Waits until nothing of what was sent is missing, once its publishers have stopped; their numbers.
+    ///
+    /// # Errors
+    /// Something does not come within 5 s: each track that lacks something is named.
+    pub async fn has_everything(&self) -> Result<BTreeSet<u32>> {
+        let what = format!("{} has everything", self.options.identity);
+        // What was sent last may still be on its way, or be asked for again.
+        let complete = |view: &View| view.received.values().all(Received::is_complete).then_some(());
+        if let Err(error) = self.wait(&what, Duration::from_secs(5), complete).await {
+            let lacking = self.view(|view| {
+                let lacking = view.received.iter().filter(|(_, received)| !received.is_complete());
+                lacking.map(|(sid, received)| format!("{sid}: {received:?}")).collect::<Vec<_>>().join("\n")
+            });
+            return Err(error.context(lacking));
+        }
+        Ok(self.view(|view| view.received.values().filter_map(|received| received.publisher).collect()))
     }
 
     /// Sends a signal request as it is.
