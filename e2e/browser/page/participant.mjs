@@ -7,6 +7,8 @@ let room;
 const crowd = [];
 /** What the client reported, in order: `{ event, ...details }`. */
 let events = [];
+/** What `expectResume` waits for. */
+let resuming;
 /** Received tracks by `identity/source`: `{ track, element, ear }`. */
 const received = new Map();
 
@@ -177,31 +179,32 @@ window.participant = {
     return Object.fromEntries(wanted.filter((name) => inbound[name] !== undefined).map((name) => [name, inbound[name]]));
   },
 
-  /**
-   * Waits until the server asks for the layer `rid` of our camera, and tells how long (ms) after that its encoder has made a
-   * key frame. `getStats()` is at most 50 ms behind.
-   */
-  resumes(rid, ms = 15_000) {
+  /** From now on listens for the server's asking for the layer `rid` of our camera; `resumed` tells what came of it. */
+  async expectResume(rid, ms = 15_000) {
     const keyFrames = async () => (await outbound('camera')).find((report) => report.rid === rid)?.keyFramesEncoded ?? 0;
-    return new Promise((resolve, reject) => {
+    const before = await keyFrames();
+    resuming = new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error(`${rid} was not asked for within ${ms} ms`)), ms);
-      const before = keyFrames();
       const asked = async (update) => {
         const wanted = { q: 0, h: 1, f: 2 }[rid];
         const all = update.subscribedCodecs.flatMap(({ qualities }) => qualities);
         if (!all.some(({ quality, enabled }) => quality === wanted && enabled)) return;
+        clearTimeout(late);
         room.engine.off('subscribedQualityUpdate', asked);
         const start = performance.now();
-        while ((await keyFrames()) <= (await before)) {
-          if (performance.now() - start > ms) return;
-          await new Promise((next) => setTimeout(next, 5));
-        }
-        clearTimeout(late);
+        while ((await keyFrames()) <= before && performance.now() - start < ms) await new Promise((next) => setTimeout(next, 5));
         resolve(Math.round(performance.now() - start));
       };
       room.engine.on('subscribedQualityUpdate', asked);
     });
+    resuming.catch(() => {}); // told to who asks
   },
+
+  /**
+   * How long (ms) after the server had asked the layer's encoder made a key frame; `getStats()` is at most 50 ms behind. As long
+   * as `expectResume` waits at most if it made none: the browser has taken the line for too narrow.
+   */
+  resumed: () => resuming,
 
   /**
    * How a participant's picture comes in the next `seconds`: its frames, the longest time without a new one (ms), and the
