@@ -143,6 +143,8 @@ pub(crate) struct Outcome {
     pub(crate) wish: Option<u64>,
     /// Spatial layers short of what is wanted, mean over the tracks.
     pub(crate) short: f32,
+    /// Whether a track is paused that could be had.
+    pub(crate) starved: bool,
 }
 
 /// Working memory, kept so that nothing is allocated.
@@ -191,6 +193,7 @@ pub(crate) fn allocate(
         used: audio + used,
         wish: (used < wanted).then(|| (audio + wanted) * (100 + MARGIN) / 100 + 1),
         short: if demands.is_empty() { 0.0 } else { short as f32 / demands.len() as f32 },
+        starved: demands.iter().any(|demand| demand.level == 0 && !demand.ladder.is_empty()),
     }
 }
 

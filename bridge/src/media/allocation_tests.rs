@@ -64,7 +64,7 @@ fn without_a_known_limit_everybody_gets_what_is_wanted() {
     let mut all = Subscriber::new(vec![camera(Rank::Other), camera(Rank::Screen)]);
     let outcome = all.allocate(None);
     assert_eq!(all.levels(), [3, 3]);
-    assert_eq!(outcome, Outcome { used: 3_400_000, wish: None, short: 0.0 });
+    assert_eq!(outcome, Outcome { used: 3_400_000, wish: None, short: 0.0, starved: false });
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub(super) struct Simulation {
     pub(super) wishes: bool,
     /// How long a change of layer takes, as it waits for a key frame.
     pub(super) switch: u64,
-    chosen: (f64, u64),
+    /// What is sent, bits per second, and since when.
+    pub(super) chosen: (f64, u64),
     random: Random,
     recorder: Recorder,
     pub(super) line: Line,
@@ -176,7 +177,7 @@ impl Simulation {
             self.chosen = (fits, self.now);
         }
         let next = self.layers.iter().copied().find(|layer| gross(*layer) > budget);
-        self.bandwidth.wish(next.map(|next| gross(next) as u64).filter(|_| self.wishes));
+        self.bandwidth.wish(next.map(|next| gross(next) as u64).filter(|_| self.wishes), fits == 0.0);
         let mut padding = self.bandwidth.probe(now);
         while padding > 0 {
             let len = padding.min(224);

@@ -96,6 +96,8 @@ pub(crate) struct Bandwidth {
     remb: Option<u64>,
     fill: Fill,
     wish: Option<u64>,
+    /// Something is wanted and not even begun.
+    starved: bool,
 }
 
 impl Bandwidth {
@@ -120,6 +122,7 @@ impl Bandwidth {
             remb: None,
             fill: Fill::new(),
             wish: None,
+            starved: false,
         }
     }
 
@@ -144,9 +147,10 @@ impl Bandwidth {
         }
     }
 
-    /// What an upgrade would need, bits per second; `None` when nothing could be upgraded.
-    pub(crate) fn wish(&mut self, bits: Option<u64>) {
-        self.wish = bits;
+    /// What an upgrade would need, bits per second; `None` when nothing could be upgraded. `starved`: a
+    /// track is not even begun.
+    pub(crate) fn wish(&mut self, bits: Option<u64>, starved: bool) {
+        (self.wish, self.starved) = (bits, starved);
     }
 
     /// The transport-wide sequence number of the next packet.
@@ -213,6 +217,7 @@ impl Bandwidth {
             return self.wish.map_or(0, |wish| self.fill.due(now, named as f64, wish as f64));
         }
         self.settle(now);
+        self.prober.save(now, if self.starved { self.estimate.bits() } else { 0.0 });
         if let Some(wish) = self.wish
             && (self.heard.is_some() || self.is_idle(now))
             && self.estimate.calm(now)

@@ -1,11 +1,13 @@
 //! Finding out whether the way carries more than is sent: clusters of packets, each in a few bursts one engine tick apart,
 //! at the rate to be proved. Media sent meanwhile counts as part of the cluster; only what is missing is padding.
 //!
-//! The probe budget: padding is at most [`SHARE`] of all bytes sent, with [`ALLOWANCE`] bytes in advance, and a cluster
+//! The probe budget: padding is at most [`SHARE`] of all bytes sent, with [`ALLOWANCE`] bytes in advance. While a track is not
+//! even begun, little is sent of which that would be a share: then it is also [`STARVED_SHARE`] of the estimate. A cluster
 //! tries at most twice the estimate (the first of a transport thrice). Where the estimate is right, the queue that a cluster
 //! makes is at most [`MAX_QUEUE`]: many lines have short ones.
 
 const MS: u64 = 1000;
+const SECOND: u64 = 1000 * MS;
 /// Between two bursts: one tick of the engine, microseconds.
 const BURST: u64 = 10 * MS;
 /// A cluster has at least so many bursts before its last packet, and at least so many bytes, to be measurable.
@@ -16,6 +18,8 @@ const MAX_BURSTS: u32 = 10;
 const MAX_QUEUE: u64 = 60 * MS;
 /// Padding may be this part of what is sent …
 const SHARE: f64 = 0.05;
+/// … or of the estimate while something is not sent at all for want of it …
+const STARVED_SHARE: f64 = 0.25;
 /// … and so many bytes more, saved up while nothing was probed.
 const ALLOWANCE: f64 = 32_000.0;
 /// After a probe that told nothing.
@@ -74,12 +78,29 @@ pub(super) struct Prober {
     pause: u64,
     distrust: u64,
     allowance: f64,
+    /// Until when was saved, microseconds.
+    saved: u64,
     first: bool,
 }
 
 impl Prober {
     pub(super) fn new() -> Self {
-        Self { cluster: None, id: 0, next: 0, pause: PAUSE, distrust: PAUSE, allowance: ALLOWANCE, first: true }
+        Self {
+            cluster: None,
+            id: 0,
+            next: 0,
+            pause: PAUSE,
+            distrust: PAUSE,
+            allowance: ALLOWANCE,
+            saved: 0,
+            first: true,
+        }
+    }
+
+    /// Time passes in which a part of `estimate`, bits per second, may be used; 0.0 when only what is sent counts.
+    pub(super) fn save(&mut self, now: u64, estimate: f64) {
+        let passed = now.saturating_sub(std::mem::replace(&mut self.saved, now)).min(SECOND);
+        self.allowance = (self.allowance + STARVED_SHARE * estimate * passed as f64 / 8e6).min(ALLOWANCE);
     }
 
     /// Starts a cluster if it is time: the estimate is `estimate`, `wish` would be useful, both bits per second; the way's

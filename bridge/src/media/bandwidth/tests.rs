@@ -45,9 +45,18 @@ fn a_fresh_leg_is_useful_within_two_seconds() {
 
 #[test]
 fn what_is_dearer_than_the_first_guess_begins_all_the_same() {
-    let mut simulation = Simulation::new(Link::of(20e6), &[1_500e3]);
-    simulation.run(2.0);
-    assert!(simulation.last(0.5).all(|sample| sample.media == 1_500e3), "{}", simulation.estimate());
+    for (what, link, layer, seconds) in [
+        ("good", Link::of(20e6), 1_500e3, 2.0),
+        ("good, dearer", Link::of(20e6), 3_000e3, 3.0),
+        ("jitter", Link { jitter: 40 * MS, ..Link::of(20e6) }, 3_000e3, 5.0),
+        ("jitter and loss", Link { jitter: 40 * MS, loss: 0.05, ..Link::of(20e6) }, 3_000e3, 10.0),
+    ] {
+        let mut simulation = Simulation::new(link, &[layer]);
+        simulation.chosen = (0.0, 0);
+        simulation.run(seconds);
+        let all = simulation.last(0.5).all(|sample| sample.media == layer);
+        assert!(all, "{what}: {}", simulation.estimate());
+    }
 }
 
 #[test]
@@ -327,7 +336,7 @@ proptest! {
             }
             simulation.bandwidth.feedback(now, &packet);
             simulation.bandwidth.tick(now);
-            simulation.bandwidth.wish(Some(u64::MAX));
+            simulation.bandwidth.wish(Some(u64::MAX), false);
             let _ = simulation.bandwidth.probe(now);
             let bits = simulation.estimate();
             prop_assert!((FLOOR..=CEILING).contains(&bits), "{bits}");

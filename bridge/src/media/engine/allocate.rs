@@ -37,7 +37,7 @@ impl Engine {
             let budget = peer.budget();
             let Workspace { demands, scratch, .. } = &mut work;
             let outcome = allocation::allocate(now, budget, audio, demands, &mut peer.allocation.memory, scratch);
-            peer.wish(outcome.wish);
+            peer.wish(outcome.wish, outcome.starved);
             (peer.allocation.due, peer.allocation.budget, peer.allocation.short) = (false, budget, outcome.short);
             for (demand, &(track, at)) in work.demands.iter().zip(&work.places) {
                 self.apply(now, demand, track, at, (budget, outcome.used));

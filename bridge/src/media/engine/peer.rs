@@ -227,9 +227,9 @@ impl Peer {
     }
 
     /// What an upgrade would need, in bits per second for everything sent on this transport; `None` when nothing could be
-    /// upgraded, and so nothing is probed.
-    pub(super) fn wish(&mut self, bits: Option<u64>) {
-        self.bandwidth.wish(bits);
+    /// upgraded, and so nothing is probed. `starved`: a track is not even begun.
+    pub(super) fn wish(&mut self, bits: Option<u64>, starved: bool) {
+        self.bandwidth.wish(bits, starved);
     }
 
     /// A DTLS datagram.

@@ -170,8 +170,8 @@ fn the_budget_follows_the_way() {
     let mut stage = Stage::new(&[20e6, 400e3]);
     // 17 packets of about 160 bytes a frame: 700 kbit/s.
     stage.run(4.0, 17, |stage| {
-        stage.peer(0).wish(Some(3_000_000));
-        stage.peer(1).wish(Some(3_000_000));
+        stage.peer(0).wish(Some(3_000_000), false);
+        stage.peer(1).wish(Some(3_000_000), false);
     });
     let wide = stage.budget(0);
     assert!((3_000_000..5_000_000).contains(&wide), "what was wished for is proved: {wide}");
