@@ -167,6 +167,7 @@ pub(crate) fn parse(
         (Path::V1, None) => return Err(BadRequest::NoJoinRequest),
         (_, Some(wrapped)) => unwrap(wrapped)?,
     };
+    name_browser(request.client_info.get_or_insert_default(), headers);
     if !request.metadata.is_empty() || !request.participant_attributes.is_empty() {
         if !claims.grants.can_update_own_metadata() {
             return Err(BadRequest::NoMetadata);
@@ -179,6 +180,14 @@ pub(crate) fn parse(
         claims.attributes.extend(attributes.into_iter().filter(|(_, value)| !value.is_empty()));
     }
     Opening::new(path, claims, request)
+}
+
+/// `livekit-client` does not name the browser in which it runs; the browser does. Only Firefox has to be known.
+fn name_browser(client: &mut ClientInfo, headers: &HeaderMap) {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if client.browser.is_empty() && agent.contains("Firefox/") {
+        client.browser = "firefox".into();
+    }
 }
 
 fn unwrap(wrapped: &str) -> Result<JoinRequest, BadRequest> {

@@ -63,6 +63,20 @@ fn v0_reads_plain_parameters() {
 }
 
 #[test]
+fn firefox_is_known_by_its_user_agent() {
+    let token = token(member());
+    let query = query(&[("access_token", &token), ("sdk", "js"), ("protocol", "16")]);
+    for (agent, in_sync) in [
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", false),
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36", true),
+    ] {
+        let headers = HeaderMap::from_iter([(header::USER_AGENT, HeaderValue::from_static(agent))]);
+        let opening = parse(Path::V0, &query, &headers, &keys()).unwrap();
+        assert_eq!(opening.takes_streams(), in_sync, "{agent}");
+    }
+}
+
+#[test]
 fn v0_subscribes_to_everything_unless_told() {
     let mut headers = HeaderMap::new();
     headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", token(member()))).unwrap());
