@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 
 use hyper_util::rt::TokioIo;
+use ratssaal_process::grpc::Traces;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -27,6 +28,7 @@ const STREAMS: u32 = 100_000;
 pub fn embedded<S: Store>(service: &Service<S>) -> Channel {
     let (callers, incoming) = mpsc::channel::<DuplexStream>(4);
     let server = Server::builder()
+        .layer(Traces)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(STREAMS)

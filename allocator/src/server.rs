@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::Stream;
+use ratssaal_process::grpc::Traces;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -53,6 +54,7 @@ where
         }
     };
     let server = Server::builder()
+        .layer(Traces)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(STREAMS)

@@ -263,8 +263,11 @@ pub fn binary() -> Result<PathBuf> {
         .context("no ratssaal binary: run `cargo build -p ratssaal`, or set RATSSAAL_BIN to one")
 }
 
-/// A TCP port that was free a moment ago.
-fn free_port() -> Result<u16> {
+/// A TCP port that is free now.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use serde::Deserialize;
@@ -48,18 +48,18 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Connects lazily to the configured collector, or does nothing without one. Call it inside a tokio runtime.
+    /// Connects lazily to the configured collector, or does nothing without one. `service` is the kind of process
+    /// (`service.name`), `instance` which one of them (`service.instance.id`). Call it inside a tokio runtime.
     ///
     /// # Errors
     /// When the endpoint is no address.
-    pub fn start(config: &OtlpConfig, service: &'static str) -> anyhow::Result<Option<Self>> {
+    pub fn start(config: &OtlpConfig, service: &'static str, instance: &str) -> anyhow::Result<Option<Self>> {
         config.check()?;
         let Some(endpoint) = &config.endpoint else { return Ok(None) };
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(TIMEOUT).build()?;
-        let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
-            .with_resource(Resource::builder().with_service_name(service).build())
-            .build();
+        let instance = KeyValue::new("service.instance.id", instance.to_owned());
+        let resource = Resource::builder().with_service_name(service).with_attribute(instance).build();
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
         Ok(Some(Self { provider }))
     }
 

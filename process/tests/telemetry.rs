@@ -32,7 +32,7 @@ async fn the_last_spans_reach_the_collector_before_the_process_ends() {
     });
 
     let config = OtlpConfig { endpoint: Some(format!("http://{address}")) };
-    let telemetry = Telemetry::start(&config, "ratssaal-test").unwrap().unwrap();
+    let telemetry = Telemetry::start(&config, "ratssaal-test", "one-of-them").unwrap().unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info_span!("join-of-a-test", room = "rat").in_scope(|| {});
@@ -42,15 +42,15 @@ async fn the_last_spans_reach_the_collector_before_the_process_ends() {
     let (path, body) = arrived.recv().await.unwrap();
     assert_eq!(path, "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
     let body = String::from_utf8_lossy(&body);
-    assert!(body.contains("join-of-a-test") && body.contains("ratssaal-test"), "{body}");
+    assert!(["join-of-a-test", "ratssaal-test", "one-of-them"].iter().all(|part| body.contains(part)), "{body}");
 }
 
 #[tokio::test]
 async fn nothing_is_sent_without_an_endpoint_and_an_unusable_one_is_refused() {
-    assert!(Telemetry::start(&OtlpConfig::default(), "ratssaal").unwrap().is_none());
+    assert!(Telemetry::start(&OtlpConfig::default(), "ratssaal", "one").unwrap().is_none());
     for endpoint in ["collector:4317", "https://collector:4317", "http://"] {
         let config = OtlpConfig { endpoint: Some(endpoint.into()) };
-        let error = Telemetry::start(&config, "ratssaal").unwrap_err().to_string();
+        let error = Telemetry::start(&config, "ratssaal", "one").unwrap_err().to_string();
         assert!(error.contains("otlp.endpoint") && error.contains("http://localhost:4317"), "{error}");
     }
 }

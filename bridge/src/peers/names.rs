@@ -1,5 +1,6 @@
 //! The two headers of every call between bridges: who calls, and whom it means.
 
+use ratssaal_process::grpc::TraceContext;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
@@ -9,7 +10,7 @@ const TO: &str = "ratssaal-to-bin";
 /// The longest name of a bridge, bytes; the allocator's limit too.
 const MAX_NAME: usize = 256;
 
-/// Puts both names into each call.
+/// Puts both names into each call, and in which span it is made.
 #[derive(Clone, Debug)]
 pub struct Names {
     from: BinaryMetadataValue,
@@ -29,7 +30,7 @@ impl Interceptor for Names {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert_bin(FROM, self.from.clone());
         request.metadata_mut().insert_bin(TO, self.to.clone());
-        Ok(request)
+        TraceContext.call(request)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use ratssaal_process::grpc::{Listener, Role, require};
+use ratssaal_process::grpc::{Listener, Role, Traces, require};
 use ratssaal_proto::bridge::v1::bridge_server::{Bridge, BridgeServer};
 use ratssaal_proto::bridge::v1::{
     CallRequest, CallResponse, DrainRequest, DrainResponse, RelayFrame, SignalDown, SignalUp,
@@ -47,6 +47,7 @@ pub struct Handlers {
 pub async fn serve(handlers: Handlers, listener: Listener, cancelled: CancellationToken) {
     let service = BridgeServer::new(handlers).max_decoding_message_size(MAX_MESSAGE);
     let served = Server::builder()
+        .layer(Traces)
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(PULSE))

@@ -141,8 +141,10 @@ impl Rooms {
     /// # Errors
     /// See [`JoinRefusal`]; the seat stays reserved.
     pub async fn enter(&self, request: &JoinRequest, placed: &PlaceResponse) -> Result<Joined, JoinRefusal> {
+        let span =
+            tracing::info_span!("enter", room = %request.claims.grants.room, identity = %request.claims.identity);
         let entered = match request.claims.grants.room_join {
-            true => self.take_seat(request, placed).await,
+            true => self.take_seat(request, placed).instrument(span).await,
             false => Err(JoinRefusal::NoGrant),
         };
         self.count_join(entered.as_ref().map_or_else(JoinRefusal::label, |_| "ok"));

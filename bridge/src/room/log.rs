@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ratssaal_process::grpc::TraceContext;
 use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
 use ratssaal_proto::allocator::v1::refusal::Code as Reason;
 use ratssaal_proto::allocator::v1::{
     AppendRequest, AppendResponse, EndRoomRequest, Refusal, RestoreRequest, RoomInfo, Seat, SnapshotRequest, TailFrame,
     TailRequest,
 };
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status, Streaming};
 
 use super::ids::{RoomName, RoomSid};
+
+/// The allocator, which is told in which span it is called.
+pub(crate) type Allocator = AllocatorClient<InterceptedService<Channel, TraceContext>>;
 
 /// Entries in one append, at most.
 pub(super) const BATCH: usize = 64;
@@ -91,7 +96,7 @@ pub(super) struct Batch {
 /// One opening of a room, at the allocator.
 #[derive(Clone, Debug)]
 pub(super) struct RoomLog {
-    allocator: AllocatorClient<Channel>,
+    allocator: Allocator,
     name: RoomName,
     sid: RoomSid,
     /// The room as the allocator told it: what an allocator that has lost it needs to know.
@@ -99,7 +104,7 @@ pub(super) struct RoomLog {
 }
 
 impl RoomLog {
-    pub(super) fn new(allocator: AllocatorClient<Channel>, info: RoomInfo) -> Self {
+    pub(super) fn new(allocator: Allocator, info: RoomInfo) -> Self {
         Self { allocator, name: info.name.as_str().into(), sid: info.sid.as_str().into(), info }
     }
 

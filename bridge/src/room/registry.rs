@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use livekit_protocol::{DisconnectReason, RoomConfiguration};
 use prometheus_client::registry::Registry;
+use ratssaal_process::grpc::TraceContext;
 use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
 use ratssaal_proto::allocator::v1::tail_frame::Frame;
 use ratssaal_proto::allocator::v1::{
@@ -22,7 +23,7 @@ use super::command::{Actor, Command, Refusal};
 use super::handle::{RoomHandle, Shared};
 use super::herald::Herald;
 use super::ids::{RoomName, RoomSid};
-use super::log::{LogError, RoomLog, repeat, within};
+use super::log::{Allocator, LogError, RoomLog, repeat, within};
 use super::metrics::{PresenceLabel, RoomMetrics};
 use super::relays::Spread;
 use super::rpc::Calls;
@@ -53,7 +54,7 @@ struct Inner {
     /// Where it stands; empty without sites.
     site: String,
     config: RoomConfig,
-    allocator: AllocatorClient<Channel>,
+    allocator: Allocator,
     media: Media,
     hooks: Option<Webhooks>,
     slots: Mutex<HashMap<RoomSid, Slot>>,
@@ -81,7 +82,7 @@ impl Rooms {
             bridge,
             site,
             config,
-            allocator: AllocatorClient::new(allocator),
+            allocator: AllocatorClient::with_interceptor(allocator, TraceContext),
             media,
             hooks,
             slots: Mutex::default(),
@@ -352,7 +353,7 @@ impl Rooms {
         Ok(RoomHandle { shared })
     }
 
-    pub(crate) fn allocator(&self) -> AllocatorClient<Channel> {
+    pub(crate) fn allocator(&self) -> Allocator {
         self.inner.allocator.clone()
     }
 

@@ -1,10 +1,11 @@
 //! gRPC between our processes: [`Listener`] takes connections, [`channel`] and [`peer`] make them, both with TLS in which
 //! each side shows a certificate of the cluster's authority. Without TLS only on loopback addresses. What a caller may do
-//! is in its certificate: [`Caller`].
+//! is in its certificate: [`Caller`]. [`TraceContext`] and [`Traces`] make one trace of what several processes do.
 
 mod caller;
 mod channel;
 mod listener;
+mod trace;
 
 use std::path::PathBuf;
 use std::{io, net::SocketAddr};
@@ -17,6 +18,7 @@ use crate::tls::{self, Certificate, Files, TlsError};
 pub use caller::{Caller, Role, require};
 pub use channel::{channel, peer};
 pub use listener::{Io, Listener};
+pub use trace::{TraceContext, Traced, Traces};
 
 /// Who this process is among the cluster's, and whom it trusts: all three files, or none on loopback addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

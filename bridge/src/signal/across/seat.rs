@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
+use tracing::Instrument as _;
 
 use super::super::http::{Denial, JOIN_WITHIN};
 use super::super::link::{self, Socket};
@@ -50,7 +51,8 @@ impl Signal {
     pub(crate) fn line(&self, frames: Streaming<SignalUp>) -> Down {
         let (answer, first) = mpsc::channel(1);
         let (out, queue) = mpsc::channel(link::QUEUE);
-        tokio::spawn(take(Arc::clone(&self.inner), frames, answer, out));
+        // Letting the client in is a part of its join, which began on the other bridge.
+        tokio::spawn(take(Arc::clone(&self.inner), frames, answer, out).in_current_span());
         let told = ReceiverStream::new(queue).map(down);
         Box::pin(ReceiverStream::new(first).chain(told).map(Ok))
     }

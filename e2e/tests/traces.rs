@@ -1,0 +1,184 @@
+//! A join across processes is one trace: real servers, a real allocator on a real Redis, and a collector that takes what they
+//! export by OTLP.
+
+use std::{
+    collections::HashMap,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    trace_service_server::{TraceService, TraceServiceServer},
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use ratssaal_e2e::{
+    bot::{Bot, Options},
+    server::{Server, binary, free_port},
+};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+#[path = "../../allocator/src/redis_server.rs"]
+#[expect(dead_code, clippy::expect_used, reason = "made for the allocator's tests; a part is used here")]
+mod redis_server;
+
+/// One exported span.
+#[derive(Clone, Debug)]
+struct Span {
+    service: String,
+    instance: String,
+    name: String,
+    identity: String,
+    trace: Vec<u8>,
+    id: Vec<u8>,
+    parent: Vec<u8>,
+}
+
+/// What has been exported so far.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<Span>>>);
+
+fn text(attributes: &[KeyValue], key: &str) -> String {
+    let found = attributes.iter().find(|attribute| attribute.key == key);
+    match found.and_then(|attribute| attribute.value.as_ref()?.value.as_ref()) {
+        Some(Value::StringValue(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for exported in request.into_inner().resource_spans {
+            let process = exported.resource.unwrap_or_default().attributes;
+            for span in exported.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                all.push(Span {
+                    service: text(&process, "service.name"),
+                    instance: text(&process, "service.instance.id"),
+                    identity: text(&span.attributes, "identity"),
+                    name: span.name,
+                    trace: span.trace_id,
+                    id: span.span_id,
+                    parent: span.parent_span_id,
+                });
+            }
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    /// Listens; its address.
+    async fn start(&self) -> Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(self.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Ok(address)
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The trace of somebody's join, once it has a span that `last` accepts.
+    async fn join_of(&self, identity: &str, last: impl Fn(&Span) -> bool) -> Result<Vec<Span>> {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let all = self.spans();
+            let joins: Vec<&Span> =
+                all.iter().filter(|span| span.name == "join" && span.identity == identity).collect();
+            for join in &joins {
+                let trace: Vec<Span> = all.iter().filter(|span| span.trace == join.trace).cloned().collect();
+                if trace.iter().any(&last) {
+                    return Ok(trace);
+                }
+            }
+            if Instant::now() > end {
+                bail!("{identity}'s trace is not complete; joins: {joins:#?}, all: {all:#?}");
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// A process that is killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Joins; a store that has just begun has to be waited for.
+async fn join(through: &Server, number: u32) -> Result<Bot> {
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        match Bot::join(through, Options::new("spuren", number, false)).await {
+            Err(error) if format!("{error:#}").contains("503") && Instant::now() < end => {
+                sleep(Duration::from_millis(200)).await;
+            }
+            joined => return joined.with_context(|| through.log()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_is_one_trace_across_three_processes() -> Result<()> {
+    let collector = Collector::default();
+    let endpoint = collector.start().await?;
+    let redis = redis_server::Server::new();
+    let listen = format!("127.0.0.1:{}", free_port()?);
+    let mut allocator = Command::new(binary()?);
+    allocator.args(["allocator", "--redis", &redis.url(), "--listen", &listen, "--bind", "127.0.0.1:0"]);
+    allocator.env("RATSSAAL_OTLP__ENDPOINT", &endpoint);
+    let silent = allocator.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _allocator = Killed(silent.spawn()?);
+    let mut bridges = Vec::new();
+    for name in ["eins", "zwei"] {
+        let address = format!("http://{listen}");
+        let settings = [
+            ("RATSSAAL_CLUSTER__ALLOCATOR", address.as_str()),
+            ("RATSSAAL_CLUSTER__BRIDGE", name),
+            ("RATSSAAL_SITE__NAME", name),
+            ("RATSSAAL_ROOM__SEATS", "1"),
+            ("RATSSAAL_MEDIA__WORKERS", "1"),
+            ("RATSSAAL_OTLP__ENDPOINT", &endpoint),
+        ];
+        bridges.push(Server::start_with(&settings).await?);
+    }
+    let first = join(&bridges[0], 0).await?;
+    let second = join(&bridges[0], 1).await?;
+
+    // The first one sits where the WebSocket is.
+    let is_place = |span: &Span| span.service == "ratssaal-allocator" && span.name.ends_with("/Place");
+    let trace = collector.join_of(&first.options.identity, is_place).await?;
+    assert!(trace.iter().all(|span| span.instance != "zwei"), "{trace:#?}");
+
+    // For the second one there is a seat on the other bridge only.
+    let entered = |span: &Span| span.instance == "zwei" && span.name == "enter";
+    let trace = collector.join_of(&second.options.identity, entered).await?;
+    let by_id: HashMap<&[u8], &Span> = trace.iter().map(|span| (span.id.as_slice(), span)).collect();
+    let place = trace.iter().find(|span| is_place(span)).context("no placement")?;
+    let signal = trace.iter().find(|span| span.instance == "zwei" && span.name.ends_with("/Signal"));
+    for called in [place, signal.context("no signalling")?] {
+        let caller = by_id.get(called.parent.as_slice()).map(|span| span.instance.as_str());
+        assert_eq!(caller, Some("eins"), "called by the bridge that has the WebSocket: {called:?} of {trace:#?}");
+    }
+    let enter = trace.iter().find(|span| entered(span)).context("nobody let in")?;
+    assert_eq!(enter.identity, second.options.identity);
+    Ok(())
+}
