@@ -85,12 +85,20 @@ async fn probes_and_metrics() {
 
 #[tokio::test]
 async fn handlers_see_who_asks() {
-    let router = Router::new().route(
-        "/",
-        get(|Extension(peer): Extension<Peer>| async move { format!("{} {}", peer.address.ip(), peer.secure) }),
-    );
-    let server = start(config(), router).await;
-    assert_eq!(server.get("/").await, (200, "127.0.0.1 false".into()));
+    let said = |Extension(peer): Extension<Peer>| async move {
+        format!("{} {} {}", peer.address.ip(), peer.client, peer.secure)
+    };
+    let ask = |address: SocketAddr| async move {
+        let request = reqwest::Client::new().get(format!("http://{address}/"));
+        request.header("x-forwarded-for", "198.51.100.7").send().await.unwrap().text().await.unwrap()
+    };
+    let server = start(config(), Router::new().route("/", get(said))).await;
+    assert_eq!(server.get("/").await, (200, "127.0.0.1 127.0.0.1 false".into()));
+    assert_eq!(ask(server.address).await, "127.0.0.1 127.0.0.1 false", "anybody can write a header");
+
+    let behind = HttpConfig { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..config() };
+    let server = start(behind, Router::new().route("/", get(said))).await;
+    assert_eq!(ask(server.address).await, "127.0.0.1 198.51.100.7 false");
 }
 
 #[tokio::test]

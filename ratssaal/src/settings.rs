@@ -121,6 +121,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "HTTP connections and WebSockets open at the same time; more wait",
     ),
     value(
+        "http.trusted_proxies",
+        "trusted-proxies",
+        "NET,NET",
+        "none",
+        "Networks of proxies in front, e.g. 10.0.0.7/32: from them X-Forwarded-For tells whom a request comes from",
+    ),
+    value(
         "media.ports",
         "media-ports",
         "FIRST-LAST",

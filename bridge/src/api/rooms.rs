@@ -68,7 +68,7 @@ pub(super) fn room_name(text: &str) -> Result<String, ApiError> {
 
 /// Takes one call of this network.
 pub(super) fn within(limiter: &Limiter, peer: Peer) -> Result<(), ApiError> {
-    limiter.take(peer.address.ip(), Instant::now()).map_err(|wait| {
+    limiter.take(peer.client, Instant::now()).map_err(|wait| {
         let seconds = wait.as_secs() + 1;
         let message = format!("too many requests from this network; try again in {seconds} s");
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message).retry_after(seconds)

@@ -172,7 +172,7 @@ async fn open(
             Ok(upgrade) => {
                 let upgrade =
                     upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME).read_buffer_size(READ_BUFFER);
-                let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Extension(peer)| peer.address.ip());
+                let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Extension(peer)| peer.client);
                 match signal.admission.enter(address).ok_or_else(Denial::crowded) {
                     Ok(place) => enter(&signal, upgrade, opening, address, place).await,
                     Err(denial) => Err(denial),

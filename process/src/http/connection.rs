@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -27,6 +27,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::origin::Proxies;
+
 /// How long a client may take for its TLS handshake, for one request's headers (or to ask again on an open
 /// connection), and between two pieces of a request body.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,6 +43,8 @@ const PREFACE: usize = 24;
 pub struct Peer {
     /// The other end of the TCP connection (a proxy's, if there is one).
     pub address: SocketAddr,
+    /// Whom the request comes from: `address`, or what trusted proxies say.
+    pub client: IpAddr,
     /// Whether the connection is TLS.
     pub secure: bool,
 }
@@ -77,7 +81,7 @@ pub(super) enum ConnectionError {
 /// Serves one connection to its end.
 pub(super) async fn serve(
     stream: TcpStream,
-    peer: SocketAddr,
+    (peer, proxies): (SocketAddr, Proxies),
     tls: Option<TlsAcceptor>,
     held: Held,
     router: Router,
@@ -85,7 +89,7 @@ pub(super) async fn serve(
 ) -> Result<(), ConnectionError> {
     // Signalling messages are small and must not wait for acknowledgements.
     let _ = stream.set_nodelay(true);
-    let peer = Peer { address: peer, secure: tls.is_some() };
+    let peer = (Peer { address: peer, client: peer.ip(), secure: tls.is_some() }, proxies);
     let Some(acceptor) = tls else {
         return http1(Socket::new(stream, held, None), peer, router, shutdown).await;
     };
@@ -100,14 +104,14 @@ pub(super) async fn serve(
 
 async fn http1<S>(
     socket: Socket<S>,
-    peer: Peer,
+    peer: (Peer, Proxies),
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| answer(router.clone(), request, peer));
+    let service = service_fn(move |request| answer(router.clone(), request, peer.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
@@ -124,14 +128,14 @@ where
 
 async fn http2<S>(
     socket: Socket<S>,
-    peer: Peer,
+    peer: (Peer, Proxies),
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| answer(router.clone(), request, peer));
+    let service = service_fn(move |request| answer(router.clone(), request, peer.clone()));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PATIENCE * 2)
@@ -149,12 +153,12 @@ where
 
 async fn answer(
     router: Router,
-    request: Request<Incoming>,
-    peer: Peer,
+    mut request: Request<Incoming>,
+    (peer, proxies): (Peer, Proxies),
 ) -> Result<axum::response::Response, std::convert::Infallible> {
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(peer);
-    router.oneshot(request).await
+    let client = proxies.origin(peer.client, request.headers());
+    request.extensions_mut().insert(Peer { client, ..peer });
+    router.oneshot(request.map(Body::new)).await
 }
 
 /// A stream that carries its [`Held`] and, for HTTP/2, ends a client that does not send its preface in time (hyper

@@ -1,13 +1,15 @@
 //! The process's HTTP listener: configuration, binding, the accept loop and its ordered end.
 //!
-//! `connection.rs` serves one accepted socket, `ops.rs` holds the paths every process answers.
+//! `connection.rs` serves one accepted socket, `origin.rs` knows whom requests come from, `ops.rs` holds the paths every process answers.
 
 mod connection;
 mod ops;
+mod origin;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
+use ipnet::IpNet;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::{
@@ -24,10 +26,12 @@ use crate::{
     exit::Usage,
     metrics::Metrics,
     tls::{self, Certificate, TlsError},
+    units,
 };
 
 pub use connection::{PATIENCE, Peer};
 pub use ops::router as ops_router;
+use origin::Proxies;
 
 /// How long open connections may finish after shutdown began.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -50,6 +54,9 @@ pub struct HttpConfig {
     pub plain: bool,
     /// Connections open at the same time, WebSockets included; more wait in the system's queue.
     pub max_connections: usize,
+    /// Networks of proxies in front, whose `X-Forwarded-For` tells whom requests come from: limits count by that.
+    #[serde(deserialize_with = "units::list")]
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for HttpConfig {
@@ -61,6 +68,7 @@ impl Default for HttpConfig {
             public_url: None,
             plain: false,
             max_connections: 10_000,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -118,6 +126,7 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<(Certificate, TlsAcceptor)>,
     max_connections: usize,
+    proxies: Proxies,
     grace: Duration,
     counters: Counters,
 }
@@ -165,7 +174,8 @@ impl Server {
                 counters.failed.clone(),
             );
         });
-        Ok(Self { listener, address, tls, max_connections: config.max_connections, grace: GRACE, counters })
+        let (max_connections, proxies) = (config.max_connections, Proxies::new(&config.trusted_proxies));
+        Ok(Self { listener, address, tls, max_connections, proxies, grace: GRACE, counters })
     }
 
     /// The address in use; tells the port when `bind` said 0.
@@ -201,7 +211,14 @@ impl Server {
             let Some((stream, peer, permit)) = accepted else { break };
             self.counters.accepted.inc();
             let held = connection::Held::new(permit, self.counters.open.clone());
-            let connection = connection::serve(stream, peer, tls.clone(), held, router.clone(), shutdown.clone());
+            let connection = connection::serve(
+                stream,
+                (peer, self.proxies.clone()),
+                tls.clone(),
+                held,
+                router.clone(),
+                shutdown.clone(),
+            );
             let failed = self.counters.failed.clone();
             tasks.spawn(async move {
                 if let Err(error) = connection.await {
