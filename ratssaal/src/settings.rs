@@ -347,6 +347,7 @@ mod tests {
     fn sample(setting: &Setting) -> &'static str {
         match (setting.key, setting.kind) {
             (_, Kind::Switch) => "true",
+            ("http.trusted_proxies", _) => "10.0.0.0/8,2001:db8::7/128",
             ("http.bind" | "cluster.listen" | "cluster.peer_listen", _) => "127.0.0.1:7880",
             ("media.ports", _) => "7882-7897",
             ("media.bind", _) => "127.0.0.1",
