@@ -8,6 +8,16 @@ background() {
   echo $! >"$run/$name.pid"
 }
 
+# kept <run> <name> <command>...: the same, started again when it ends by itself, as the kubelet of a control plane does. A
+# scheduler ends when its cache is wrong, for example after the API server was away.
+kept() {
+  local run=$1 name=$2
+  shift 2
+  # shellcheck disable=SC2016  # for the inner shell
+  background "$run" "$name" bash -c 'trap "kill \$program 2>/dev/null; wait \$program; exit" TERM
+    while true; do "$@" & program=$!; wait "$program"; echo "$1 has ended with $?, it is started again"; sleep 1; done' bash "$@"
+}
+
 # free_ports <count>: TCP ports nobody listens on, below those the kernel gives to outgoing connections.
 free_ports() {
   local wanted=$1 port used
@@ -73,7 +83,7 @@ control_plane() {
       --root-ca-file=$keys/ca.crt --cluster-signing-cert-file=$keys/ca.crt --cluster-signing-key-file=$keys/ca.key
       --node-monitor-grace-period=$grace --node-monitor-period=2s"
     # shellcheck disable=SC2086  # options are words; the run's path has no blanks
-    background "$run" $name "$@" "$programs/$name" --kubeconfig="$config" --authentication-kubeconfig="$config" --authorization-kubeconfig="$config" $common $own
+    kept "$run" $name "$@" "$programs/$name" --kubeconfig="$config" --authentication-kubeconfig="$config" --authorization-kubeconfig="$config" $common $own
   done
 }
 
