@@ -15,7 +15,7 @@ const binary = process.env.RATSSAAL_BIN ?? join(repository, 'target/debug/ratssa
 const SUITES = {
   charts: { nodes: 0, minutes: 4 },
   image: { nodes: 1, minutes: 5, needs: ['nodes', 'browsers', 'prometheus'] },
-  installation: { nodes: 2, minutes: 6, needs: ['nodes', 'browsers', 'prometheus', 'redis'], redis: true },
+  installation: { nodes: 2, minutes: 12, needs: ['nodes', 'browsers', 'prometheus', 'redis'], redis: true, tags: ['1', '2'] },
 };
 
 const say = (text) => console.error(`==> ${text}`);
@@ -25,7 +25,7 @@ function must(program, args, how = {}) {
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`);
 }
 
-async function suite(name, { nodes, grace, minutes, needs, redis }) {
+async function suite(name, { nodes, grace, minutes, needs, redis, tags = ['1'] }) {
   const run = mkdtempSync(join(tmpdir(), 'rk-'));
   const scripts = (script, ...args) => must(join(repository, 'scripts', script), args);
   try {
@@ -34,7 +34,7 @@ async function suite(name, { nodes, grace, minutes, needs, redis }) {
       const images = await import('./lib/images.mjs');
       mkdirSync(join(run, 'images'));
       say('Images');
-      await images.ratssaal(join(run, 'images'), binary, '1');
+      for (const tag of tags) await images.ratssaal(join(run, 'images'), binary, tag);
       if (redis) await images.redis(join(run, 'images'));
     }
     say(`Kubernetes, ${nodes === 0 ? 'control plane only' : `${nodes} nodes`}`);

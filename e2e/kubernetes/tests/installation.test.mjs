@@ -1,9 +1,9 @@
-// A county's installation on real nodes, from `helm install` on, while two people in Chromium stay in a meeting: browsers
-// stand outside the cluster, behind a load balancer of their own.
+// A county's installation on real nodes, from `helm install` to `helm uninstall`, while two people in Chromium stay in a
+// meeting: browsers stand outside the cluster, behind a load balancer of their own.
 import assert from 'node:assert/strict';
 import { appendFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { launch } from '../../browser/lib/browsers.mjs';
 import { Guest } from '../../browser/lib/guest.mjs';
 import { steps } from '../../browser/lib/steps.mjs';
@@ -29,6 +29,8 @@ const operator = (tag) => [
 
 describe('an installation on real nodes', () => {
   const step = told(steps());
+  /** What disturbs an installation: only when asked for, until it has been seen to pass often. */
+  const disturbed = process.env.E2E_DISTURB ? step : (name) => test(name, { skip: 'E2E_DISTURB=1 runs it' }, () => {});
   let cluster, files, balancer, browsers, prometheus, anna, bela, people, room;
   /** What is measured, for docs/benchmarks.md. */
   const times = {};
@@ -58,6 +60,24 @@ describe('an installation on real nodes', () => {
 
   /** What the doctor says from outside the cluster: it joins, as people do. */
   const doctor = () => output(process.env.RATSSAAL_BIN, ['doctor', `--url=${URL_}`, `--address=${CLIENT}`, `--ca=${files.authority}`]);
+
+  /** Runs something; by guest, how long the other's picture stood still at most, ms. */
+  async function pauses(run) {
+    for (const guest of people) for (const other of others(guest)) await guest.call('watch', other.name);
+    await run();
+    const longest = {};
+    for (const guest of people) for (const other of others(guest)) longest[guest.name] = Math.round((await guest.call('pause', other.name)).longest);
+    return longest;
+  }
+
+  /** Runs something that nobody in the meeting may notice. */
+  async function unnoticed(name, run) {
+    times[name] = await pauses(async () => {
+      await run();
+      await together();
+    });
+    for (const [guest, ms] of Object.entries(times[name])) assert.ok(ms < 1000, `${guest}'s picture stood still for ${ms} ms`);
+  }
 
   /** On which node somebody's media goes: a host port of its address. */
   async function nodeOf(guest) {
@@ -144,5 +164,89 @@ describe('an installation on real nodes', () => {
       if (empty.length === 0) return queries;
       throw new Error(`${empty.length} of ${queries}: ${empty.join('\n')}`);
     }, 40_000);
+    await prometheus.stop();
+    prometheus = null;
+  });
+
+  disturbed('the operator is uninstalled and installed again, and nobody notices', () => unnoticed('operatorAway', async () => {
+    await cluster.helm('uninstall', 'ratssaal', '--namespace', SYSTEM, '--wait');
+    await together();
+    await cluster.helm('install', 'ratssaal', chart('ratssaal'), '--namespace', SYSTEM, ...operator('2'), '--wait', '--timeout=90s');
+    await awaits('it is Ready, and looked at', (object) => condition(object, 'Ready') === 'True');
+  }));
+
+  for (const part of ['redis', 'allocator']) {
+    disturbed(`a Pod is deleted, of ${part}: nobody notices`, () => unnoticed(`${part}Deleted`, async () => {
+      const pods = ['--namespace', SPACE, 'pods', `--selector=app.kubernetes.io/component=${part}`];
+      const [{ metadata: { uid, name } }] = (await cluster.get(...pods)).items;
+      await cluster.kubectl('--namespace', SPACE, 'delete', 'pod', name);
+      await cluster.awaits('another one is ready', pods, ({ items }) => items.every((pod) => pod.metadata.uid !== uid && condition(pod, 'Ready') === 'True') && items.length > 0);
+      await awaits('the installation is Ready', (object) => condition(object, 'Ready') === 'True');
+    }));
+  }
+
+  disturbed('a node loses its power, and the meeting goes on', async () => {
+    const node = await nodeOf(bela);
+    balancer.nodes = balancer.nodes.filter((one) => one !== address(node));
+    times.powerCut = await pauses(async () => {
+      await cluster.machine('kill-node', node.replace('node', ''));
+      await until(`${bela.name} is on another node`, async () => (await nodeOf(bela)) !== node, 40_000);
+      await together();
+    });
+    await cluster.machine('node', node.replace('node', ''));
+    balancer.nodes.push(address(node));
+    await awaits('all three nodes have bridges', (object) => Object.keys(readyBridges(object)).length === 3, 120_000);
+    await together();
+  });
+
+  disturbed('kubectl drain moves people, and nobody is out', async () => {
+    const node = await nodeOf(bela);
+    const start = performance.now();
+    times.drain = await pauses(async () => {
+      await cluster.kubectl('drain', node, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=120s');
+      times.drained = Math.round(performance.now() - start);
+      await together();
+    });
+    assert.notEqual(await nodeOf(bela), node);
+    await cluster.kubectl('uncordon', node);
+    await awaits('the node has a bridge again', (object) => Object.keys(readyBridges(object)).length === 3);
+    await together();
+  });
+
+  disturbed('another image comes to every bridge while they talk', async () => {
+    const start = performance.now();
+    times.upgrade = await pauses(async () => {
+      await cluster.kubectl('--namespace', SPACE, 'patch', 'vconf', NAME, '--type=merge', '--patch={"spec":{"image":{"tag":"2"}}}');
+      const pods = ['--namespace', SPACE, 'pods', '--selector=app.kubernetes.io/component=bridge'];
+      const renewed = ({ spec, status }) => spec.containers[0].image.endsWith(':2') && status.phase === 'Running';
+      await cluster.awaits('every bridge runs the new image', pods, ({ items }) => items.length === 3 && items.every(renewed), 180_000);
+      await awaits('all bridges take people', (object) => Object.keys(readyBridges(object)).length === 3);
+      await together();
+    });
+    times.upgraded = Math.round(performance.now() - start);
+  });
+
+  disturbed('the browsers asked for nothing foreign', async () => {
+    for (const guest of people) {
+      // What the client says on its console while bridges go is not looked at here.
+      const problems = (await guest.allProblems()).filter((problem) => !problem.startsWith('console:'));
+      assert.deepEqual(problems, []);
+    }
+  });
+
+  disturbed('deleting the resource and helm uninstall leave nothing but the definition', async () => {
+    await cluster.kubectl('--namespace', SPACE, 'delete', 'vconf', NAME, '--wait', '--timeout=60s');
+    const kinds = 'pods,services,deployments,statefulsets,poddisruptionbudgets,networkpolicies,ingresses,configmaps,secrets,serviceaccounts,leases';
+    await until('everything of it is gone', async () => {
+      const left = (await cluster.kubectl('--namespace', SPACE, 'get', kinds, '--output=name')).trim().split('\n');
+      // What Kubernetes puts into every namespace, and what was there before.
+      const ours = left.filter((name) => name && !/kube-root-ca.crt|serviceaccount\/default|secret\/konferenz-tls/.test(name));
+      if (ours.length === 0) return true;
+      throw new Error(ours.join(' '));
+    }, 90_000);
+    await cluster.helm('uninstall', 'ratssaal', '--namespace', SYSTEM, '--wait');
+    await cluster.helm('uninstall', 'ratssaal-crds', '--namespace', SYSTEM, '--wait');
+    const left = await cluster.kubectl('get', 'crds,clusterroles,clusterrolebindings', '--output=name');
+    assert.deepEqual(left.split('\n').filter((name) => name.includes('ratssaal')), ['customresourcedefinition.apiextensions.k8s.io/videoconferences.ratssaal.io']);
   });
 });
