@@ -81,19 +81,24 @@ impl Media {
 impl Media {
     /// A pool whose one worker is the caller: it reads what rooms and sessions send.
     pub(crate) fn watched() -> (Self, std_mpsc::Receiver<Input>) {
+        Self::watched_as("00", Vec::new())
+    }
+
+    /// The same with this fingerprint and these addresses.
+    pub(crate) fn watched_as(fingerprint: &str, candidates: Vec<SocketAddr>) -> (Self, std_mpsc::Receiver<Input>) {
         let (inputs, queue) = std_mpsc::channel();
         let poll = mio::Poll::new().unwrap();
         let worker = WorkerHandle {
             inputs,
             waker: mio::Waker::new(poll.registry(), mio::Token(0)).unwrap(),
-            candidates: Vec::new(),
+            candidates,
             rooms: AtomicUsize::new(0),
             stats: Stats::default(),
             socket_stats: SocketStats::default(),
             alive: AtomicBool::new(true),
             task: OnceLock::new(),
         };
-        (Self { workers: [Arc::new(worker)].into(), fingerprint: "00".into(), link_bps: 0 }, queue)
+        (Self { workers: [Arc::new(worker)].into(), fingerprint: fingerprint.into(), link_bps: 0 }, queue)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A room as sessions and the server API reach it: [`RoomHandle`].
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use livekit_protocol::{ConnectionQualityInfo, DataPacket, DisconnectReason};
@@ -11,7 +11,7 @@ use super::command::{Actor, Command, Newcomer, Refusal};
 use super::ids::{ParticipantSid, RoomName, TrackSid};
 use super::inbox::Inbox;
 use super::metrics::RoomMetrics;
-use super::relays::Relays;
+use super::relays::{Relays, ToRelay};
 use super::rpc::Calls;
 use super::session::ToSession;
 use super::state::State;
@@ -64,6 +64,8 @@ pub(super) struct Shared {
     pub(super) tracks: RwLock<HashMap<TrackSid, LocalTrack>>,
     pub(super) calls: Calls,
     pub(super) relays: ArcSwap<Relays>,
+    /// The other ends of relays that are about to be connected: what is said meanwhile waits.
+    pub(super) early: Mutex<BTreeMap<String, mpsc::Receiver<ToRelay>>>,
     /// The sequence of the last applied entry.
     pub(super) applied: watch::Sender<u64>,
     pub(super) requests: mpsc::UnboundedSender<Request>,

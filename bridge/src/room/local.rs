@@ -57,9 +57,10 @@ impl RoomActor {
 
     fn publish_state(&mut self, after: State) {
         self.state = Arc::new(after);
+        // Before anybody can say something to who is new.
+        self.spread();
         self.shared.state.store(Arc::clone(&self.state));
         self.shared.applied.send_replace(self.state.sequence());
-        self.spread();
     }
 
     /// Tells on which bridges the participants sit, when that changed.
@@ -69,6 +70,11 @@ impl RoomActor {
         let bridges: BTreeSet<String> =
             self.state.participants().filter(|_| !over).map(|who| who.bridge.clone()).collect();
         if bridges != self.spread {
+            let new = bridges.difference(&self.spread).filter(|bridge| **bridge != self.bridge);
+            new.for_each(|bridge| self.shared.announce_relay(bridge));
+            for gone in self.spread.difference(&bridges) {
+                self.shared.forget_relay(gone);
+            }
             self.spread.clone_from(&bridges);
             // Nobody relays while this bridge stops.
             let _ = spreads.send(Spread { room: RoomHandle { shared: Arc::clone(&self.shared) }, bridges });

@@ -313,6 +313,7 @@ impl Rooms {
             tracks: RwLock::default(),
             calls: Calls::default(),
             relays: ArcSwap::default(),
+            early: Mutex::default(),
             applied: watch::Sender::default(),
             requests,
             metrics: self.inner.metrics.clone(),

@@ -61,16 +61,49 @@ impl Shared {
     }
 }
 
+/// Adds and removes relays.
+fn change_relays(shared: &Shared, change: impl Fn(&mut Relays)) {
+    shared.relays.rcu(|relays| {
+        let mut relays = Relays::clone(relays);
+        change(&mut relays);
+        relays
+    });
+}
+
+impl Shared {
+    /// A relay to that bridge is about to be connected: what is said until then waits for it, so that nobody there misses
+    /// what was said after it had come.
+    pub(super) fn announce_relay(&self, bridge: &str) {
+        if !self.relays.load().contains_key(bridge) {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            self.early.lock().unwrap_or_else(PoisonError::into_inner).insert(bridge.to_owned(), receiver);
+            change_relays(self, |relays| drop(relays.insert(bridge.to_owned(), sender.clone())));
+        }
+    }
+
+    /// Nobody sits there any more: a relay that was not connected yet never will be.
+    pub(super) fn forget_relay(&self, bridge: &str) {
+        if self.early.lock().unwrap_or_else(PoisonError::into_inner).remove(bridge).is_some() {
+            change_relays(self, |relays| drop(relays.remove(bridge)));
+        }
+    }
+}
+
 impl RoomHandle {
     /// This opening of the room.
     pub(crate) fn sid(&self) -> RoomSid {
         self.shared.state.load().room().sid.clone()
     }
 
-    /// Connects a relay to another bridge; one that was there is replaced.
+    /// Connects a relay to another bridge, with what waited for it; one that was there is replaced.
     pub(crate) fn connect_relay(&self, bridge: &str) -> (mpsc::Sender<ToRelay>, mpsc::Receiver<ToRelay>) {
+        let early = self.shared.early.lock().unwrap_or_else(PoisonError::into_inner).remove(bridge);
+        let announced = self.shared.relays.load().get(bridge).cloned();
+        if let (Some(receiver), Some(sender)) = (early, announced) {
+            return (sender, receiver);
+        }
         let (sender, receiver) = mpsc::channel(QUEUE);
-        self.change_relays(|relays| drop(relays.insert(bridge.to_owned(), sender.clone())));
+        change_relays(&self.shared, |relays| drop(relays.insert(bridge.to_owned(), sender.clone())));
         (sender, receiver)
     }
 
@@ -78,21 +111,13 @@ impl RoomHandle {
     pub(crate) fn disconnect_relay(&self, bridge: &str, relay: &mpsc::Sender<ToRelay>) {
         let own = |known: Option<&mpsc::Sender<ToRelay>>| known.is_some_and(|known| known.same_channel(relay));
         if own(self.shared.relays.load().get(bridge)) {
-            self.change_relays(|relays| {
+            change_relays(&self.shared, |relays| {
                 if own(relays.get(bridge)) {
                     relays.remove(bridge);
                 }
             });
             self.relayed_speakers(bridge, Vec::new());
         }
-    }
-
-    fn change_relays(&self, change: impl Fn(&mut Relays)) {
-        self.shared.relays.rcu(|relays| {
-            let mut relays = Relays::clone(relays);
-            change(&mut relays);
-            relays
-        });
     }
 
     /// The tracks whose publishers sit here.

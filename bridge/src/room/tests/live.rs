@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use livekit_protocol::data_packet::Value;
 use livekit_protocol::leave_request::Action;
-use livekit_protocol::{ClientInfo, DisconnectReason, ParticipantInfo, RoomConfiguration, TrackSource};
+use livekit_protocol::{
+    ClientInfo, DataPacket, DisconnectReason, ParticipantInfo, RoomConfiguration, TrackSource, UserPacket,
+};
+use prost::Message as _;
 use ratssaal_process::metrics::Metrics;
 use ratssaal_proto::allocator::v1::AppendRequest;
 use tokio::sync::mpsc;
@@ -11,13 +15,13 @@ use tokio::sync::mpsc;
 use super::track;
 use crate::Config;
 use crate::config::RoomConfig;
-use crate::media::control::{self, TrackId};
+use crate::media::control::{self, Channel, TrackId};
 use crate::media::{Input, Media};
 use crate::room::entry::{Event, encode};
 use crate::room::ids::random_base62;
 use crate::room::state::Presence;
 use crate::room::*;
-use crate::testing::{TestBridge, bridge, bridge_on, bridge_on_a_line, guest, soon};
+use crate::testing::{TestBridge, Town, bridge, bridge_on, bridge_on_a_line, guest, soon};
 use crate::token::Claims;
 
 pub(super) async fn join(bridge: &TestBridge, claims: Claims) -> Result<Joined, JoinRefusal> {
@@ -353,4 +357,39 @@ async fn a_room_outlives_the_line_to_the_allocator() {
         }
     });
     assert_eq!(c.await.info.metadata, "x");
+}
+
+/// What is said to somebody who has just come on another bridge waits for the relay that is yet to be connected.
+#[tokio::test]
+async fn nothing_said_to_a_new_bridge_is_lost() {
+    let town = Town::new();
+    // Relays need addresses.
+    let media = || Media::watched_as("00", vec![([127, 0, 0, 1], 1).into()]);
+    let ((one, _one), (two, _two)) = (media(), media());
+    let eins = town.bridge("eins", one, Config::default()).await;
+    let anna = enter(&eins, "rat", "anna").await;
+    let zwei = town.bridge("zwei", two, Config::default()).await;
+    town.drain("eins").await;
+    let talk = async {
+        let mut applied = anna.room.applied();
+        let berta = |room: &RoomHandle| room.state().participants().any(|who| who.identity.as_str() == "berta");
+        while !berta(&anna.room) {
+            soon(applied.changed()).await.unwrap();
+        }
+        for number in 0..10u8 {
+            let user = UserPacket { payload: vec![number], ..UserPacket::default() };
+            let packet = DataPacket { value: Some(Value::User(user)), ..DataPacket::default() };
+            anna.room.route_data(&anna.sid, packet, Channel::Reliable);
+        }
+    };
+    let (mut berta, ()) = tokio::join!(enter(&zwei, "rat", "berta"), talk);
+    let mut heard = Vec::new();
+    while heard.len() < 10 {
+        if let Some(ToSession::Data { bytes, .. }) = soon(berta.inbox.recv()).await
+            && let Some(Value::User(user)) = DataPacket::decode(bytes).unwrap().value
+        {
+            heard.extend(user.payload);
+        }
+    }
+    assert_eq!(heard, (0..10).collect::<Vec<u8>>());
 }
