@@ -187,6 +187,65 @@ async fn rpc(server: &Server, request: Value) -> Result<(u16, Value)> {
     twirp(server, "PerformRpc", json!({"roomAdmin": true, "room": "amt"}), request).await
 }
 
+/// The server with the WebSocket is killed: the session lives on and is found through another server.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_with_the_websocket_may_die() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let (mut entry, seat, alone) = entry_and_seat(&redis, "tot").await?;
+    // Its WebSocket does not need the one that dies.
+    let first = Bot::join(&seat, Options::new("tot", 3, true)).await?;
+    drop(alone);
+    let mut bots = Vec::new();
+    for (number, v1) in [(1, true), (2, false)] {
+        let options = Options { resumes: true, ..Options::new("tot", number, true).v1(v1) };
+        bots.push(Bot::join(&entry, options).await?);
+    }
+    let camera = bots[0].wait("a camera is known", LIMIT, |view| view.track_of("bot-3", TrackSource::Camera)).await?;
+    for bot in &bots {
+        bot.flows(&camera).await?;
+    }
+    entry.kill();
+    for bot in &bots {
+        let sid = bot.view(|view| view.me.sid.clone());
+        bot.wait("its WebSocket is gone", LIMIT, |view| view.away.clone()).await?;
+        bot.flows(&camera).await.context("media does not need the WebSocket")?;
+        bot.resume(&seat).await.with_context(|| seat.log())?;
+        bot.settled().await?;
+        bot.flows(&camera).await?;
+        ensure!(first.view(|view| view.others.values().any(|other| other.sid == sid)), "somebody saw it leave");
+    }
+    Ok(())
+}
+
+/// The server with the seat is killed: the client is told to resume, then that there is nothing to resume, and gets another
+/// seat with the same rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_with_the_seat_may_die() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let (entry, mut dying, first) = entry_and_seat(&redis, "tot").await?;
+    let options = Options { resumes: true, ..Options::new("tot", 1, true) };
+    let second = Bot::join(&entry, options).await?;
+    let sid = second.view(|view| view.me.sid.clone());
+    dying.kill();
+    let told = second.wait("it is told", LIMIT, |view| view.away.clone()).await?;
+    ensure!(told.contains("resume"), "{told}");
+    drop(first);
+    let refused = second.resume(&entry).await.err().context("there is nothing to resume")?.to_string();
+    ensure!(refused.contains("Reconnect"), "{refused}");
+    drop(second);
+    let again = Bot::join(&entry, Options::new("tot", 1, true)).await.with_context(|| entry.log())?;
+    ensure!(again.view(|view| view.me.sid.clone()) != sid, "a new session");
+    ensure!(seat(std::slice::from_ref(&entry)).await? == 0, "on the server that is left");
+    // Those who did not come back are taken out by the allocator.
+    until("the lost one is logged as left", Duration::from_secs(30), || {
+        again.view(|view| (!view.others.contains_key("bot-0")).then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
 /// The second one of a name is turned away as long as the first lives.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_of_one_name_do_not_both_get_people() -> Result<()> {

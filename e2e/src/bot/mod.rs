@@ -40,6 +40,8 @@ pub struct Options {
     pub publish: bool,
     /// Whether it gets every track unasked.
     pub auto_subscribe: bool,
+    /// Whether it keeps its PeerConnections when it has lost its WebSocket or is told to resume, for [`Bot::resume`].
+    pub resumes: bool,
     /// What happens to its datagrams.
     pub tamper: Option<Arc<dyn Tamper>>,
 }
@@ -55,6 +57,7 @@ impl Options {
             v1: false,
             publish,
             auto_subscribe: true,
+            resumes: false,
             tamper: None,
         }
     }
@@ -225,6 +228,18 @@ impl Bot {
     pub async fn stop_publishing(&self) -> Result<()> {
         self.commands.send(Command::StopMedia).map_err(|_| anyhow!("the session has ended"))?;
         self.wait("media stops", Duration::from_secs(5), |view| (!view.publishing).then_some(())).await
+    }
+
+    /// Comes back to its session over a new WebSocket, to any server, as a client does that has lost its WebSocket.
+    ///
+    /// # Errors
+    /// It is refused, or told something else than that its session goes on.
+    pub async fn resume(&self, server: &Server) -> Result<()> {
+        let token = token::token(server, &self.options.room, &self.options.identity);
+        let sid = self.view(|view| view.me.sid.clone());
+        let (sender, receiver) = session::come_back(server, &self.options, &token, &sid).await?;
+        self.commands.send(Command::Resume(sender, receiver)).map_err(|_| anyhow!("the session has ended"))?;
+        self.wait("it is back", Duration::from_secs(5), |view| view.away.is_none().then_some(())).await
     }
 
     /// Leaves and waits until the session is over.

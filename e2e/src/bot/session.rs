@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use livekit_protocol::{
     ConnectionSettings, DataPacket, JoinRequest, JoinResponse, LeaveRequest, ParticipantInfo, Ping, SessionDescription,
-    SignalTarget, TrickleRequest, participant_info::State, signal_request::Message as Request,
-    signal_response::Message as Response,
+    SignalTarget, SyncState, TrickleRequest, leave_request::Action, participant_info::State,
+    signal_request::Message as Request, signal_response::Message as Response,
 };
 use prost::Message as _;
 use rtc::{
@@ -42,6 +42,7 @@ pub(super) enum Command {
     Request(Request),
     Data(DataPacket, bool),
     StopMedia,
+    Resume(Sender, Receiver),
     Leave,
 }
 
@@ -68,6 +69,8 @@ pub(super) struct Session {
     connected: (bool, bool),
     stop_media: CancellationToken,
     sending: bool,
+    /// There is no WebSocket.
+    away: bool,
 }
 
 /// Joins: opens the WebSocket and takes the join response.
@@ -136,6 +139,7 @@ pub(super) async fn start(
         connected: (false, false),
         stop_media: CancellationToken::new(),
         sending: false,
+        away: false,
     };
     if !options.v1 {
         for announcement in announcements {
@@ -146,6 +150,32 @@ pub(super) async fn start(
         }
     }
     Ok(session)
+}
+
+/// Opens a new WebSocket for a session that goes on.
+pub(super) async fn come_back(
+    server: &Server,
+    options: &Options,
+    token: &str,
+    sid: &str,
+) -> Result<(Sender, Receiver)> {
+    let path = if options.v1 {
+        let join = JoinRequest {
+            client_info: Some(signal::client_info()),
+            reconnect: true,
+            participant_sid: sid.to_owned(),
+            ..JoinRequest::default()
+        };
+        signal::path_v1(token, &join)
+    } else {
+        format!("{}&reconnect=1&sid={sid}", signal::path_v0(token, options.auto_subscribe))
+    };
+    let (sender, mut receiver) = signal::open(server, &path).await?;
+    match receiver.next().await? {
+        Some(Response::Reconnect(_)) => Ok((sender, receiver)),
+        Some(Response::Leave(leave)) => bail!("told to leave: {:?}, {:?}", leave.reason(), leave.action()),
+        other => bail!("the first response is not a reconnect but {other:?}"),
+    }
 }
 
 fn joined(shared: &Shared, join: JoinResponse) {
@@ -191,21 +221,44 @@ impl Session {
     async fn serve(&mut self) -> Result<String> {
         loop {
             tokio::select! {
-                response = self.receiver.next() => match response? {
-                    Some(response) => if let Some(end) = self.response(response).await? { return Ok(end) },
-                    None => return Ok("the server closed the WebSocket".to_owned()),
+                response = self.receiver.next(), if !self.away => {
+                    let end = match response {
+                        Ok(Some(Response::Leave(leave))) if leave.action() == Action::Resume => {
+                            Some("the server said resume".to_owned())
+                        }
+                        Ok(Some(response)) => match self.response(response).await? {
+                            Some(end) => return Ok(end),
+                            None => None,
+                        },
+                        Ok(None) => Some("the server closed the WebSocket".to_owned()),
+                        Err(error) if self.options.resumes => Some(format!("{error:#}")),
+                        Err(error) => return Err(error),
+                    };
+                    match end {
+                        Some(end) if self.options.resumes => {
+                            self.away = true;
+                            self.shared.change(|view| view.away = Some(end));
+                        }
+                        Some(end) => return Ok(end),
+                        None => {}
+                    }
                 },
                 Some(event) = self.events.recv() => self.event(event).await?,
                 command = self.inbox.recv() => match command {
                     Some(Command::Request(message)) => self.sender.send(message).await?,
                     Some(Command::Data(packet, reliable)) => self.data(packet, reliable).await?,
                     Some(Command::StopMedia) => self.stop_media.cancel(),
+                    Some(Command::Resume(sender, receiver)) => {
+                        (self.sender, self.receiver, self.away) = (sender, receiver, false);
+                        self.sender.send(Request::SyncState(SyncState::default())).await?;
+                        self.shared.change(|view| view.away = None);
+                    }
                     Some(Command::Leave) | None => {
                         self.sender.send(Request::Leave(LeaveRequest::default())).await?;
                         return Ok("left".to_owned());
                     }
                 },
-                _ = self.pings.tick() => self.sender.send(Request::PingReq(Ping { timestamp: 1, rtt: 0 })).await?,
+                _ = self.pings.tick(), if !self.away => self.sender.send(Request::PingReq(Ping { timestamp: 1, rtt: 0 })).await?,
             }
         }
     }

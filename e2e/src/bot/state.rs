@@ -51,6 +51,8 @@ pub struct View {
     pub speakers: Vec<SpeakerInfo>,
     /// In v1: the track of each section.
     pub mids: HashMap<String, String>,
+    /// Why it has no WebSocket, while it waits for [`crate::bot::Bot::resume`].
+    pub away: Option<String>,
     /// Why the session is over, once it is.
     pub ended: Option<String>,
 }
