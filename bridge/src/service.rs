@@ -36,6 +36,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether everybody was moved away.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long media of somebody who was moved away may still come in here.
+const LINGER: Duration = Duration::from_secs(2);
 /// What those who are told to reconnect at the deadline may take for it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long telling webhooks of that may take.
@@ -138,7 +140,7 @@ impl Service {
                 registry,
             );
             let batch = handover.unwrap_or_default().batch;
-            let mover = Mover::new(drain.clone(), rooms.clone(), batch, registry);
+            let mover = Mover::new(drain.clone(), rooms.clone(), peers.clone(), batch, registry);
             let parts = Parts {
                 rooms: rooms.clone(),
                 peers: peers.clone(),
@@ -304,11 +306,18 @@ async fn obey(mut orders: watch::Receiver<Option<DrainRequest>>, drain: &Drain, 
     }
 }
 
-/// Waits until everybody was moved away, or the time is over and those who are left have been told to reconnect.
+/// Waits until everybody was moved away and media flows elsewhere, or the time is over and those who are left have been told
+/// to reconnect.
 async fn hand_over(rooms: &Rooms, drain: &Drain, within: Duration) {
     drain.order(Source::Process, Some(within));
-    let end = tokio::time::Instant::now() + within + LAST_WORDS;
-    while rooms.count().0 > 0 && tokio::time::Instant::now() < end {
+    let now = tokio::time::Instant::now;
+    let (end, mut last) = (now() + within + LAST_WORDS, None);
+    while now() < end {
+        if rooms.count().0 > 0 {
+            last = Some(now());
+        } else if last.is_none_or(|last| last.elapsed() >= LINGER) {
+            return;
+        }
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -200,9 +200,9 @@ impl Town {
         start_on(media, Metrics::new(), config, self.allocator.clone(), neighbourhood, all).await
     }
 
-    /// Lets nobody new sit on a bridge.
-    pub(crate) async fn drain(&self, name: &str) {
-        let order = DrainRequest { bridge: name.to_owned(), drain: true, within_ms: 0 };
+    /// Orders a bridge to be drained, so that nobody new sits there, or takes that back.
+    pub(crate) async fn order(&self, name: &str, drain: bool) {
+        let order = DrainRequest { bridge: name.to_owned(), drain, within_ms: 0 };
         AllocatorClient::new(self.allocator.clone()).drain(order).await.unwrap();
     }
 }

@@ -1,10 +1,11 @@
-//! Moves participants away batch by batch while a drain is ordered: a seat elsewhere is reserved for each, then its client is
-//! told to go there.
+//! Moves participants away batch by batch while a drain is ordered: a seat elsewhere is reserved for each, the room is opened
+//! there with everybody's media, then its client is told to go there.
 //!
-//! The client joins anew and is seated elsewhere, since this bridge takes nobody; what it was here stays in the room until it
-//! is there ([`crate::signal`] waits for that), so that the others see it all the time.
+//! A client that can goes on with its session there; others join anew and are seated elsewhere, since this bridge takes nobody.
+//! What somebody is here stays in the room until it is there, and what flows flows ([`crate::signal`] sees to that), so that
+//! the others see it all the time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,18 +14,22 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use ratssaal_proto::allocator::v1::{PlaceRequest, Refusal, refusal::Code};
+use ratssaal_proto::allocator::v1::{PlaceRequest, PlaceResponse, Refusal, RoomInfo, refusal::Code};
+use ratssaal_proto::bridge::v1::{Coming, PrepareRequest, PrepareResponse};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Drain;
 use super::plan::{self, Part, Person};
+use crate::peers::Peers;
 use crate::room::ids::random_base62;
-use crate::room::{ParticipantSid, Rooms, ToSession};
+use crate::room::{ParticipantSid, RoomHandle, RoomSid, Rooms, ToSession};
 
 /// How long one batch may take before the next one goes: clients that do not come back would hold everybody up.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long another bridge may take to have a room's media.
+const PREPARE: Duration = Duration::from_secs(3);
 /// How often it is looked whether a batch has gone.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two batches.
@@ -44,6 +49,7 @@ struct ResultLabel {
 pub(crate) struct Mover {
     drain: Drain,
     rooms: Rooms,
+    peers: Peers,
     /// People in a batch.
     batch: usize,
     /// Who was told to go, and when.
@@ -61,10 +67,10 @@ enum Moved {
 
 impl Mover {
     /// `batch` people are moved at once.
-    pub(crate) fn new(drain: Drain, rooms: Rooms, batch: usize, registry: &mut Registry) -> Self {
+    pub(crate) fn new(drain: Drain, rooms: Rooms, peers: Peers, batch: usize, registry: &mut Registry) -> Self {
         let moved = Family::default();
         registry.register("drained_participants", "Participants sent to other bridges by drains", moved.clone());
-        Self { drain, rooms, batch: batch.max(1), told: HashMap::new(), moved }
+        Self { drain, rooms, peers, batch: batch.max(1), told: HashMap::new(), moved }
     }
 
     /// Does as ordered until stopped.
@@ -102,7 +108,7 @@ impl Mover {
             let deadline = self.drain.deadline();
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 warn!(participants = people.len(), "the drain's time is over: who is left is told to reconnect");
-                self.send(people, "dismissed");
+                self.send(people.into_iter().map(|person| (person, None)).collect(), "dismissed");
                 continue;
             }
             match self.move_batch(plan::batch(people, self.batch)).await {
@@ -123,52 +129,112 @@ impl Mover {
         info!("no longer draining");
     }
 
-    /// Reserves seats elsewhere and tells those who have one.
+    /// Reserves seats elsewhere, prepares the bridges they are on, and tells those who have one.
     async fn move_batch(&mut self, batch: Vec<Person>) -> Moved {
+        let began = Instant::now();
         let seats = join_all(batch.iter().map(|person| self.reserve(person))).await;
         let (mut going, mut nowhere) = (Vec::new(), None);
         for (person, seat) in batch.into_iter().zip(seats) {
             match seat {
-                Ok(()) => going.push(person),
+                Ok(seat) => going.push((person, seat)),
                 Err(reason) => nowhere = Some(reason),
             }
         }
-        let presenters = going.iter().filter(|person| person.part == Part::Presents).count();
-        if !going.is_empty() {
-            info!(participants = going.len(), presenters, "moving a batch to other bridges");
-            self.send(going, "moved");
-            return Moved::Going;
+        if going.is_empty() {
+            return nowhere.map_or(Moved::Going, Moved::Nowhere);
         }
-        nowhere.map_or(Moved::Going, Moved::Nowhere)
+        let reserved = began.elapsed();
+        let prepared = self.prepare(&going).await;
+        let presenters = going.iter().filter(|(person, _)| person.part == Part::Presents).count();
+        info!(
+            participants = going.len(),
+            presenters,
+            reserved_ms = reserved.as_millis(),
+            prepared_ms = (began.elapsed() - reserved).as_millis(),
+            "moving a batch to other bridges"
+        );
+        let to = |placed: PlaceResponse| Some(placed.seat?.bridge).filter(|bridge| prepared.contains(bridge));
+        let going = going.into_iter().map(|(person, placed)| (person, placed.and_then(to))).collect();
+        self.send(going, "moved");
+        Moved::Going
     }
 
     /// A seat on another bridge; the one here is invalid from then on, but keeps its participant until that has gone.
-    async fn reserve(&self, person: &Person) -> Result<(), String> {
+    async fn reserve(&self, person: &Person) -> Result<Option<PlaceResponse>, String> {
         let request = PlaceRequest {
             room: person.room_name.to_string(),
             identity: person.identity.to_string(),
             join_id: format!("move-{}", random_base62(20)),
-            participant_sid: ParticipantSid::random().to_string(),
+            participant_sid: person.sid.to_string(),
+            sites: self.rooms.sites(),
             avoid: vec![self.rooms.bridge().to_owned()],
             ..PlaceRequest::default()
         };
         match self.rooms.place(request).await {
-            Ok(_) => Ok(()),
+            Ok(placed) => Ok(Some(placed)),
             // The room has ended: so has the stay.
             Err(status) if Refusal::from_status(&status).is_some_and(|refusal| refusal.code() == Code::UnknownRoom) => {
-                Ok(())
+                Ok(None)
             }
             Err(status) => Err(status.message().to_owned()),
         }
     }
 
-    /// Tells people to go.
-    fn send(&mut self, people: Vec<Person>, result: &'static str) {
+    /// Has the rooms opened on the bridges where people will go, with their media, and known to be there on the rooms' other
+    /// bridges. Answers with those bridges that expect people now.
+    async fn prepare(&self, going: &[(Person, Option<PlaceResponse>)]) -> BTreeSet<String> {
+        let mut groups: BTreeMap<(RoomSid, String), (RoomInfo, Vec<Coming>)> = BTreeMap::new();
+        for (person, placed) in going {
+            let Some(PlaceResponse { seat: Some(seat), room: Some(room), .. }) = placed else { continue };
+            self.peers.learn(&seat.bridge, &seat.bridge_address);
+            let coming = Coming { participant_sid: person.sid.to_string(), seat: Some(seat.clone()) };
+            let group = groups.entry((person.room.clone(), seat.bridge.clone()));
+            group.or_insert_with(|| (room.clone(), Vec::new())).1.push(coming);
+        }
+        let calls = groups.into_iter().filter_map(|((room, bridge), (info, coming))| {
+            let room = self.rooms.of(&room)?;
+            Some(async move { self.prepare_one(&room, info, &bridge, coming).await.then_some(bridge) })
+        });
+        join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    async fn prepare_one(&self, room: &RoomHandle, info: RoomInfo, bridge: &str, coming: Vec<Coming>) -> bool {
+        let me = self.rooms.bridge();
+        room.expect(bridge);
+        let (state, after) = (room.state(), room.state().sequence());
+        let request = PrepareRequest { room: Some(info), bridge: bridge.to_owned(), coming, after };
+        let others: BTreeSet<&str> = state.participants().map(|who| who.bridge.as_str()).collect();
+        let others = others.into_iter().filter(|other| *other != bridge && *other != me);
+        // They only learn of it a little later without.
+        let tell = join_all(others.map(|other| {
+            let request = PrepareRequest { coming: Vec::new(), ..request.clone() };
+            self.peers.call(other, PREPARE, |mut peer| async move { peer.prepare(request).await })
+        }));
+        let opened = self.peers.call(bridge, PREPARE, |mut peer| {
+            let request = request.clone();
+            async move { peer.prepare(request).await }
+        });
+        let (_, opened) = tokio::join!(tell, opened);
+        match opened {
+            Ok(PrepareResponse { missing: 0 }) => true,
+            Ok(PrepareResponse { missing }) => {
+                warn!(room = %room.name(), bridge, missing, "not all media of a room has come to the bridge its people are moved to");
+                true
+            }
+            Err(error) => {
+                warn!(room = %room.name(), bridge, %error, "people cannot be expected at a bridge: they join there anew");
+                false
+            }
+        }
+    }
+
+    /// Tells people to go: to a bridge that expects them, or to wherever they are seated.
+    fn send(&mut self, people: Vec<(Person, Option<String>)>, result: &'static str) {
         let now = Instant::now();
-        for person in people {
+        for (person, to) in people {
             self.told.insert(person.sid.clone(), now);
             let Some(room) = self.rooms.of(&person.room) else { continue };
-            if room.tell(&person.sid, ToSession::Move) {
+            if room.tell(&person.sid, ToSession::Move { to }) {
                 self.moved.get_or_create(&ResultLabel { result }).inc();
             } else {
                 // Nobody speaks for it here: it is a leftover.

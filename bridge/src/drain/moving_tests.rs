@@ -72,14 +72,14 @@ async fn publish(me: &Joined, sid: &str, source: TrackSource) {
 
 /// Waits until this one is told to go.
 async fn told_to_go(who: &mut Joined) {
-    let told = async { while !matches!(who.inbox.recv().await, Some(ToSession::Move)) {} };
+    let told = async { while !matches!(who.inbox.recv().await, Some(ToSession::Move { .. })) {} };
     soon(told).await;
 }
 
 /// Nothing of what has come tells it to go.
 fn stays(who: &mut Joined) {
     while let Ok(message) = who.inbox.try_recv() {
-        assert!(!matches!(message, ToSession::Move), "{} is sent away", who.me.identity);
+        assert!(!matches!(message, ToSession::Move { .. }), "{} is sent away", who.me.identity);
     }
 }
 

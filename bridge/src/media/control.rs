@@ -202,7 +202,8 @@ pub struct ReceiveSection {
     pub payload_types: Vec<PayloadType>,
     /// Simulcast RIDs from the lowest to the highest layer (`["q", "h", "f"]`); empty without simulcast.
     pub rids: Vec<String>,
-    /// From `a=ssrc` and `a=ssrc-group:FID` or `SIM`: (media, its RTX), lowest layer first. Often empty: then learnt from mid and rid.
+    /// From `a=ssrc` and `a=ssrc-group:FID` or `SIM`, or by the word of another bridge: (media, its RTX), lowest layer first; 0 where
+    /// it is not known. Often empty: then learnt from mid and rid.
     pub ssrcs: Vec<(u32, Option<u32>)>,
 }
 
@@ -298,6 +299,16 @@ pub enum Command {
         dtls: DtlsParameters,
         /// True where the server opens `_reliable` and `_lossy` itself (v0's subscriber PeerConnection).
         open_channels: bool,
+    },
+    /// The client of a transport that is being opened has data channels already, made with another server: they go on, on
+    /// these SCTP streams, in an association that replaces the client's.
+    AdoptChannels {
+        /// The transport.
+        transport: TransportId,
+        /// Of `_reliable`.
+        reliable: Option<u16>,
+        /// Of `_lossy`.
+        lossy: Option<u16>,
     },
     /// Opens the way to another bridge. On a transport that is open already, keys, addresses and SSRCs are replaced: what
     /// comes from there stays known, what goes there has to be negotiated again.
@@ -430,6 +441,20 @@ pub enum Event {
         track: TrackId,
         /// What is sent.
         codec: Codec,
+    },
+    /// By its mid and RID it is known now what an SSRC is for. A client may leave these out once it knows that its packets have
+    /// come.
+    StreamKnown {
+        /// The publisher's transport.
+        transport: TransportId,
+        /// Which track.
+        track: TrackId,
+        /// Which of its layers, 0 the lowest.
+        layer: u8,
+        /// Whether it repairs that layer (RTX).
+        rtx: bool,
+        /// The SSRC.
+        ssrc: u32,
     },
     /// Forwarding to a leg started (again), or stopped because the subscriber's bandwidth does not suffice. Not what
     /// [`Command::Want`] does.

@@ -316,12 +316,14 @@ pub(crate) struct Camera {
     next: Vec<(u64, u16)>,
     /// Bytes of payload in each packet, if more than the fewest.
     pub(crate) payload: usize,
+    /// It leaves out mid and RID, as a client does that knows that its packets have come.
+    pub(crate) bare: bool,
 }
 
 impl Camera {
     pub(crate) fn new(rids: &[&'static str]) -> Self {
         let next = (0..rids.len().max(1) as u64).map(|layer| (65_500 + 10 * layer, 100 * layer as u16)).collect();
-        Self { track: TrackId::next(), rids: rids.to_vec(), next, payload: 0 }
+        Self { track: TrackId::next(), rids: rids.to_vec(), next, payload: 0, bare: false }
     }
 
     pub(crate) fn section(&self, mid: &str) -> ReceiveSection {
@@ -374,6 +376,9 @@ impl Camera {
             let mut values: Vec<(u8, &[u8])> = vec![(IDS.mid, mid.as_bytes())];
             if let Some(rid) = self.rids.get(layer) {
                 values.push((IDS.rid, rid.as_bytes()));
+            }
+            if self.bare {
+                values.clear();
             }
             all.push(client.seal(&header, *next, &values, &body));
             *next += 1;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use ratssaal_process::grpc::{Listener, Role, Traces, require};
 use ratssaal_proto::bridge::v1::bridge_server::{Bridge, BridgeServer};
 use ratssaal_proto::bridge::v1::{
-    CallRequest, CallResponse, DrainRequest, DrainResponse, RelayFrame, SignalDown, SignalUp,
+    CallRequest, CallResponse, DrainRequest, DrainResponse, PrepareRequest, PrepareResponse, RelayFrame, SignalDown,
+    SignalUp, TakeOverRequest, TakeOverResponse,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -92,6 +93,16 @@ impl Bridge for Handlers {
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
         self.calling_bridge(&request)?;
         Ok(Response::new(seated::answer(&self.rooms, request.into_inner()).await))
+    }
+
+    async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        let from = self.calling_bridge(&request)?;
+        Ok(Response::new(self.signal.prepare(&from, request.into_inner()).await?))
+    }
+
+    async fn take_over(&self, request: Request<TakeOverRequest>) -> Result<Response<TakeOverResponse>, Status> {
+        let to = self.calling_bridge(&request)?;
+        Ok(Response::new(self.signal.hand_over(&to, &request.into_inner()).await?))
     }
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {

@@ -200,7 +200,7 @@ impl Relay {
         self.catch_up(data.after).await;
         let sender = (!data.sender_sid.is_empty()).then(|| ParticipantSid::from(data.sender_sid.as_str()));
         let state = self.room.state();
-        let elsewhere = |sid| state.participant(sid).is_some_and(|who| who.bridge != self.peer);
+        let elsewhere = |sid| state.participant(sid).is_some_and(|who| !who.sat_on(&self.peer, data.after));
         if sender.as_ref().is_some_and(elsewhere) {
             return; // somebody else's
         }
@@ -303,6 +303,8 @@ impl Relay {
                     }
                     media.send(command);
                 }
+                // Its publisher sits here by now.
+                Action::Publish(sid, track) if self.is_mine(&sid, &track) => {}
                 Action::Publish(sid, track) => {
                     if let Some(describe) = self.describe(&sid, &track) {
                         self.room.media().send(describe);
@@ -316,6 +318,13 @@ impl Relay {
                 Action::Subscribed(publisher, track) => self.room.relayed_subscription(&publisher, &track),
             }
         }
+    }
+
+    /// Whether a track that the other bridge has is published here: its publisher has come from there, which it has yet to say.
+    fn is_mine(&self, sid: &TrackSid, track: &LocalTrack) -> bool {
+        let state = self.room.state();
+        let here = state.participant(&track.publisher).is_some_and(|who| who.bridge == self.context.peers.me());
+        here && self.room.track(sid).is_some_and(|own| own.relay.is_none())
     }
 
     /// What the log says of a track, for the worker.

@@ -11,7 +11,7 @@ use livekit_protocol::{ConnectionQualityInfo, DisconnectReason};
 use ratssaal_proto::allocator::v1::{Seat, TailFrame, tail_frame::Frame};
 use ratssaal_proto::room::v1::Snapshot;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
 use tracing::{debug, warn};
@@ -33,6 +33,13 @@ use crate::media::control::{Event, TrackId};
 
 /// How often slow sessions, retries, qualities and the room's counts are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long people are expected at another bridge.
+const EXPECTED: Duration = Duration::from_secs(20);
+
+/// How long the bridge somebody was moved away from still belongs to the room: media comes in there until the client is
+/// connected to the other one. Longer than transports linger.
+pub(super) const LINGERS: Duration = Duration::from_secs(5);
 
 /// A command on its way into the log.
 #[derive(Debug)]
@@ -72,6 +79,8 @@ pub(super) struct RoomActor {
     pub(super) elsewhere: BTreeMap<String, Vec<(ParticipantSid, f32)>>,
     /// The bridges the participants sit on, as last told, and whom that is told.
     pub(super) spread: BTreeSet<String>,
+    /// Bridges that people are about to come to, or have just gone from, and until when they count.
+    pub(super) expected: BTreeMap<String, Instant>,
     pub(super) spreads: Option<mpsc::UnboundedSender<Spread>>,
     pub(super) qualities: BTreeMap<ParticipantSid, ConnectionQualityInfo>,
     /// Participants and publishers as last told.
@@ -109,10 +118,12 @@ impl RoomActor {
         while let Some(request) = requests.recv().await {
             self.metrics.queued.dec();
             match request {
-                Request::Submit { reply, .. } | Request::Join { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+                Request::Submit { reply, .. } | Request::Join { reply, .. } | Request::TakeOver { reply, .. } => {
+                    drop(reply.send(Err(Refusal::Ended)));
+                }
                 Request::Shutdown { reply } => drop(reply.send(())),
                 Request::Bound(_) | Request::Unbound(..) | Request::Speaking(..) => {}
-                Request::Quality(_) | Request::Opened => {}
+                Request::Quality(_) | Request::Opened | Request::Expect(_) => {}
             }
         }
     }
@@ -129,6 +140,15 @@ impl RoomActor {
                     self.joining.insert(newcomer.sid.clone(), inbox);
                     let (actor, command) = (Actor::Bridge, Command::Join(newcomer));
                     commands.push_back(Pending { actor, command, reply: Some(reply) });
+                }
+                Request::TakeOver { participant, bridge, join_id, inbox, reply } => {
+                    self.joining.insert(participant.clone(), inbox);
+                    let (actor, command) = (Actor::Bridge, Command::Move { participant, bridge, join_id });
+                    commands.push_back(Pending { actor, command, reply: Some(reply) });
+                }
+                Request::Expect(bridge) => {
+                    self.expect(bridge, EXPECTED);
+                    self.spread();
                 }
                 Request::Quality(info) => {
                     self.qualities.insert(info.participant_sid.as_str().into(), info);
@@ -267,6 +287,7 @@ impl RoomActor {
             Pending::of_bridge(Command::Leave { participant, reason })
         }));
         self.commit(commands).await;
+        self.stop_expecting();
         self.tell_qualities();
         self.tell_counts();
     }

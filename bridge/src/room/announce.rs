@@ -98,7 +98,8 @@ pub fn announce(before: &State, event: &Event, after: &State) -> Vec<Announcemen
             availability(&mut out, before, after, &tracks_of(publisher), Viewers::AllWithReason);
         }
         Event::MetadataChanged(_) => push(&mut out, Audience::All, ToSession::Room(Arc::new(after.info()))),
-        Event::Revoked(_) => {}
+        // Nobody need know where somebody sits.
+        Event::Revoked(_) | Event::Moved(_) => {}
         Event::Ended(_) => {
             let reason = after.ended().unwrap_or(DisconnectReason::RoomClosed);
             push(&mut out, Audience::All, ToSession::Leave { reason, action: Action::Disconnect });

@@ -48,6 +48,16 @@ pub fn apply(state: &mut State, entry: &Logged) {
             remove(state, &left.sid);
             state.keep();
         }
+        Event::Moved(moved) => {
+            // Nobody is told, so that its version stays.
+            if let Some(participant) = state.participants.get_mut(moved.sid.as_str()) {
+                let participant = Arc::make_mut(participant);
+                let before = std::mem::replace(&mut participant.bridge, moved.bridge.clone());
+                participant.came_from = Some((before, entry.sequence));
+                participant.join_id.clone_from(&moved.join_id);
+            }
+            state.keep();
+        }
         Event::TrackPublished(published) => publish(state, &published.participant_sid, &published.info),
         Event::TrackUpdated(updated) => {
             let Ok(info) = TrackInfo::decode(&*updated.info) else { return };
@@ -90,6 +100,8 @@ pub fn snapshot(state: &State) -> log::Snapshot {
         state: participant.presence.wire() as i32,
         tracks: participant.tracks.iter().map(|track| entry::bytes_of(&**track)).collect(),
         subscribers: participant.subscribers.as_ref().map(|permission| entry::bytes_of(&**permission)),
+        came_from: participant.came_from.as_ref().map(|(bridge, _)| bridge.clone()).unwrap_or_default(),
+        moved_at: participant.came_from.as_ref().map_or(0, |(_, moved)| *moved),
     });
     log::Snapshot {
         version: 1,
@@ -116,6 +128,7 @@ pub fn restore(state: &mut State, sequence: u64, snapshot: &log::Snapshot) {
         who.presence = Presence::from_wire(participant.state).unwrap_or(Presence::Joining);
         let permission = participant.subscribers.as_ref().map(|bytes| SubscriptionPermission::decode(&**bytes));
         who.subscribers = permission.and_then(Result::ok).map(Arc::new);
+        who.came_from = Some((participant.came_from.clone(), participant.moved_at)).filter(|(_, moved)| *moved > 0);
         add(&mut restored, who);
         for info in &participant.tracks {
             publish(&mut restored, sid.as_str(), info);
@@ -151,6 +164,7 @@ fn newcomer(joined: &Joined) -> Participant {
         capabilities: joined.capabilities.clone(),
         bridge: joined.bridge.clone(),
         join_id: joined.join_id.clone(),
+        came_from: None,
         tracks: Vec::new(),
         subscribers: None,
     }

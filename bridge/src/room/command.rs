@@ -67,6 +67,15 @@ pub enum Command {
         /// Why, told to the others.
         reason: DisconnectReason,
     },
+    /// A participant sits on another bridge from now on; its stay and its tracks go on.
+    Move {
+        /// Who.
+        participant: ParticipantSid,
+        /// That bridge.
+        bridge: String,
+        /// The allocator's reservation that becomes its seat there.
+        join_id: String,
+    },
     /// A track was added and has an m-section: from now on the others see it.
     Publish {
         /// Whose.

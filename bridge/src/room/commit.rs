@@ -62,7 +62,7 @@ impl RoomActor {
                 }
                 Err(LogError::Lapsed { join_id }) if attempts < ATTEMPTS => {
                     attempts += 1;
-                    self.give_up(accepted.commands, |c| matches!(c, Command::Join(who) if who.join_id == join_id))
+                    self.give_up(accepted.commands, |c| reserved_by(c) == Some(join_id.as_str()))
                 }
                 Err(LogError::Ended)
                     if attempts < ATTEMPTS
@@ -174,8 +174,10 @@ impl RoomActor {
 
     fn answer(&mut self, commands: VecDeque<Pending>, answer: &Result<(), Refusal>) {
         for pending in commands {
-            if let (Command::Join(newcomer), Err(_)) = (&pending.command, answer) {
-                self.joining.remove(&newcomer.sid);
+            match &pending.command {
+                Command::Join(newcomer) if answer.is_err() => drop(self.joining.remove(&newcomer.sid)),
+                Command::Move { participant, .. } if answer.is_err() => drop(self.joining.remove(participant)),
+                _ => {}
             }
             pending.answer(answer.clone());
         }
@@ -194,6 +196,15 @@ impl RoomActor {
     }
 }
 
+/// The reservation that a command makes a seat of.
+fn reserved_by(command: &Command) -> Option<&str> {
+    match command {
+        Command::Join(newcomer) => Some(&newcomer.join_id),
+        Command::Move { join_id, .. } => Some(join_id),
+        _ => None,
+    }
+}
+
 /// Seats that become lasting, or go back, with an event.
 fn count_seats(before: &State, event: &Event, batch: &mut Batch) {
     match event {
@@ -201,6 +212,11 @@ fn count_seats(before: &State, event: &Event, batch: &mut Batch) {
         Event::Left(left) => {
             let gone = before.participant(&left.sid.as_str().into());
             batch.release.extend(gone.map(|participant| participant.join_id.clone()));
+        }
+        Event::Moved(moved) => {
+            batch.confirm.push(moved.join_id.clone());
+            let before = before.participant(&moved.sid.as_str().into());
+            batch.release.extend(before.map(|participant| participant.join_id.clone()));
         }
         _ => {}
     }

@@ -40,6 +40,16 @@ pub(super) enum Request {
     Submit { actor: Actor, command: Command, reply: oneshot::Sender<Result<(), Refusal>> },
     /// The same for [`Command::Join`], registering the inbox with it.
     Join { newcomer: Box<Newcomer>, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// Somebody who is in the room goes on here, with the inbox.
+    TakeOver {
+        participant: ParticipantSid,
+        bridge: String,
+        join_id: String,
+        inbox: Inbox,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// People will come to that bridge.
+    Expect(String),
     /// This bridge has opened the room.
     Opened,
     /// A track has media here now.
@@ -124,6 +134,34 @@ impl RoomHandle {
         let (reply, answer) = oneshot::channel();
         self.shared.request(Request::Join { newcomer: Box::new(newcomer), inbox, reply })?;
         answer.await.unwrap_or(Err(Refusal::Ended))
+    }
+
+    /// Logs that somebody who is in the room sits on this bridge from now on, by the seat that was reserved, and connects its
+    /// inbox.
+    pub(crate) async fn take_over(
+        &self,
+        participant: ParticipantSid,
+        (bridge, join_id): (String, String),
+    ) -> Result<mpsc::Receiver<ToSession>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let (inbox, receiver) = Inbox::new();
+        self.shared.request(Request::TakeOver { participant, bridge, join_id, inbox, reply })?;
+        answer.await.unwrap_or(Err(Refusal::Ended)).map(|()| receiver)
+    }
+
+    /// People will come to that bridge in a moment: it counts as one of the room's already.
+    pub(crate) fn expect(&self, bridge: &str) {
+        // A room that has ended expects nobody.
+        let _ = self.shared.request(Request::Expect(bridge.to_owned()));
+    }
+
+    /// Tracks that have no media on this bridge. What somebody sent here before it sat elsewhere is none.
+    pub(crate) fn lacking(&self, bridge: &str) -> usize {
+        let state = self.shared.state.load();
+        let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
+        let flows = |sid: &str, here: bool| tracks.get(sid).is_some_and(|track| here == track.relay.is_none());
+        let published = state.participants().flat_map(|who| who.tracks.iter().map(move |track| (who, track)));
+        published.filter(|(who, track)| !flows(&track.sid, who.bridge == bridge)).count()
     }
 
     /// This bridge has opened the room: it tells webhooks of its beginning, and of its end if nobody comes.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, TrackSource, encryption};
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::actor::{Pending, RoomActor};
+use super::actor::{LINGERS, Pending, RoomActor};
 use super::announce::{self, Announcement, Audience};
 use super::apply::apply;
 use super::command::Command;
@@ -36,6 +38,11 @@ impl RoomActor {
             let before = Arc::clone(&self.state);
             let mut after = State::clone(&before);
             apply(&mut after, &entry);
+            if let Some(Event::Moved(moved)) = &entry.event
+                && let Some(who) = before.participant(&moved.sid.as_str().into())
+            {
+                self.expect(who.bridge.clone(), LINGERS);
+            }
             self.publish_state(after);
             self.herald.follow(&before, &entry, &self.state);
             if let Some(event) = &entry.event {
@@ -63,12 +70,12 @@ impl RoomActor {
         self.shared.applied.send_replace(self.state.sequence());
     }
 
-    /// Tells on which bridges the participants sit, when that changed.
+    /// Tells on which bridges the participants sit or will in a moment, when that changed.
     pub(super) fn spread(&mut self) {
         let Some(spreads) = &self.spreads else { return };
         let over = self.state.ended().is_some();
-        let bridges: BTreeSet<String> =
-            self.state.participants().filter(|_| !over).map(|who| who.bridge.clone()).collect();
+        let sat = self.state.participants().map(|who| &who.bridge);
+        let bridges: BTreeSet<String> = sat.chain(self.expected.keys()).filter(|_| !over).cloned().collect();
         if bridges != self.spread {
             let new = bridges.difference(&self.spread).filter(|bridge| **bridge != self.bridge);
             new.for_each(|bridge| self.shared.announce_relay(bridge));
@@ -81,9 +88,43 @@ impl RoomActor {
         }
     }
 
+    /// For so long a bridge belongs to the room whether anybody sits there or not.
+    pub(super) fn expect(&mut self, bridge: String, within: Duration) {
+        let until = Instant::now() + within;
+        let known = self.expected.entry(bridge).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    /// Bridges to which nobody has come, or from which everybody has gone for good, belong to the room no more.
+    pub(super) fn stop_expecting(&mut self) {
+        let before = self.expected.len();
+        self.expected.retain(|_, until| *until > Instant::now());
+        if self.expected.len() == before {
+            return;
+        }
+        self.spread();
+        if !self.expected.contains_key(&self.bridge) {
+            self.forget_moved();
+        }
+    }
+
+    /// Media that clients sent here who have moved to another bridge, and that has not come from there instead.
+    fn forget_moved(&mut self) {
+        let moved: Vec<(TrackSid, TrackId)> = {
+            let here = |sid: &ParticipantSid| self.state.participant(sid).is_none_or(|who| who.bridge == self.bridge);
+            let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
+            let left = tracks.iter().filter(|(_, track)| track.relay.is_none() && !here(&track.publisher));
+            left.map(|(sid, track)| (sid.clone(), track.media)).collect()
+        };
+        moved.iter().for_each(|(sid, media)| self.unbound(sid, *media));
+    }
+
     fn follow(&mut self, before: &State, event: &Event) {
         if let Event::Joined(joined) = event {
             self.admit(&joined.sid.as_str().into(), &joined.bridge);
+        }
+        if let Event::Moved(moved) = event {
+            self.moved(&moved.sid.as_str().into(), &moved.bridge);
         }
         if let Event::TrackMuted(muted) = event {
             self.mute_media(&muted.track_sid.as_str().into(), muted.muted);
@@ -117,13 +158,24 @@ impl RoomActor {
         }
     }
 
+    /// Somebody sits on another bridge than before. What it publishes stays as it is here until that comes from there.
+    fn moved(&mut self, sid: &ParticipantSid, bridge: &str) {
+        if bridge == self.bridge {
+            self.admit(sid, bridge);
+        } else if self.has_session(sid) {
+            self.tell_one(sid, ToSession::MovedAway);
+            self.change_sessions(|sessions| drop(sessions.remove(sid)));
+        }
+    }
+
     /// Media of a track has arrived here.
     pub(super) fn bound(&mut self, track: &TrackSid) {
         let Some((publisher, info)) = self.state.track(track) else { return };
         let (muted, publisher) = (info.muted, publisher.sid.clone());
         let exempt = info.source() == TrackSource::ScreenShareAudio;
         let encrypted = info.encryption() != encryption::Type::None;
-        if self.shared.is_own(track) {
+        // Also when it was ours a moment ago and comes from another bridge now.
+        if self.shared.is_own(track) || self.expected.contains_key(&self.bridge) {
             self.shared.tell_relays(&ToRelay::Tracks);
         }
         if muted {

@@ -101,7 +101,7 @@ impl Rooms {
     }
 
     /// The sites near those who come to this bridge.
-    pub(super) fn sites(&self) -> Vec<String> {
+    pub(crate) fn sites(&self) -> Vec<String> {
         Some(self.inner.site.clone()).filter(|site| !site.is_empty()).into_iter().collect()
     }
 
@@ -266,7 +266,7 @@ impl Rooms {
 
     /// The room of this opening, opened here once however many ask at the same time. Whoever `opened` it in the cluster gives
     /// it its first metadata.
-    pub(super) async fn open(&self, info: &RoomInfo, opened: bool, metadata: &str) -> Result<RoomHandle, Refusal> {
+    pub(crate) async fn open(&self, info: &RoomInfo, opened: bool, metadata: &str) -> Result<RoomHandle, Refusal> {
         if self.is_closing() {
             return Err(Refusal::unavailable());
         }
@@ -330,6 +330,7 @@ impl Rooms {
             here: Vec::new(),
             elsewhere: BTreeMap::new(),
             spread: BTreeSet::new(),
+            expected: BTreeMap::new(),
             spreads: self.inner.spreads.get().cloned(),
             qualities: BTreeMap::new(),
             told: (0, 0),
@@ -368,7 +369,7 @@ impl Rooms {
     }
 
     /// A reserved seat has become a participant.
-    pub(super) fn confirmed(&self, join_id: &str) {
+    pub(crate) fn confirmed(&self, join_id: &str) {
         self.inner.confirmed.lock().unwrap_or_else(PoisonError::into_inner).push(join_id.to_owned());
     }
 

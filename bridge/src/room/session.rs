@@ -65,8 +65,13 @@ pub enum ToSession {
         /// `livekit.DataPacket`.
         bytes: Bytes,
     },
-    /// This bridge is drained: the client shall join anew, it is seated elsewhere then.
-    Move,
+    /// This bridge is drained: the client shall go to another one.
+    Move {
+        /// The bridge that expects it to go on with its session there; `None`: it can only join anew.
+        to: Option<String>,
+    },
+    /// The session goes on at another bridge: here it is over. The participant stays in the room.
+    MovedAway,
     /// The server API moves this participant to another room: its client joins anew, there.
     MoveTo {
         /// That room.

@@ -72,6 +72,8 @@ pub struct Participant {
     pub bridge: String,
     /// The allocator's reservation this stay came from.
     pub join_id: String,
+    /// The bridge it sat on before it was moved here, and the entry that moved it.
+    pub came_from: Option<(String, u64)>,
     /// In the order of publication.
     pub tracks: Vec<Arc<TrackInfo>>,
     /// Who may subscribe to its tracks; `None` is everyone.
@@ -79,6 +81,15 @@ pub struct Participant {
 }
 
 impl Participant {
+    /// Whether it sat on this bridge after entry `sequence`, as far back as its last move.
+    #[must_use]
+    pub fn sat_on(&self, bridge: &str, sequence: u64) -> bool {
+        match &self.came_from {
+            Some((before, moved)) if sequence < *moved => before == bridge,
+            _ => self.bridge == bridge,
+        }
+    }
+
     /// As the protocol shows it.
     #[must_use]
     pub fn info(&self) -> ParticipantInfo {

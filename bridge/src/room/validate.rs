@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use livekit_protocol::{DisconnectReason, ParticipantPermission, TrackInfo, TrackSource, TrackType};
 use prost::Message as _;
 use ratssaal_proto::room::v1::{
-    Ended, Joined, Left, MetadataChanged, ParticipantUpdated, PermissionChanged, Revoked, SubscriptionsPermitted,
-    TrackMuted, TrackPublished, TrackUnpublished, TrackUpdated,
+    Ended, Joined, Left, MetadataChanged, Moved, ParticipantUpdated, PermissionChanged, Revoked,
+    SubscriptionsPermitted, TrackMuted, TrackPublished, TrackUnpublished, TrackUpdated,
 };
 
 use super::command::{Actor, Command, Newcomer, Refusal};
@@ -37,6 +37,17 @@ pub fn validate(state: &State, command: &Command, actor: &Actor, now_ms: u64) ->
         Command::Leave { participant, reason } => {
             acting_as(state, participant, actor, "end somebody else's stay")?;
             one(left(participant, *reason))
+        }
+        Command::Move { participant, bridge, join_id } => {
+            if *actor != Actor::Bridge {
+                return Err(Refusal::NotAllowed { what: "move somebody to another bridge" });
+            }
+            let who = state.participant(participant).ok_or(Refusal::NoSuchParticipant)?;
+            if who.join_id == *join_id {
+                return Ok(Vec::new());
+            }
+            let (sid, bridge, join_id) = (participant.to_string(), bridge.clone(), join_id.clone());
+            one(Event::Moved(Moved { sid, bridge, join_id }))
         }
         Command::Publish { participant, track } => publish(state, participant, track, actor),
         Command::UpdateTrack { track } => {

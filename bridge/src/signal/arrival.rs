@@ -1,5 +1,6 @@
 //! Where a client's session is or will be: here, or on another bridge to which its signalling is relayed.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use http::StatusCode;
@@ -13,6 +14,8 @@ use crate::room::{JoinRequest, Joined, ParticipantSid, Way};
 
 /// Bridges that are tried before somebody is sent away.
 const ATTEMPTS: usize = 3;
+/// How often a session may have moved while it is looked for.
+const MOVES: usize = 3;
 /// Bridges that are asked for a session while the allocator does not tell where the room is.
 const ASKED: usize = 16;
 
@@ -81,10 +84,16 @@ pub(super) async fn resume(
     address: IpAddr,
 ) -> Result<Line, NotFound> {
     let (bridges, certain) = candidates(signal, &opening.claims.grants.room, sid).await;
-    for bridge in bridges {
+    let mut bridges: VecDeque<String> = bridges.into();
+    let mut moves = 0;
+    while let Some(bridge) = bridges.pop_front() {
         match Line::open(&signal.peers, &bridge, across::opening(opening, address, None)).await {
             Ok(line) => return Ok(line),
             Err(NoLine::Refused(refused)) if refused.unknown => {}
+            Err(NoLine::Refused(refused)) if !refused.moved_to.is_empty() && moves < MOVES => {
+                moves += 1;
+                bridges.push_front(refused.moved_to);
+            }
             Err(NoLine::Refused(refused)) => return Err(NotFound::Unknown(Denial::of_another(&refused))),
             Err(NoLine::Unreachable(error)) => {
                 tracing::warn!(bridge, %error, "a bridge that may have a client's session cannot be reached");

@@ -21,11 +21,13 @@ use ratssaal_proto::bridge::v1::Refused;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::across::Line;
+use super::across::{self, Line};
 use super::admission::Place;
 use super::arrival::{self, Arrival, NotFound};
+use super::coming;
 use super::link::{Link, Socket};
 use super::request::{self, BadRequest, Opening, Path};
+use super::resume::Way;
 use super::session::{Return, Session};
 use super::wire::{Close, MAX_FRAME, READ_BUFFER};
 use super::{Inner, Signal, messages};
@@ -247,18 +249,34 @@ async fn resume(
     sid: &ParticipantSid,
 ) -> Result<Response, Denial> {
     let session = signal.sessions.find(sid, &opening.claims.identity, &opening.claims.grants.room);
-    if session.is_none() {
-        match timeout(JOIN_WITHIN, arrival::resume(signal, &opening, sid, address)).await {
+    match &session {
+        Some(Way { moved_to: None, .. }) => {}
+        Some(Way { moved_to: Some(bridge), .. }) => {
+            // If it does not take it, the session here goes on.
+            match Line::open(&signal.peers, bridge, across::opening(&opening, address, None)).await {
+                Ok(line) => return Ok(pass_on(signal, upgrade, line)),
+                Err(no_line) => tracing::warn!(bridge, ?no_line, "a client is not taken where it was sent: it stays"),
+            }
+        }
+        None if signal.coming.has(sid) => {
+            let taken = timeout(JOIN_WITHIN, coming::take_over(signal, &opening, sid, place)).await;
+            let Some(session) = taken.map_err(|_| Denial::late())?? else {
+                return Err(Denial::unavailable("the session cannot go on here: try again in a moment"));
+            };
+            let go_on = move |socket| session.go_on(Return { socket: Socket::Own(Box::new(socket)), opening });
+            return Ok(upgrade.on_upgrade(go_on));
+        }
+        None => match timeout(JOIN_WITHIN, arrival::resume(signal, &opening, sid, address)).await {
             Ok(Ok(line)) => return Ok(pass_on(signal, upgrade, line)),
             Ok(Err(NotFound::Over)) => {}
             Ok(Err(NotFound::Unknown(denial))) => return Err(denial),
             Err(_) => return Err(Denial::late()),
-        }
+        },
     }
     Ok(upgrade.on_upgrade(move |socket| async move {
         let socket = Socket::Own(Box::new(socket));
         let gone = match session {
-            Some(session) => match session.send(Return { socket, opening }).await {
+            Some(session) => match session.returns.send(Return { socket, opening }).await {
                 Ok(()) => None,
                 Err(unsent) => Some(unsent.0.socket),
             },

@@ -4,11 +4,13 @@
 //! in, and `session` is the task that speaks for it from then on, over `link` in the frames of `wire`. What a session
 //! decides is in pure parts: `publications` (which track is in which section), `subscriptions` (what is wanted, how large),
 //! `outlets` (which section carries what to the client). A client that lost its WebSocket finds its session by `resume`.
-//! When the seat is on another bridge (`arrival`), the WebSocket's frames are relayed (`across`).
+//! When the seat is on another bridge (`arrival`), the WebSocket's frames are relayed (`across`). A client that a drained
+//! bridge sends away goes on with its session here (`coming`).
 
 mod across;
 mod admission;
 mod arrival;
+mod coming;
 mod denials;
 mod dynacast;
 mod http;
@@ -69,6 +71,8 @@ struct Inner {
     stopping: CancellationToken,
     metrics: metrics::Metrics,
     sessions: resume::Sessions,
+    /// Whom other bridges are about to send here.
+    coming: coming::Coming,
     admission: admission::Admission,
     denials: denials::Denials,
 }
@@ -85,6 +89,7 @@ impl Signal {
             stopping: CancellationToken::new(),
             metrics: metrics::Metrics::register(registry),
             sessions: resume::Sessions::default(),
+            coming: coming::Coming::default(),
             admission: admission::Admission::default(),
             denials: denials::Denials::default(),
         };

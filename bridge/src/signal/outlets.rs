@@ -67,6 +67,14 @@ impl Missing {
 }
 
 impl Outlets {
+    /// A section carries a track already, by the word of another bridge.
+    pub(crate) fn restore(&mut self, mid: &str, kind: Kind, track: TrackSid, mut mint: impl FnMut() -> u32) {
+        if self.leg(&track).is_none() {
+            let leg = Leg { track, leg: LegId::next(), ssrc: mint(), rtx_ssrc: mint(), told: true };
+            self.sections.push(Outlet { mid: mid.to_owned(), kind, state: Carries::Track(leg) });
+        }
+    }
+
     /// The sections of the latest description that the client can receive on. Sections that are gone lose their tracks.
     pub(crate) fn sections<'a>(&mut self, now: impl IntoIterator<Item = (&'a str, Kind)>) {
         let mut old = std::mem::take(&mut self.sections);

@@ -113,6 +113,16 @@ impl Publications {
         Ok((info, None))
     }
 
+    /// Takes a track that was published through another bridge, by the client id that its section bears.
+    pub(crate) fn restore(&mut self, cid: &str, info: TrackInfo) {
+        if self.has(&info.sid) || self.pending.len() + self.bound.len() >= MAX_TRACKS || cid.len() > MAX_CID {
+            return;
+        }
+        let mut cids = vec![cid.to_owned()];
+        cids.extend(info.codecs.iter().map(|codec| codec.cid.clone()).filter(|cid| !cid.is_empty()));
+        self.pending.push(Pending { cids, info });
+    }
+
     /// Takes the sections of an offer, all of them.
     pub(crate) fn offered(&mut self, sections: &[Offered<'_>]) -> Vec<Change> {
         let mut changes = Vec::new();

@@ -182,11 +182,14 @@ pub(crate) fn parse(
     Opening::new(path, claims, request)
 }
 
-/// `livekit-client` does not name the browser in which it runs; the browser does. Only Firefox has to be known.
+/// `livekit-client` does not name the browser in which it runs; the browser does. Only Firefox and Chromium, with the browsers
+/// made of that, have to be known. (On iOS all are WebKit.)
 fn name_browser(client: &mut ClientInfo, headers: &HeaderMap) {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if client.browser.is_empty() && agent.contains("Firefox/") {
-        client.browser = "firefox".into();
+    if client.browser.is_empty() {
+        let known = [("Firefox/", "firefox"), ("Chrome/", "chrome")];
+        let name = known.iter().find(|(token, _)| agent.contains(token)).map(|(_, name)| *name);
+        client.browser = name.unwrap_or_default().to_owned();
     }
 }
 

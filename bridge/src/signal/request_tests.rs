@@ -63,20 +63,6 @@ fn v0_reads_plain_parameters() {
 }
 
 #[test]
-fn firefox_is_known_by_its_user_agent() {
-    let token = token(member());
-    let query = query(&[("access_token", &token), ("sdk", "js"), ("protocol", "16")]);
-    for (agent, in_sync) in [
-        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", false),
-        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36", true),
-    ] {
-        let headers = HeaderMap::from_iter([(header::USER_AGENT, HeaderValue::from_static(agent))]);
-        let opening = parse(Path::V0, &query, &headers, &keys()).unwrap();
-        assert_eq!(opening.takes_streams(), in_sync, "{agent}");
-    }
-}
-
-#[test]
 fn v0_subscribes_to_everything_unless_told() {
     let mut headers = HeaderMap::new();
     headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", token(member()))).unwrap());
@@ -173,4 +159,27 @@ fn own_metadata_is_taken_where_the_token_allows_it() {
     let claims = parse(Path::V1, &query, &HeaderMap::new(), &keys()).unwrap().claims;
     assert_eq!(claims.metadata, "mayor");
     assert_eq!(claims.attributes, HashMap::from([("a".into(), "1".into())]));
+}
+
+#[test]
+fn the_browser_is_seen_where_the_client_does_not_tell() {
+    let edge = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36 Edg/142.0";
+    let headless =
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/142.0.0.0 Safari/537.36";
+    let firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+    let phone = "Mozilla/5.0 (iPhone) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/142.0 Mobile/15E148 Safari/604.1";
+    let cases = [
+        ("", edge, "chrome", true),
+        ("", headless, "chrome", true),
+        ("", firefox, "firefox", false),
+        ("", phone, "", true),
+        ("firefox", edge, "firefox", false),
+    ];
+    let token = token(member());
+    for (told, agent, expected, in_sync) in cases {
+        let headers = HeaderMap::from_iter([(header::USER_AGENT, HeaderValue::from_static(agent))]);
+        let query = query(&[("access_token", &token), ("sdk", "js"), ("protocol", "16"), ("browser", told)]);
+        let opening = parse(Path::V0, &query, &headers, &keys()).unwrap();
+        assert_eq!((opening.client.browser.as_str(), opening.takes_streams()), (expected, in_sync), "{agent}");
+    }
 }

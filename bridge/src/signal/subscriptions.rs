@@ -122,6 +122,27 @@ impl Subscriptions {
         self.wish(sid, |wish| (wish.size, wish.fps, wish.priority) = (size, fps, priority));
     }
 
+    /// What the client said of how it shows tracks, for another bridge: as it said it.
+    pub(crate) fn settings(&self) -> Vec<UpdateTrackSettings> {
+        let said = self.wishes.iter().filter(|(_, wish)| wish.size != Size::Default);
+        said.map(|(sid, wish)| {
+            let mut settings = UpdateTrackSettings {
+                track_sids: vec![sid.to_string()],
+                fps: wish.fps.into(),
+                priority: wish.priority.into(),
+                ..UpdateTrackSettings::default()
+            };
+            match wish.size {
+                Size::Default => {}
+                Size::Disabled => settings.disabled = true,
+                Size::Quality(quality) => settings.quality = quality,
+                Size::Pixels { width, height } => (settings.width, settings.height) = (width, height),
+            }
+            settings
+        })
+        .collect()
+    }
+
     fn wish(&mut self, sid: TrackSid, change: impl FnOnce(&mut Wish)) {
         if self.wishes.len() < MAX_WISHES || self.wishes.contains_key(&sid) {
             change(self.wishes.entry(sid).or_default());

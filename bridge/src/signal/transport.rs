@@ -13,6 +13,9 @@ use crate::transport::sdp::{LocalTransport, RemoteTransport};
 /// How long a client that was told to leave may take to close its connection.
 const PARTING: Duration = Duration::from_secs(2);
 
+/// How long media may flow over this bridge of a participant who goes on at another one.
+const LINGER: Duration = Duration::from_secs(3);
+
 /// One PeerConnection of a client.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -25,6 +28,8 @@ pub(crate) struct Transport {
     remote: Option<RemoteTransport>,
     /// True where we open the data channels.
     open_channels: bool,
+    /// The SCTP streams of data channels that the client has already, `_reliable` and `_lossy`.
+    adopted: Option<[Option<u16>; 2]>,
 }
 
 impl Transport {
@@ -32,7 +37,12 @@ impl Transport {
     pub(crate) fn new(room: &MediaRoom, open_channels: bool) -> Self {
         let id = TransportId::next();
         let local = ice::generate_credentials();
-        Self { id, events: room.attach(id), room: room.clone(), local, remote: None, open_channels }
+        Self { id, events: room.attach(id), room: room.clone(), local, remote: None, open_channels, adopted: None }
+    }
+
+    /// The client has data channels on these SCTP streams already, `_reliable` and `_lossy`.
+    pub(crate) fn adopt(&mut self, channels: [Option<u16>; 2]) {
+        self.adopted = Some(channels);
     }
 
     /// Our side, for the SDP.
@@ -70,6 +80,9 @@ impl Transport {
             None => {
                 let (dtls, open_channels) = (remote.dtls(), self.open_channels);
                 self.send(Command::OpenTransport { transport, room, ice, dtls, open_channels });
+                if let Some([reliable, lossy]) = self.adopted {
+                    self.send(Command::AdoptChannels { transport, reliable, lossy });
+                }
             }
             Some(known) if remote.restarts_ice(known) => self.send(Command::RestartIce { transport, ice }),
             Some(_) => {}
@@ -94,6 +107,14 @@ impl Transport {
         tokio::spawn(async move {
             let closed = async { while !matches!(self.event().await, Event::Closed { .. }) {} };
             let _ = tokio::time::timeout(PARTING, closed).await;
+        });
+    }
+
+    /// The participant goes on at another bridge. What flows goes on flowing until its client is connected there.
+    pub(crate) fn linger(mut self) {
+        tokio::spawn(async move {
+            let closed = async { while !matches!(self.event().await, Event::Closed { .. }) {} };
+            let _ = tokio::time::timeout(LINGER, closed).await;
         });
     }
 

@@ -119,6 +119,8 @@ pub struct Data {
     initiate_at: Option<Instant>,
     /// We open the channels.
     opens: bool,
+    /// The streams of channels that the client had before this association, `_reliable` and `_lossy`.
+    adopted: [Option<u16>; 2],
     /// The parity of the streams that we open (RFC 8832 §6): even for the DTLS client.
     first_stream: u16,
     ended: bool,
@@ -146,11 +148,21 @@ impl Data {
             guard: Guard::default(),
             initiate_at: (active || opens).then(|| now + INIT_PATIENCE),
             opens,
+            adopted: [None; 2],
             first_stream: u16::from(!active),
             ended: false,
             events: VecDeque::new(),
             out: VecDeque::new(),
         }
+    }
+
+    /// The client has data channels already, of an association with another server: `_reliable` and `_lossy` go on, on these
+    /// streams. It does not know that the other end is another one, so INIT is ours to send: to the client its peer has
+    /// restarted (RFC 9260 §5.2.2).
+    pub fn adopt(&mut self, now: Instant, streams: [Option<u16>; 2]) {
+        self.adopted = streams;
+        self.initiate_at = Some(now);
+        self.handle_timeout(now);
     }
 
     fn state(&mut self, channel: Channel) -> &mut State {
@@ -207,8 +219,24 @@ impl Data {
         self.read(now);
     }
 
+    /// Goes on with the channels that the client had.
+    fn open_adopted(&mut self, now: Instant) {
+        let Some((handle, mut association)) = self.association.take() else { return };
+        for (channel, id) in [Channel::Reliable, Channel::Lossy].into_iter().zip(self.adopted) {
+            let (Some(id), Some((_, reliability))) = (id, dcep::open(channel)) else { continue };
+            if let Ok(mut stream) = association.open_stream(id, Ppi::Binary) {
+                reliability.apply(&mut stream);
+                self.streams.insert(id, Some(channel));
+                self.state(channel).stream = Some(id);
+                self.opened(now, &mut association, channel);
+            }
+        }
+        self.association = Some((handle, association));
+    }
+
     /// Sends DCEP OPEN for both channels.
     fn open_channels(&mut self, now: Instant) {
+        self.open_adopted(now);
         if !self.opens {
             return;
         }

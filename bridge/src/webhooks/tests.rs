@@ -144,7 +144,7 @@ async fn however_many_bridges_a_room_has_each_event_comes_once() {
     let first = town.bridge("eins", Media::watched().0, config()).await;
     let anna = enter(&first, "anna").await;
     let second = town.bridge("zwei", Media::watched().0, config()).await;
-    town.drain("eins").await;
+    town.order("eins", true).await;
     let berta = enter(&second, "berta").await;
     publish(&berta, "TR_b").await;
     // The keeper's participant goes: the other bridge tells from then on.

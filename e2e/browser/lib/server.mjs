@@ -16,7 +16,8 @@ const MEDIA_PORTS = 4;
 /** Whether the server under test is ours: it then serves the web client and `/api/v1`. */
 export const ours = !process.env.LIVEKIT_BIN;
 
-function binary() {
+/** Our own binary. */
+export function binary() {
   const found = [process.env.RATSSAAL_BIN, ...['debug', 'release'].map((profile) => join(repository, 'target', profile, 'ratssaal'))]
     .filter(Boolean)
     .find((path) => existsSync(path));

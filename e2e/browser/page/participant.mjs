@@ -63,6 +63,14 @@ async function outbound(source) {
   return [...(stats?.values() ?? [])].filter((report) => report.type === 'outbound-rtp');
 }
 
+/** How long pictures and voices stand still, by `identity/source`: when something last came, and the longest wait, ms. */
+const still = new Map();
+
+function came(place, now) {
+  const known = still.get(place) ?? { last: now, longest: 0 };
+  still.set(place, { last: now, longest: Math.max(known.longest, now - known.last) });
+}
+
 window.participant = {
   /** Joins; `v1` selects one PeerConnection (`/rtc/v1`) or two (`/rtc`). */
   async join({ url, token, v1, options = {}, connect = {} }) {
@@ -229,6 +237,34 @@ window.participant = {
     clearTimeout(end);
     return { frames: count, longest: Math.round(Math.max(longest, performance.now() - last)), widths };
   },
+
+  /** From now on it is watched how long each picture and each voice stands still. */
+  async watchGaps() {
+    still.clear();
+    const watched = new WeakSet();
+    const packets = new WeakMap();
+    clearInterval(window.gapsTimer);
+    window.gapsTimer = setInterval(() => {
+      for (const [name, { track, element }] of received) {
+        if (track.kind === 'video') {
+          if (watched.has(element)) continue;
+          watched.add(element);
+          const next = (now) => { came(name, now); element.requestVideoFrameCallback(next); };
+          element.requestVideoFrameCallback(next);
+        } else {
+          track.receiver?.getStats().then((reports) => {
+            const inbound = [...reports.values()].find(({ type }) => type === 'inbound-rtp');
+            const count = `${inbound?.ssrc} ${inbound?.packetsReceived}`;
+            if (inbound?.packetsReceived && packets.get(track) !== count) came(name, performance.now());
+            packets.set(track, count);
+          });
+        }
+      }
+    }, 20);
+  },
+
+  /** The longest wait for each, ms, the one that may be going on included. */
+  gaps: () => Object.fromEntries([...still].map(([name, { last, longest }]) => [name, Math.round(Math.max(longest, performance.now() - last))])),
 
   /** The strongest frequency heard of a participant, null in silence or while nothing is received. */
   hear: async (identity, source = 'microphone') => (await received.get(`${identity}/${source}`)?.ear)?.hertz() ?? null,

@@ -37,6 +37,12 @@ impl Engine {
                 self.by_ufrag.insert(ice.local_ufrag, key);
                 self.next_tick.get_or_insert(now + super::TICK);
             }
+            Command::AdoptChannels { transport, reliable, lossy } => {
+                let Some(&key) = self.by_transport.get(&transport) else { return };
+                if let Link::Client(client) = &mut self.peers[key].link {
+                    client.adopted = Some([reliable, lossy]);
+                }
+            }
             Command::RestartIce { transport, ice } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
                 let Link::Client(client) = &mut self.peers[key].link else { return };
@@ -182,6 +188,7 @@ impl Engine {
         for section in sections {
             let known = self.peers[key].legs.iter().find(|known| known.leg == section.leg).map(|known| known.track);
             match (known, self.by_track.get(&section.track)) {
+                (Some(at), Some(&to)) if at != to => self.retarget_leg(key, (at, to), section),
                 (Some(at), _) => {
                     let Track { legs, payload_types, layer_count, .. } = &mut self.tracks[at];
                     if let Some(leg) = legs.iter_mut().find(|leg| leg.id == section.leg) {
@@ -193,6 +200,22 @@ impl Engine {
                 (None, None) => self.peers[key].orphans.push(section),
             }
         }
+    }
+
+    /// A leg carries another track from now on, which is the same to the subscriber: its numbers go on.
+    fn retarget_leg(&mut self, key: usize, (from, to): (usize, usize), section: SendSection) {
+        let Some(index) = self.tracks[from].legs.iter().position(|leg| leg.id == section.leg) else { return };
+        let mut leg = self.tracks[from].legs.swap_remove(index);
+        leg.pause();
+        leg.fresh = true;
+        leg.renegotiate(section);
+        let track = &mut self.tracks[to];
+        leg.translate(&track.payload_types, track.layer_count);
+        if let Some(known) = self.peers[key].legs.iter_mut().find(|known| known.leg == leg.id) {
+            (known.track, known.at) = (to, track.legs.len());
+        }
+        track.legs.push(leg);
+        self.reconsider(key);
     }
 
     fn add_leg(&mut self, key: usize, at: usize, section: SendSection) {

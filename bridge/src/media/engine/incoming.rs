@@ -42,7 +42,8 @@ impl Engine {
         if let Some(sequence) = values.twcc {
             peer.twcc.record(now, sequence);
         }
-        let Some(stream) = peer.stream(header.ssrc).or_else(|| learn(peer, &mut self.tracks, &header, &values)) else {
+        let known = peer.stream(header.ssrc);
+        let Some(stream) = known.or_else(|| learn(peer, &mut self.tracks, &mut self.events, &header, &values)) else {
             self.counters.unknown += 1;
             return;
         };
@@ -197,7 +198,13 @@ fn is_heard(
 
 /// Finds out which track and layer a new SSRC belongs to: by mid and rid, by the SDP's `a=ssrc`, or because only one
 /// section can be meant. RTX often comes first.
-fn learn(peer: &mut Peer, tracks: &mut slab::Slab<Track>, header: &Header, values: &Values<'_>) -> Option<Stream> {
+fn learn(
+    peer: &mut Peer,
+    tracks: &mut slab::Slab<Track>,
+    events: &mut Vec<Event>,
+    header: &Header,
+    values: &Values<'_>,
+) -> Option<Stream> {
     let section = match values.mid {
         Some(mid) => peer.sections.iter().find(|section| section.mid.as_bytes() == mid),
         None => {
@@ -222,6 +229,10 @@ fn learn(peer: &mut Peer, tracks: &mut slab::Slab<Track>, header: &Header, value
     let slot = entry.layers.get_mut(layer)?;
     if !rtx {
         slot.bind(header.ssrc);
+    }
+    if !section.rids.is_empty() && !peer.is_relay() {
+        let (transport, track, ssrc) = (peer.id, entry.id, header.ssrc);
+        events.push(Event::StreamKnown { transport, track, layer: layer as u8, rtx, ssrc });
     }
     let stream = Stream { ssrc: header.ssrc, track, layer, rtx };
     peer.bind(stream);

@@ -35,6 +35,8 @@ pub(super) struct Client {
     pub(super) early: Vec<(Channel, Bytes)>,
     pub(super) active: bool,
     pub(super) open_channels: bool,
+    /// SCTP streams of the data channels that the client has already, `_reliable` and `_lossy`.
+    pub(super) adopted: Option<[Option<u16>; 2]>,
 }
 
 impl Link {

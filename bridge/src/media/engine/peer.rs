@@ -125,6 +125,7 @@ impl Peer {
             early: Vec::new(),
             active: dtls.active,
             open_channels,
+            adopted: None,
         };
         Self::with(now, (id, room), Link::Client(Box::new(client)))
     }
@@ -289,7 +290,7 @@ impl Peer {
     /// Moves what DTLS and SCTP have for each other and for the engine, until both are quiet.
     fn work(&mut self, now: Instant, events: &mut Vec<Event>) -> Option<DtlsEnd> {
         let Link::Client(client) = &mut self.link else { return None };
-        let Client { ice, dtls, data, early, active, open_channels } = &mut **client;
+        let Client { ice, dtls, data, early, active, open_channels, adopted } = &mut **client;
         let mut end = None;
         loop {
             let mut quiet = true;
@@ -302,6 +303,9 @@ impl Peer {
                                 (self.inbound, self.outbound) = (Some(inbound), Some(outbound));
                                 ice.heard(now);
                                 let mut channels = Data::new(now, *active, *open_channels);
+                                if let Some(streams) = adopted.take() {
+                                    channels.adopt(now, streams);
+                                }
                                 for (channel, payload) in early.drain(..) {
                                     let _ = channels.send(now, channel, payload); // at most MAX_EARLY: no overflow yet
                                 }

@@ -369,7 +369,7 @@ async fn nothing_said_to_a_new_bridge_is_lost() {
     let eins = town.bridge("eins", one, Config::default()).await;
     let anna = enter(&eins, "rat", "anna").await;
     let zwei = town.bridge("zwei", two, Config::default()).await;
-    town.drain("eins").await;
+    town.order("eins", true).await;
     let talk = async {
         let mut applied = anna.room.applied();
         let berta = |room: &RoomHandle| room.state().participants().any(|who| who.identity.as_str() == "berta");

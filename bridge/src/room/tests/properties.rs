@@ -82,6 +82,11 @@ fn commands() -> impl Strategy<Value = Command> {
             metadata: None,
             attributes: BTreeMap::from([("k".to_owned(), name)]),
         }),
+        2 => (participants(), any::<bool>()).prop_map(|(participant, back)| Command::Move {
+            participant,
+            bridge: if back { "eins" } else { "zwei" }.to_owned(),
+            join_id: format!("move-{back}"),
+        }),
         3 => (participants(), permissions()).prop_map(|(participant, permission)| Command::Permit {
             participant,
             permission,
@@ -98,7 +103,7 @@ fn commands() -> impl Strategy<Value = Command> {
 /// An actor that has the right, where there is one; otherwise the participant itself.
 fn actor_of(command: &Command) -> Actor {
     match command {
-        Command::Join(_) | Command::UpdateTrack { .. } => Actor::Bridge,
+        Command::Join(_) | Command::Move { .. } | Command::UpdateTrack { .. } => Actor::Bridge,
         Command::Progress { participant, .. }
         | Command::Leave { participant, .. }
         | Command::Publish { participant, .. }

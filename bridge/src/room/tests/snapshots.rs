@@ -28,6 +28,7 @@ fn a_snapshot_holds_everything() {
     room.must(&Actor::Admin, Command::Remove { identity: "x".into(), revoke_before_ms: Some(7) });
     let logged = Logged::decode(room.state.sequence() + 1, unknown(1));
     apply(&mut room.state, &logged);
+    room.must(&Actor::Bridge, moved("b", "zwei"));
 
     let bytes = snapshot(&room.state).encode_to_vec();
     let mut copy = State::new(facts());
@@ -35,6 +36,30 @@ fn a_snapshot_holds_everything() {
     assert_eq!(copy, room.state);
     assert_eq!(copy.info().metadata, "m");
     assert!(!copy.may_subscribe(&sid("b"), &"TR_a".into()));
+}
+
+fn moved(who: &str, bridge: &str) -> Command {
+    Command::Move { participant: sid(who), bridge: bridge.into(), join_id: format!("move-{bridge}") }
+}
+
+#[test]
+fn who_is_moved_stays_who_it_is() {
+    let mut room = Room::of(&["a", "b"]);
+    room.publish("a", "TR_a", TrackSource::Camera);
+    let (before, sequence) = (room.state.participant(&sid("a")).unwrap().clone(), room.state.sequence());
+    room.must(&Actor::Bridge, moved("a", "zwei"));
+    assert!(room.told.is_empty(), "nobody need know: {:?}", room.told);
+    let after = room.state.participant(&sid("a")).unwrap().clone();
+    assert_eq!(after.info(), before.info());
+    assert_eq!((after.bridge.as_str(), after.join_id.as_str()), ("zwei", "move-zwei"));
+    assert!(after.sat_on(&before.bridge, sequence) && after.sat_on("zwei", sequence + 1));
+    assert!(!after.sat_on("zwei", sequence) && !after.sat_on(&before.bridge, sequence + 1));
+    room.must(&Actor::Bridge, moved("a", "zwei"));
+    assert_eq!(room.state.sequence(), sequence + 1, "once");
+    for actor in [Actor::Admin, Actor::Participant(sid("a"))] {
+        assert!(room.submit(&actor, &moved("a", "drei")).is_err(), "{actor:?}");
+    }
+    assert!(room.submit(&Actor::Bridge, &moved("x", "drei")).is_err());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
 use tracing::Instrument as _;
 
+use super::super::coming;
 use super::super::http::{Denial, JOIN_WITHIN};
 use super::super::link::{self, Socket};
 use super::super::session::{Return, Session};
@@ -113,19 +114,30 @@ async fn join(
     Ok(())
 }
 
-/// Lets a client come back to its session here.
+/// Lets a client come back to its session here, or go on here with the one that it had on another bridge.
 async fn resume(
-    signal: &Inner,
+    signal: &Arc<Inner>,
     opening: &wire::Opening,
     relayed: Relayed,
     answer: &mpsc::Sender<SignalDown>,
 ) -> Result<(), Refused> {
-    let (opening, _) = read(opening).map_err(|error| Denial::from(error).refused())?;
+    let (opening, address) = read(opening).map_err(|error| Denial::from(error).refused())?;
     let unknown = || Refused { unknown: true, ..Denial::unavailable("there is no such session here").refused() };
     let sid = opening.resume.clone().ok_or_else(unknown)?;
-    let session = signal.sessions.find(&sid, &opening.claims.identity, &opening.claims.grants.room);
-    let session = session.ok_or_else(unknown)?;
-    let way = session.reserve().await.map_err(|_| unknown())?;
+    let Some(session) = signal.sessions.find(&sid, &opening.claims.identity, &opening.claims.grants.room) else {
+        let place = signal.admission.enter(address).ok_or_else(|| Denial::crowded().refused())?;
+        let taken = timeout(JOIN_WITHIN, coming::take_over(signal, &opening, &sid, place)).await;
+        let taken = taken.map_err(|_| Denial::late().refused())?.map_err(Denial::refused)?;
+        let session = taken.ok_or_else(unknown)?;
+        say(answer, signal_down::Message::Accepted(Accepted {})).await;
+        tokio::spawn(session.go_on(Return { socket: Socket::Relayed(Box::new(relayed)), opening }));
+        return Ok(());
+    };
+    if let Some(moved_to) = session.moved_to {
+        let denial = Denial::unavailable("the session goes on at another bridge");
+        return Err(Refused { moved_to, ..denial.refused() });
+    }
+    let way = session.returns.reserve().await.map_err(|_| unknown())?;
     say(answer, signal_down::Message::Accepted(Accepted {})).await;
     way.send(Return { socket: Socket::Relayed(Box::new(relayed)), opening });
     Ok(())

@@ -19,6 +19,8 @@ pub(super) struct Clocks {
     pub(super) connect_by: Option<Instant>,
     /// When the next token is due.
     pub(super) refresh: Instant,
+    /// Until when a client that was sent to another bridge should be there.
+    pub(super) moving: Option<Instant>,
 }
 
 /// What time asks for.
@@ -32,11 +34,19 @@ pub(super) enum Due {
     Connect,
     /// A fresh token.
     Refresh,
+    /// The client did not go where it was sent.
+    Moving,
 }
 
 impl Clocks {
     pub(super) fn new(now: Instant) -> Self {
-        Self { heard: now, away: None, connect_by: Some(now + CONNECT_WITHIN), refresh: now + REFRESH_TTL / 2 }
+        Self {
+            heard: now,
+            away: None,
+            connect_by: Some(now + CONNECT_WITHIN),
+            refresh: now + REFRESH_TTL / 2,
+            moving: None,
+        }
     }
 
     /// What comes next, and when.
@@ -47,7 +57,8 @@ impl Clocks {
             Some(since) => (since + resume_within, Due::Away),
         };
         let connect = self.connect_by.map(|by| (by, Due::Connect));
-        let candidates = [Some(presence), connect, Some((self.refresh, Due::Refresh))];
+        let moving = self.moving.map(|by| (by, Due::Moving));
+        let candidates = [Some(presence), connect, Some((self.refresh, Due::Refresh)), moving];
         candidates.into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(presence)
     }
 }
@@ -68,7 +79,9 @@ mod tests {
         clocks.connect_by = None;
         clocks.away = Some(start + 21 * second);
         assert_eq!(clocks.next(resume), (start + 41 * second, Due::Away));
-        clocks.away = None;
+        clocks.moving = Some(start + 40 * second);
+        assert_eq!(clocks.next(resume), (start + 40 * second, Due::Moving));
+        (clocks.away, clocks.moving) = (None, None);
         clocks.heard = start + 299 * second;
         assert_eq!(clocks.next(resume), (start + 300 * second, Due::Refresh));
     }

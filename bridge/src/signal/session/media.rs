@@ -29,6 +29,7 @@ impl Session {
             Event::Data { channel, payload, .. } => self.data(channel, &payload),
             Event::LegActive { leg, active, .. } => self.stream_state(leg, active),
             Event::LayersNeeded { track, layers, .. } => self.layers_needed(track, layers),
+            Event::StreamKnown { track, layer, rtx, ssrc, .. } => self.stream_known(track, layer, rtx, ssrc),
             Event::Quality { transport, quality } => {
                 let info = self.quality.take(&self.seat.sid, transport, &quality);
                 self.seat.room.report_quality(info);
@@ -50,6 +51,7 @@ impl Session {
         let disconnect = match reason {
             // Ours, or the room's end, which the room tells.
             CloseReason::Requested | CloseReason::Room => return ControlFlow::Continue(()),
+            _ if self.clocks.moving.is_some() => return self.gone_elsewhere(),
             // Somebody who closes the page closes both; no need to wait for a return.
             CloseReason::Peer if !self.link.is_up() => DisconnectReason::ClientInitiated,
             CloseReason::Peer | CloseReason::Timeout => DisconnectReason::ConnectionTimeout,
@@ -64,6 +66,9 @@ impl Session {
             self.signal.metrics.malformed_data.inc();
             return;
         };
+        if channel == Channel::Reliable && self.moving.repeats() {
+            return; // the client sends it again where it goes
+        }
         if channel == Channel::Reliable && packet.sequence > 0 {
             // After coming back a client repeats what it is not sure we got.
             if packet.sequence <= self.last_reliable {
@@ -75,7 +80,7 @@ impl Session {
     }
 
     /// What of a published track anybody gets (dynacast). Clients that do not take part in it send on.
-    fn layers_needed(&mut self, media: TrackId, layers: u8) {
+    pub(super) fn layers_needed(&mut self, media: TrackId, layers: u8) {
         if let Some(info) = self.publications.at_worker(media) {
             self.link.send(Message::SubscribedQualityUpdate(dynacast::update(info, layers)));
         }

@@ -7,6 +7,7 @@
 
 mod clocks;
 mod media;
+mod moving;
 mod publisher;
 mod requests;
 mod returning;
@@ -25,6 +26,8 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
 use self::clocks::{Clocks, Due};
+pub(crate) use self::moving::HandedOver;
+use self::moving::Moving;
 use super::admission::Place;
 use super::link::{Frame, Link, Socket};
 use super::metrics::Ended;
@@ -33,7 +36,7 @@ use super::publications::Publications;
 use super::quality::Judge;
 use super::rate::RateLimit;
 use super::request::{Opening, Path};
-use super::resume::Registration;
+use super::resume::{Registration, Visit};
 use super::subscriptions::Subscriptions;
 use super::transport::{Transport, next_event};
 use super::wire::{Close, Incoming};
@@ -131,6 +134,7 @@ pub(crate) struct Session {
     negotiation: publisher::Negotiation,
     /// The highest sequence of a reliable data packet from this client.
     last_reliable: u32,
+    moving: Moving,
     first: Option<Box<First>>,
 }
 
@@ -142,7 +146,7 @@ enum Input {
     Frame(Frame),
     Room(Option<ToSession>),
     Media(Event),
-    Return(Box<Return>),
+    Visit(Box<Visit>),
     Due(Due),
 }
 
@@ -163,16 +167,28 @@ impl Session {
         returns: Registration,
         place: Place,
     ) -> Self {
-        let now = Instant::now();
         let welcome = messages::join(&joined, opening.path);
-        let in_sync = opening.takes_streams();
-        let (sid, inbox) = (joined.sid, Some(joined.inbox));
+        let first = First { welcome, tracks: opening.tracks.clone(), offer: opening.offer.clone() };
+        let session = Self::silent(signal, (joined.room, joined.sid, joined.inbox), &opening, returns, place);
+        Self { first: Some(Box::new(first)), ..session }
+    }
+
+    /// One that has nothing to say yet.
+    fn silent(
+        signal: Arc<Inner>,
+        (room, sid, inbox): (RoomHandle, ParticipantSid, mpsc::Receiver<ToSession>),
+        opening: &Opening,
+        returns: Registration,
+        place: Place,
+    ) -> Self {
+        let now = Instant::now();
+        let inbox = Some(inbox);
         Self {
             signal,
-            seat: Seat { room: joined.room, sid, inbox, reason: DisconnectReason::JoinFailure, left: false },
-            claims: opening.claims,
+            seat: Seat { room, sid, inbox, reason: DisconnectReason::JoinFailure, left: false },
+            claims: opening.claims.clone(),
             path: opening.path,
-            in_sync,
+            in_sync: opening.takes_streams(),
             link: Link::down(),
             returns,
             place: Some(place),
@@ -190,7 +206,8 @@ impl Session {
             subscriber: None,
             negotiation: publisher::Negotiation::default(),
             last_reliable: 0,
-            first: Some(Box::new(First { welcome, tracks: opening.tracks, offer: opening.offer })),
+            moving: Moving::new(opening),
+            first: None,
         }
     }
 
@@ -198,8 +215,13 @@ impl Session {
     pub(crate) async fn run(mut self, socket: Socket) {
         self.link.attach(socket);
         let ended = self.speak().await;
+        self.finish(ended);
+    }
+
+    fn finish(mut self, ended: Ended) {
         let subscriber = self.subscriber.take().map(|subscriber| subscriber.transport);
-        self.publisher.take().into_iter().chain(subscriber).for_each(Transport::part);
+        let end = if self.moving.is_over() { Transport::linger } else { Transport::part as fn(Transport) };
+        self.publisher.take().into_iter().chain(subscriber).for_each(end);
         self.signal.metrics.ended(ended);
         tracing::info!(participant = %self.seat.sid, reason = ?self.seat.reason, ?ended, "session ended");
     }
@@ -248,7 +270,7 @@ impl Session {
             frame = self.link.next() => Input::Frame(frame),
             message = self.seat.next() => Input::Room(message),
             event = next_event(self.publisher.as_mut(), subscriber) => Input::Media(event),
-            back = self.returns.next() => Input::Return(Box::new(back)),
+            visit = self.returns.next() => Input::Visit(Box::new(visit)),
             () = sleep_until(at.into()) => Input::Due(due),
         }
     }
@@ -287,7 +309,13 @@ impl Session {
                 ControlFlow::Continue(())
             }
             Input::Media(event) => self.on_media(event).await,
-            Input::Return(back) => self.come_back(*back).await,
+            Input::Visit(visit) => match *visit {
+                Visit::Return(back) => self.come_back(back).await,
+                Visit::HandOver(reply) => {
+                    self.hand_over(reply);
+                    ControlFlow::Continue(())
+                }
+            },
             Input::Due(due) => self.due(due),
         }
     }
@@ -306,6 +334,7 @@ impl Session {
                 self.refresh_token();
                 ControlFlow::Continue(())
             }
+            Due::Moving => self.stays_here(),
         }
     }
 
@@ -313,7 +342,7 @@ impl Session {
     fn gone(&mut self) -> Flow {
         self.link.close(Close::Normal);
         self.clocks.away = Some(Instant::now());
-        if self.presence < Presence::Active {
+        if self.presence < Presence::Active && self.clocks.moving.is_none() {
             return self.end(DisconnectReason::SignalClose, Action::Reconnect, Close::Normal, Ended::NeverConnected);
         }
         ControlFlow::Continue(())

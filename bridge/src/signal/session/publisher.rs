@@ -33,8 +33,8 @@ use crate::transport::sdp::{
 pub(crate) struct Negotiation {
     answerer: Answerer,
     extensions: ExtensionIds,
-    receive: Vec<ReceiveSection>,
-    send: Vec<SendSection>,
+    pub(super) receive: Vec<ReceiveSection>,
+    pub(super) send: Vec<SendSection>,
     /// m-sections of the last offer.
     sections: usize,
     /// The last requirement, and how many sections there were then.
@@ -42,7 +42,7 @@ pub(crate) struct Negotiation {
     /// Whether the client has not offered since.
     waiting: bool,
     /// Where our SSRCs on this transport have got to.
-    last_ssrc: u32,
+    pub(super) last_ssrc: u32,
 }
 
 /// How the stream of a track that is sent to a client is called in its SDP. `in_sync`: the client finds its tracks by their
@@ -151,10 +151,14 @@ impl Session {
             .map(|(outlet, leg)| (outlet.mid.clone(), leg.track.to_string()))
             .collect();
         let new = self.outlets.legs().filter(|(_, leg)| !leg.told && !unheard.contains(&leg.track));
+        tracing::debug!(
+            participant = %self.seat.sid, receive = answer.receive.len(), send = answer.send.len(), ?unheard, "answering"
+        );
         self.subscribed(&new.map(|(_, leg)| leg.track.clone()).collect::<Vec<_>>());
         self.outlets.told();
         self.negotiation.extensions = answer.extensions;
         self.negotiation.receive = answer.receive;
+        self.moving.recognise(&mut self.negotiation.receive);
         self.negotiation.send = answer.send;
         self.tell_worker();
         let answer = SessionDescription { r#type: "answer".to_owned(), sdp: answer.sdp, id, mid_to_track_id: by_mid };
@@ -168,7 +172,7 @@ impl Session {
         }
     }
 
-    fn tell_worker(&self) {
+    pub(super) fn tell_worker(&self) {
         let Some(publisher) = &self.publisher else { return };
         publisher.send(MediaCommand::Negotiated {
             transport: publisher.id,
@@ -188,8 +192,17 @@ impl Session {
             publisher.send(dynacast::description(section.track, &track));
         }
         let sid = TrackSid::from(track.sid.as_str());
-        let command = Command::Publish { participant: self.seat.sid.clone(), track: Box::new(track) };
-        match self.seat.room.submit(self.actor(), command).await {
+        let came_along = self.seat.room.state().track(&sid).is_some();
+        let published = if came_along {
+            // What the client was told elsewhere of the layers that are needed holds here no more.
+            let all = u8::try_from(section.rids.len().max(1)).unwrap_or(u8::MAX);
+            self.layers_needed(section.track, all);
+            Ok(())
+        } else {
+            let command = Command::Publish { participant: self.seat.sid.clone(), track: Box::new(track) };
+            self.seat.room.submit(self.actor(), command).await
+        };
+        match published {
             Ok(()) => {
                 let ReceiveSection { track: media, payload_types, rids, .. } = section;
                 let publisher = self.seat.sid.clone();

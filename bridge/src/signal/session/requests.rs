@@ -36,6 +36,8 @@ impl Session {
                 self.unsettled = true;
             }
             Ask::TrackSetting(settings) => self.track_setting(&settings),
+            // A client that starts anew elsewhere says goodbye here first.
+            Ask::Leave(_) if self.clocks.moving.is_some() => return self.gone_elsewhere(),
             Ask::Leave(leave) => {
                 let reason = match leave.reason() {
                     DisconnectReason::UnknownReason => DisconnectReason::ClientInitiated,

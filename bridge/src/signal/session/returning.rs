@@ -23,6 +23,7 @@ impl Session {
         self.link.attach(back.socket);
         self.link.send(messages::reconnect(self.last_reliable));
         self.clocks = Clocks { heard: now, away: None, ..self.clocks };
+        self.stay();
         self.claims = Claims { room_config: self.claims.room_config.take(), ..back.opening.claims };
         self.signal.metrics.resumed.inc();
         let state = self.seat.room.state();
@@ -47,6 +48,7 @@ impl Session {
 
     /// What a client that came back still has. It cannot go on with less than it published.
     pub(super) fn synchronise(&mut self, sync: &SyncState) -> Flow {
+        self.restore(sync);
         let published = sync.publish_tracks.iter().filter_map(|published| published.track.as_ref());
         if let Some(lost) = published.map(|track| &track.sid).find(|sid| !self.publications.has(sid)) {
             tracing::info!(participant = %self.seat.sid, track = %lost, "a resuming client has a track that we do not");

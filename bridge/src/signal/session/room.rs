@@ -16,7 +16,7 @@ use super::super::metrics::Ended;
 use super::super::subscriptions::Available;
 use super::super::wire::Close;
 use super::{FAREWELLS, Flow, Session};
-use crate::media::control::{Command as MediaCommand, Kind};
+use crate::media::control::{Command as MediaCommand, Kind, TrackId};
 use crate::room::{ToSession, TrackSid};
 
 impl Session {
@@ -85,9 +85,8 @@ impl Session {
                     transport.send(MediaCommand::SendData { transport: transport.id, channel, payload });
                 }
             }
-            ToSession::Move => {
-                return self.end(DisconnectReason::Migration, Action::Reconnect, Close::Normal, Ended::Moved);
-            }
+            ToSession::Move { to } => self.send_away(to),
+            ToSession::MovedAway => return self.moved_away(),
             ToSession::MoveTo { room } => {
                 // Its next token is for the other room: with that it joins there.
                 self.claims.grants.room = room.to_string();
@@ -120,8 +119,32 @@ impl Session {
             layers: local.rids.len().max(1),
             info: Arc::clone(info),
         };
-        self.subscriptions.available(sid, track);
+        let before = self.subscriptions.track(&sid).map(|known| known.media);
+        self.subscriptions.available(sid.clone(), track);
+        if before.is_some_and(|before| before != local.media) {
+            self.retarget(&sid, local.media);
+        }
         self.unsettled = true;
+    }
+
+    /// A track that the client gets comes from elsewhere now, as its publisher moved to another bridge. The client need not
+    /// know.
+    fn retarget(&mut self, sid: &TrackSid, media: TrackId) {
+        let Some(leg) = self.leg_of(sid) else { return };
+        let send = match &mut self.subscriber {
+            Some(subscriber) => {
+                subscriber.offer.retarget(leg, media);
+                &mut subscriber.send
+            }
+            None => &mut self.negotiation.send,
+        };
+        if let Some(section) = send.iter_mut().find(|section| section.leg == leg) {
+            section.track = media;
+            match &self.subscriber {
+                Some(subscriber) => subscriber.tell_worker(),
+                None => self.tell_worker(),
+            }
+        }
     }
 
     /// What this participant may do changed; its token follows at once, so that a reconnect brings nothing back.

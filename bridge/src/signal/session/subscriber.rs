@@ -19,13 +19,13 @@ use crate::transport::sdp::{OfferedTrack, RemoteDescription, SubscriberOffer};
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) transport: Transport,
-    offer: SubscriberOffer,
+    pub(super) offer: SubscriberOffer,
     /// Of the last offer; grows.
     id: u32,
     /// The tracks it carries: leg and mid.
     legs: BTreeMap<TrackSid, (LegId, String)>,
     extensions: ExtensionIds,
-    send: Vec<SendSection>,
+    pub(super) send: Vec<SendSection>,
     last_ssrc: u32,
 }
 
@@ -165,7 +165,7 @@ impl Session {
 }
 
 impl Subscriber {
-    fn tell_worker(&self) {
+    pub(super) fn tell_worker(&self) {
         self.transport.send(Command::Negotiated {
             transport: self.transport.id,
             extensions: self.extensions,

@@ -46,15 +46,22 @@ pub(super) async fn bridge(config: Config) -> Watched {
 
 /// Two bridges on one allocator: the first takes nobody any more, so that whoever comes to it sits on the second.
 pub(super) async fn entry_and_seat() -> (Watched, Watched, Town) {
+    let (entry, seat, town) = two_bridges().await;
+    town.order("eins", true).await;
+    (entry, seat, town)
+}
+
+/// Two bridges on one allocator, `eins` and `zwei`.
+pub(super) async fn two_bridges() -> (Watched, Watched, Town) {
     let town = Town::new();
     let mut bridges = Vec::new();
-    for name in ["eins", "zwei"] {
-        let (media, inputs) = Media::watched();
+    for (name, byte) in [("eins", 0x11), ("zwei", 0x22)] {
+        let fingerprint = vec![format!("{byte:X}"); 32].join(":");
+        let (media, inputs) = Media::watched_as(&fingerprint, vec![([127, 0, 0, 1], byte).into()]);
         bridges.push(Watched { bridge: town.bridge(name, media, Config::default()).await, inputs });
     }
-    town.drain("eins").await;
-    let (seat, entry) = (bridges.pop().unwrap(), bridges.pop().unwrap());
-    (entry, seat, town)
+    let (zwei, eins) = (bridges.pop().unwrap(), bridges.pop().unwrap());
+    (eins, zwei, town)
 }
 
 /// A client: a WebSocket and what came over it so far.

@@ -6,5 +6,6 @@ mod harness;
 mod joining;
 mod media;
 mod misuse;
+mod moving;
 mod resuming;
 mod rules;

@@ -100,6 +100,28 @@ fn a_subscriber_gets_its_own_numbers() {
     assert!(pair.world.events.contains(&active));
 }
 
+/// A client that comes from another bridge was told there that its packets come: it leaves out mid and RID.
+#[test]
+fn streams_are_known_by_the_word_of_another_bridge() {
+    let mut here = Pair::new();
+    here.frames(0, &[(0, true), (2, true)]);
+    let (transport, track) = (here.publisher.transport, here.camera.track);
+    for layer in [0, 2] {
+        let ssrc = Camera::ssrc(usize::from(layer));
+        let known = Event::StreamKnown { transport, track, layer, rtx: false, ssrc };
+        assert_eq!(here.world.events.iter().filter(|event| **event == known).count(), 1, "{layer}");
+    }
+    let mut there = Pair::new();
+    there.camera.bare = true;
+    there.frames(0, &[(2, true)]);
+    assert_eq!(there.subscriber.receive(&mut there.world).0.len(), 0, "nobody knows what it is");
+    let ssrcs = (0..3).map(|layer| (Camera::ssrc(layer), None)).collect();
+    let section = ReceiveSection { ssrcs, ..there.camera.section("7") };
+    there.publisher.negotiate(&mut there.world, vec![section], vec![]);
+    there.frames(33, &[(2, true)]);
+    assert_eq!(layers(&there.subscriber.receive(&mut there.world).0), [2, 2]);
+}
+
 #[test]
 fn layers_switch_at_key_frames_without_a_seam() {
     let mut pair = Pair::new();

@@ -1,0 +1,335 @@
+//! A client that is sent to another bridge: by this session, or to this session by the one that it had there.
+//!
+//! Where the client can, its PeerConnections go on: it is told to *resume*, comes to the other bridge with its participant's
+//! sid, says what it has (`sync_state`) and restarts ICE; the answer's other fingerprint makes it begin DTLS anew. Others are
+//! told to *reconnect*: they make new PeerConnections and join anew. Either way media flows here until they are there.
+//!
+//! A sender that was told once that its packets come in leaves out mid and RID from then on (`libwebrtc` does), also towards
+//! another server. So that one is told for each simulcast layer which SSRC they stood for here.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::{
+    ClientInfo, DisconnectReason, SignalTarget, SyncState, TrackInfo, UpdateTrackSettings, client_info,
+};
+use ratssaal_proto::bridge::v1::KnownEncoding;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::admission::Place;
+use super::super::metrics::Ended;
+use super::super::request::{Opening, Path};
+use super::super::resume::Registration;
+use super::super::transport::Transport;
+use super::super::wire::Close;
+use super::super::{Inner, messages};
+use super::publisher::mint;
+use super::{Flow, Return, Session};
+use crate::media::control::{Channel, ReceiveSection, TrackId};
+use crate::room::{ParticipantSid, Presence, RoomHandle, ToSession, TrackSid};
+use crate::transport::sdp::{RemoteDescription, SectionKind};
+
+/// How long a client may take to be where it was sent.
+const GO_WITHIN: Duration = Duration::from_secs(5);
+/// How long a client's reliable data is not taken here after another bridge has asked for the session.
+const REPEATED: Duration = Duration::from_secs(3);
+/// Simulcast layers of one client whose streams are remembered.
+const MAX_ENCODINGS: usize = 256;
+
+/// What a session knows that its client does not tell the next bridge.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(crate) struct HandedOver {
+    /// The highest sequence of a reliable data packet that was taken from the client.
+    pub(crate) last_reliable: u32,
+    /// How the client shows tracks.
+    pub(crate) settings: Vec<UpdateTrackSettings>,
+    /// What the client's simulcast streams are.
+    pub(crate) encodings: Vec<KnownEncoding>,
+}
+
+/// How far the move of a client is.
+#[derive(Debug)]
+pub(super) struct Moving {
+    /// Whether the client's PeerConnections can go on with another server.
+    goes_on: bool,
+    /// When another bridge learnt what this session knows.
+    handed: Option<Instant>,
+    /// The session goes on at another bridge.
+    over: bool,
+    /// What the client has from another bridge is yet to be read from its `sync_state`.
+    restoring: bool,
+    /// The streams of simulcast layers by mid and RID: the SSRC and that of its RTX, 0 while it is not known.
+    streams: BTreeMap<(String, String), (u32, u32)>,
+    /// The client came with its streams from another bridge.
+    came: bool,
+}
+
+impl Moving {
+    pub(super) fn new(opening: &Opening) -> Self {
+        Self::blank(opening.path == Path::V1 && takes_another_server(&opening.client))
+    }
+
+    fn blank(goes_on: bool) -> Self {
+        Self { goes_on, handed: None, over: false, restoring: false, streams: BTreeMap::new(), came: false }
+    }
+
+    /// Whether the session goes on at another bridge.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Of a client that comes from another bridge.
+    fn from_elsewhere(&mut self, encodings: &[KnownEncoding]) {
+        (self.restoring, self.came) = (true, true);
+        for known in encodings.iter().take(MAX_ENCODINGS) {
+            self.streams.insert((known.mid.clone(), known.rid.clone()), (known.ssrc, known.rtx_ssrc));
+        }
+    }
+
+    /// What an SSRC is for.
+    fn learn(&mut self, section: &ReceiveSection, layer: u8, rtx: bool, ssrc: u32) {
+        let Some(rid) = section.rids.get(usize::from(layer)) else { return };
+        let place = (section.mid.clone(), rid.clone());
+        if self.streams.len() >= MAX_ENCODINGS && !self.streams.contains_key(&place) {
+            return;
+        }
+        let (media, repair) = self.streams.entry(place).or_default();
+        *(if rtx { repair } else { media }) = ssrc;
+    }
+
+    /// Of these sections, what is known of their streams.
+    fn known(&self, sections: &[ReceiveSection]) -> Vec<KnownEncoding> {
+        let layers = sections.iter().flat_map(|section| section.rids.iter().map(|rid| (&section.mid, rid)));
+        let known = layers.filter_map(|(mid, rid)| {
+            let &(ssrc, rtx_ssrc) = self.streams.get(&(mid.clone(), rid.clone()))?;
+            Some(KnownEncoding { mid: mid.clone(), rid: rid.clone(), ssrc, rtx_ssrc })
+        });
+        known.take(MAX_ENCODINGS).collect()
+    }
+
+    /// Completes the sections of a client that came from another bridge and does not say any more which stream is which.
+    pub(super) fn recognise(&self, sections: &mut [ReceiveSection]) {
+        let unsaid = |section: &&mut ReceiveSection| section.ssrcs.is_empty() && !section.rids.is_empty();
+        for section in sections.iter_mut().filter(|_| self.came).filter(unsaid) {
+            let place = |rid: &String| (section.mid.clone(), rid.clone());
+            let known = section.rids.iter().map(|rid| self.streams.get(&place(rid)).copied().unwrap_or_default());
+            section.ssrcs = known.map(|(media, rtx)| (media, Some(rtx).filter(|rtx| *rtx != 0))).collect();
+        }
+    }
+
+    /// Whether the client repeats elsewhere what reliable data it sends here.
+    pub(super) fn repeats(&self) -> bool {
+        self.handed.is_some_and(|at| at.elapsed() < REPEATED)
+    }
+}
+
+/// Whether a client's PeerConnection takes an answer with another certificate and begins DTLS anew: `libwebrtc` does (shown
+/// with Chromium), Firefox keeps the association it has.
+fn takes_another_server(client: &ClientInfo) -> bool {
+    let chromium = ["chrome", "chromium", "edge", "opera"];
+    client.sdk() == client_info::Sdk::Js && chromium.iter().any(|own| client.browser.eq_ignore_ascii_case(own))
+}
+
+impl Session {
+    /// This bridge is drained: the client shall go, to a bridge that expects it or to wherever it is seated. What flows goes on
+    /// meanwhile. One that was told before and is still here is told to start anew.
+    pub(super) fn send_away(&mut self, to: Option<String>) {
+        let to =
+            to.filter(|_| self.moving.goes_on && self.presence == Presence::Active && self.clocks.moving.is_none());
+        let action = if to.is_some() { Action::Resume } else { Action::Reconnect };
+        tracing::info!(participant = %self.seat.sid, ?to, ?action, "sent to another bridge");
+        self.returns.moved_to(to);
+        self.clocks.moving = Some(Instant::now() + GO_WITHIN);
+        self.link.send(messages::leave(DisconnectReason::Migration, action));
+    }
+
+    /// The client came back here after all.
+    pub(super) fn stay(&mut self) {
+        self.clocks.moving = None;
+        self.moving.handed = None;
+        self.returns.moved_to(None);
+    }
+
+    /// The client did not go in time.
+    pub(super) fn stays_here(&mut self) -> Flow {
+        tracing::info!(participant = %self.seat.sid, "did not go to another bridge in time");
+        self.end(DisconnectReason::Migration, Action::Reconnect, Close::Normal, Ended::Moved)
+    }
+
+    /// The client leaves to start anew elsewhere. The participant stays in the room until it is there.
+    pub(super) fn gone_elsewhere(&mut self) -> Flow {
+        self.link.close(Close::Normal);
+        self.seat.reason = DisconnectReason::Migration;
+        ControlFlow::Break(Ended::Moved)
+    }
+
+    /// The client has come to the bridge it was sent to.
+    pub(super) fn hand_over(&mut self, reply: oneshot::Sender<HandedOver>) {
+        self.moving.handed = Some(Instant::now());
+        let handed = HandedOver {
+            last_reliable: self.last_reliable,
+            settings: self.subscriptions.settings(),
+            encodings: self.moving.known(&self.negotiation.receive),
+        };
+        // A bridge that does not wait for it any more does not go on with it either.
+        let _ = reply.send(handed);
+    }
+
+    /// The worker has learnt what an SSRC of a simulcast track is for.
+    pub(super) fn stream_known(&mut self, track: TrackId, layer: u8, rtx: bool, ssrc: u32) {
+        if let Some(section) = self.negotiation.receive.iter().find(|section| section.track == track) {
+            self.moving.learn(section, layer, rtx, ssrc);
+        }
+    }
+
+    /// It goes on there.
+    pub(super) fn moved_away(&mut self) -> Flow {
+        (self.seat.left, self.seat.reason) = (true, DisconnectReason::Migration);
+        self.moving.over = true;
+        self.link.close(Close::Replaced);
+        ControlFlow::Break(Ended::Moved)
+    }
+
+    /// Of a participant who had its session on another bridge and was sent here.
+    pub(crate) fn taken_over(
+        signal: Arc<Inner>,
+        seat: (RoomHandle, ParticipantSid, mpsc::Receiver<ToSession>),
+        handed: HandedOver,
+        opening: &Opening,
+        (returns, place): (Registration, Place),
+    ) -> Self {
+        let mut session = Self::silent(signal, seat, opening, returns, place);
+        session.presence = Presence::Joined;
+        session.last_reliable = handed.last_reliable;
+        session.moving.from_elsewhere(&handed.encodings);
+        for settings in &handed.settings {
+            for sid in &settings.track_sids {
+                session.subscriptions.set(TrackSid::from(sid.as_str()), settings);
+            }
+        }
+        session
+    }
+
+    /// Speaks for such a participant until it leaves.
+    pub(crate) async fn go_on(mut self, back: Return) {
+        let ended = match self.begin_again(back).await {
+            ControlFlow::Break(ended) => ended,
+            ControlFlow::Continue(()) => self.speak().await,
+        };
+        self.finish(ended);
+    }
+
+    async fn begin_again(&mut self, back: Return) -> Flow {
+        // The tracks that are there already.
+        while let Some(message) = self.seat.try_next() {
+            self.on_room(message)?;
+        }
+        self.come_back(back).await
+    }
+
+    /// What the client has of the bridge it comes from: its tracks, what its sections carry, its data channels.
+    pub(super) fn restore(&mut self, sync: &SyncState) {
+        if !std::mem::take(&mut self.moving.restoring) {
+            return;
+        }
+        let state = self.seat.room.state();
+        let Some(me) = state.participant(&self.seat.sid) else { return };
+        for published in &sync.publish_tracks {
+            let sid = published.track.as_ref().map_or("", |track| track.sid.as_str());
+            if let Some(own) = me.track(&TrackSid::from(sid)) {
+                self.publications.restore(&published.cid, TrackInfo::clone(own));
+            }
+        }
+        let answer = sync.answer.as_ref().map(|answer| RemoteDescription::parse(&answer.sdp));
+        if let Some(Err(error)) = &answer {
+            tracing::warn!(participant = %self.seat.sid, %error, "what a client's sections carry cannot be read");
+        }
+        if let Some(Ok(answer)) = answer {
+            for section in answer.sections.iter().filter(|section| section.direction.sends()) {
+                let (SectionKind::Media(kind), Some((_, track))) = (section.kind, &section.msid) else { continue };
+                let last_ssrc = &mut self.negotiation.last_ssrc;
+                self.outlets.restore(&section.mid, kind, TrackSid::from(track.as_str()), || mint(last_ssrc));
+            }
+        }
+        let stream = |channel: Channel| {
+            let own = |info: &&livekit_protocol::DataChannelInfo| {
+                info.label == channel.label() && info.target() == SignalTarget::Publisher
+            };
+            sync.data_channels.iter().find(own).and_then(|info| u16::try_from(info.id).ok())
+        };
+        let channels = [stream(Channel::Reliable), stream(Channel::Lossy)];
+        tracing::debug!(
+            participant = %self.seat.sid, tracks = sync.publish_tracks.len(), carried = self.outlets.legs().count(),
+            available = self.subscriptions.wanted().count(), ?channels, "restored from what the client has"
+        );
+        let media = self.seat.room.media();
+        self.publisher.get_or_insert_with(|| Transport::new(media, false)).adopt(channels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::control::Kind;
+
+    #[test]
+    fn only_clients_that_are_known_to_can_take_another_server() {
+        let client = |browser: &str, sdk: client_info::Sdk| ClientInfo {
+            browser: browser.to_owned(),
+            sdk: sdk.into(),
+            ..ClientInfo::default()
+        };
+        assert!(takes_another_server(&client("Chrome", client_info::Sdk::Js)));
+        for other in
+            [client("Firefox", client_info::Sdk::Js), client("", client_info::Sdk::Rust), ClientInfo::default()]
+        {
+            assert!(!takes_another_server(&other), "{other:?}");
+        }
+    }
+
+    fn camera(mid: &str, rids: &[&str], ssrcs: &[(u32, Option<u32>)]) -> ReceiveSection {
+        ReceiveSection {
+            mid: mid.to_owned(),
+            track: TrackId::next(),
+            kind: Kind::Video,
+            payload_types: Vec::new(),
+            rids: rids.iter().map(|rid| (*rid).to_owned()).collect(),
+            ssrcs: ssrcs.to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_next_bridge_knows_the_streams_of_each_layer() {
+        let (mut here, sections) =
+            (Moving::blank(true), [camera("1", &["q", "h"], &[]), camera("4", &[], &[(9, None)])]);
+        for (layer, rtx, ssrc) in [(0, false, 11), (0, true, 12), (1, false, 21), (1, false, 22), (2, false, 31)] {
+            here.learn(&sections[0], layer, rtx, ssrc);
+        }
+        let known = here.known(&sections);
+        let layer = |rid: &str, ssrc, rtx_ssrc| KnownEncoding { mid: "1".into(), rid: rid.into(), ssrc, rtx_ssrc };
+        assert_eq!(known, [layer("q", 11, 12), layer("h", 22, 0)], "the latest; no layer that there is not");
+        let mut at_home = sections.clone();
+        here.recognise(&mut at_home);
+        assert_eq!(at_home, sections, "here the client has said it itself");
+
+        let mut there = Moving::blank(true);
+        there.from_elsewhere(&known);
+        let mut sections = sections;
+        there.recognise(&mut sections);
+        assert_eq!(sections[0].ssrcs, [(11, Some(12)), (22, None)]);
+        assert_eq!(sections[1].ssrcs, [(9, None)], "as the SDP says");
+        assert_eq!(there.known(&sections), known, "and so for the one after that");
+    }
+
+    #[test]
+    fn few_streams_are_remembered() {
+        let mut moving = Moving::blank(true);
+        for number in 0..1000 {
+            moving.learn(&camera(&number.to_string(), &["q"], &[]), 0, false, number);
+        }
+        assert_eq!(moving.streams.len(), MAX_ENCODINGS);
+    }
+}

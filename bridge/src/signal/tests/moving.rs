@@ -1,0 +1,146 @@
+//! A drained bridge sends its clients to another one: those that can go on with their PeerConnections, others start anew.
+
+use livekit_protocol::signal_request::Message as Ask;
+use livekit_protocol::signal_response::Message as Told;
+use livekit_protocol::{
+    ClientInfo, DataChannelInfo, DisconnectReason, JoinRequest, SessionDescription, SignalTarget, SyncState,
+    TrackPublishedResponse, TrackSource, TrackType, UpdateTrackSettings, client_info, leave_request, participant_info,
+};
+
+use super::harness::*;
+use crate::media::control::Command;
+use crate::testing::{guest, soon};
+
+fn chrome() -> ClientInfo {
+    ClientInfo { sdk: client_info::Sdk::Js.into(), browser: "Chrome".into(), protocol: 16, ..Default::default() }
+}
+
+/// Joins with these tracks, and is active.
+async fn enter(bridge: &Watched, worker: &mut Worker, identity: &str, client: ClientInfo) -> (Client, String, String) {
+    let sdp = offer(&[("audio", "sendonly", Some("mic")), AUDIO_IN]);
+    let description = SessionDescription { r#type: "offer".into(), sdp, id: 1, ..Default::default() };
+    let request = JoinRequest {
+        client_info: Some(client),
+        publisher_offer: Some(description),
+        add_track_requests: vec![track("mic", TrackType::Audio, TrackSource::Microphone)],
+        ..Default::default()
+    };
+    let (mut client, join) = Client::join(bridge, &guest("rat", identity), v1(request)).await;
+    let answer = client.answer().await.sdp;
+    let transport = opened(&worker.look(bridge))[0];
+    worker.connect(transport);
+    client.update(is_active).await;
+    (client, join.participant.unwrap().sid, answer)
+}
+
+fn again(sid: &str) -> (&'static str, String) {
+    let request =
+        JoinRequest { client_info: Some(chrome()), reconnect: true, participant_sid: sid.into(), ..Default::default() };
+    v1(request)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_goes_on_with_its_session_at_another_bridge() {
+    let (eins, zwei, town) = two_bridges().await;
+    town.order("zwei", true).await;
+    let (mut worker, mut there) = (Worker::default(), Worker::default());
+    let (mut anna, sid, answer) = enter(&eins, &mut worker, "anna", chrome()).await;
+    let (mut berta, bertas, _) = enter(&eins, &mut worker, "berta", ClientInfo::default()).await;
+    let room = eins.rooms.get("rat").unwrap();
+    let mine = room.state().participant(&sid.as_str().into()).unwrap().tracks[0].sid.clone();
+    let hers = room.state().participant(&bertas.as_str().into()).unwrap().tracks[0].sid.clone();
+    let settings = UpdateTrackSettings { track_sids: vec![hers.clone()], disabled: true, ..Default::default() };
+    anna.ask(Ask::TrackSetting(settings)).await;
+    anna.settled().await;
+    worker.look(&eins);
+
+    town.order("zwei", false).await;
+    town.order("eins", true).await;
+    let leave = anna.goodbye().await;
+    assert_eq!((leave.reason(), leave.action()), (DisconnectReason::Migration, leave_request::Action::Resume));
+    let leave = berta.goodbye().await;
+    assert_eq!((leave.reason(), leave.action()), (DisconnectReason::Migration, leave_request::Action::Reconnect));
+    let gone = |c: &Command| matches!(c, Command::CloseTransport { .. });
+    assert!(!worker.look(&eins).iter().any(gone), "what flows goes on");
+    let open = zwei.rooms.get("rat").expect("the room is open where she goes before she goes");
+    assert_eq!(open.lacking("zwei"), 0, "with everybody's media");
+
+    // Through the bridge that she leaves, as through any other.
+    let mut anna = Client::try_open(&eins, &guest("rat", "anna"), again(&sid)).await.unwrap();
+    assert!(matches!(anna.next().await, Some(Told::Reconnect(_))), "this is first");
+    let info = room.state().participant(&sid.as_str().into()).unwrap().track(&mine.as_str().into()).unwrap().clone();
+    let channel = |label: &str, id| DataChannelInfo { label: label.into(), id, target: SignalTarget::Publisher.into() };
+    let sync = SyncState {
+        answer: Some(SessionDescription { r#type: "answer".into(), sdp: answer.clone(), ..Default::default() }),
+        publish_tracks: vec![TrackPublishedResponse { cid: "mic".into(), track: Some((*info).clone()) }],
+        data_channels: vec![channel("_reliable", 3), channel("_lossy", 5)],
+        ..Default::default()
+    };
+    anna.ask(Ask::SyncState(sync)).await;
+    anna.offer(2, offer_with("next", &[("audio", "sendonly", Some("mic")), AUDIO_IN])).await;
+    let second = anna.answer().await;
+    assert_eq!(second.id, 2);
+    let fingerprint = |sdp: &str| sdp.lines().find(|line| line.starts_with("a=fingerprint")).map(str::to_owned);
+    assert_ne!(fingerprint(&second.sdp), fingerprint(&answer), "another server answers");
+
+    let commands = there.look(&zwei);
+    let transport = opened(&commands)[0];
+    let adopts = |c: &Command| matches!(c, Command::AdoptChannels { transport: of, reliable: Some(3), lossy: Some(5) } if *of == transport);
+    assert!(commands.iter().any(adopts), "{commands:?}");
+    let last = commands.iter().rev().find_map(|c| match c {
+        Command::Negotiated { transport: of, receive, send, .. } if *of == transport => Some((receive, send)),
+        _ => None,
+    });
+    let (receive, send) = last.unwrap();
+    assert_eq!((receive.len(), send.len()), (1, 1), "her microphone comes in, berta's goes out");
+    assert_eq!(send[0].wanted.layer, None, "she does not want to hear it, as she said at the other bridge");
+    assert_eq!(second.mid_to_track_id.get("2"), Some(&hers), "on the section that it was on");
+    let who = open.state().participant(&sid.as_str().into()).cloned().unwrap();
+    assert_eq!((who.bridge.as_str(), who.tracks[0].sid.as_str()), ("zwei", mine.as_str()));
+    assert!(open.track(&mine.as_str().into()).unwrap().relay.is_none(), "her media comes in there");
+
+    // Berta hears it from there, and was told nothing.
+    let relayed = async {
+        while room.track(&mine.as_str().into()).is_none_or(|track| track.relay.as_deref() != Some("zwei")) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    soon(relayed).await;
+    berta.ask(Ask::Ping(1)).await;
+    berta
+        .until(|told| match told {
+            Told::Update(update) => {
+                let state = update.participants[0].state();
+                assert_ne!(state, participant_info::State::Disconnected, "{update:?}");
+                None
+            }
+            told => matches!(told, Told::Pong(_)).then_some(()),
+        })
+        .await;
+    anna.settled().await;
+}
+
+/// Who was not announced, or is somebody else, is not let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_anothers_session_along() {
+    let (eins, zwei, town) = two_bridges().await;
+    town.order("zwei", true).await;
+    let mut worker = Worker::default();
+    let (mut anna, sid, _) = enter(&eins, &mut worker, "anna", chrome()).await;
+    town.order("zwei", false).await;
+    town.order("eins", true).await;
+    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+    for bridge in [&eins, &zwei] {
+        let berta = Client::try_open(bridge, &guest("rat", "berta"), again(&sid)).await;
+        if let Ok(mut berta) = berta {
+            assert!(matches!(berta.next().await, Some(Told::Leave(_))));
+        }
+    }
+    let room = eins.rooms.get("rat").unwrap();
+    assert_eq!(room.state().participant(&sid.as_str().into()).unwrap().bridge, "eins");
+    // She herself still can, through the other one.
+    let mut anna = Client::try_open(&zwei, &guest("rat", "anna"), again(&sid)).await.unwrap();
+    assert!(matches!(anna.next().await, Some(Told::Reconnect(_))));
+    anna.settled().await;
+    assert_eq!(zwei.rooms.get("rat").unwrap().state().participant(&sid.as_str().into()).unwrap().bridge, "zwei");
+}

@@ -1,0 +1,107 @@
+// A server is drained while people meet on it: pages go to the other one, those with one PeerConnection keep it. Counted is how
+// long each picture and each voice stood still for each page.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { after, afterEach, before, describe } from 'node:test';
+import { promisify } from 'node:util';
+import { launch } from '../lib/browsers.mjs';
+import { servePages } from '../lib/pages.mjs';
+import { Participant } from '../lib/participant.mjs';
+import { startRedis } from '../lib/redis.mjs';
+import { binary, ours, startServer } from '../lib/server.mjs';
+import { steps } from '../lib/steps.mjs';
+import { until } from '../lib/wait.mjs';
+
+/** The bound of the product (docs/operations.md), ms; a busy machine needs more. */
+const BOUND = Number(process.env.E2E_DRAIN_MS ?? 3000);
+const PEOPLE = [
+  { identity: 'anna', hue: 0, hertz: 440, v1: true },
+  { identity: 'bela', hue: 120, hertz: 1000, v1: true },
+  { identity: 'carl', hue: 240, hertz: 1600, v1: false },
+];
+
+describe('a drain', { skip: !ours && 'this is about ours' }, () => {
+  const step = steps();
+  let redis, pages, browser, servers, people;
+
+  const start = (name) => startServer({ settings: { RATSSAAL_CLUSTER__REDIS: redis.url, RATSSAAL_CLUSTER__BRIDGE: name } });
+  const order = (verb, name) => promisify(execFile)(binary(), ['bridge', verb, name, '--redis', redis.url]);
+
+  before(async () => {
+    [redis, pages, browser] = await Promise.all([startRedis(), servePages(), launch('chromium')]);
+    servers = [await start('eins')];
+    people = await Promise.all(PEOPLE.map((who) => Participant.open(browser, pages, who)));
+    // On a new store nobody is let in for three seconds.
+    await until('the store lets people in', () => people[0].join(servers[0], 'umzug'));
+    people[0].trouble.length = 0;
+    for (const one of people.slice(1)) await one.join(servers[0], 'umzug');
+    for (const one of people) await one.publish();
+    servers.push(await start('zwei'));
+  });
+
+  after(async () => {
+    await browser?.close();
+    await pages?.stop();
+    await Promise.all((servers ?? []).map((server) => server.stop()));
+    await redis?.stop();
+  });
+
+  afterEach((context) => {
+    if (!context.error) return;
+    context.diagnostic((people ?? []).map((one) => `${one.identity}: ${one.trouble.splice(0).join('; ')}`).join(' | '));
+    for (const server of servers ?? []) context.diagnostic(server.log().slice(-6000));
+  });
+
+  async function meet(ms = 40_000) {
+    for (const one of people) for (const other of people.filter((another) => another !== one)) { await one.sees(other, { ms }); await one.hears(other, { ms }); }
+  }
+
+  /** Drains a server; answers with what stood still for how long, by page and by whom it shows. */
+  async function drain(from, to) {
+    const sids = await Promise.all(people.map((one) => one.call('sid')));
+    await Promise.all(people.map((one) => one.call('watchGaps')));
+    const [anna, bela] = people;
+    let sent = 0;
+    const talk = setInterval(() => { sent += 1; anna.call('send', `${from}-${sent}`, { reliable: true }).catch(() => {}); }, 100);
+    try {
+      await order('drain', from);
+      const target = servers.find((server) => server.name === to) ?? servers[to === 'eins' ? 0 : 1];
+      await until('everybody sits on the other one', async () => {
+        const active = await target.metric('ratssaal_participants{state="active"}');
+        assert.equal(active, people.length);
+        return true;
+      }, 40_000);
+      await meet();
+    } finally {
+      clearInterval(talk);
+    }
+    const gaps = await Promise.all(people.map((one) => one.call('gaps')));
+    await until('all of what was said has come', async () => {
+      const texts = (await bela.call('events')).filter(({ event, text }) => event === 'data' && text.startsWith(`${from}-`)).map(({ text }) => Number(text.split('-')[1]));
+      assert.deepEqual(texts, Array.from({ length: sent }, (_, index) => index + 1));
+      return true;
+    }, 10_000);
+    for (const [number, one] of people.entries()) {
+      console.log(`# drain of ${from}: ${one.identity} (${one.v1 ? 'v1' : 'v0'}) waited at most, ms: ${JSON.stringify(gaps[number])}`);
+      if (one.v1) {
+        assert.equal(await one.call('sid'), sids[number], 'the stay goes on');
+        assert.equal(await one.call('count', 'reconnecting'), 0, 'nothing was begun anew');
+      }
+      assert.equal(await one.call('count', 'disconnected'), 0);
+    }
+    await order('undrain', from);
+    return Math.max(...gaps.flatMap((gap) => Object.values(gap)));
+  }
+
+  step('everybody meets on the first server', () => meet());
+
+  step('the first server is drained', async () => {
+    const worst = await drain('eins', 'zwei');
+    assert.ok(worst < BOUND, `something stood still for ${worst} ms`);
+  });
+
+  step('and everybody comes back from the second', async () => {
+    const worst = await drain('zwei', 'eins');
+    assert.ok(worst < BOUND, `something stood still for ${worst} ms`);
+  });
+});
