@@ -48,7 +48,7 @@ pub(crate) struct Registration {
 #[derive(Debug)]
 pub(crate) enum Visit {
     /// The client, over a new WebSocket.
-    Return(Return),
+    Return(Box<Return>),
     /// The bridge that the client was sent to and has come to: it wants to know what the session knows.
     HandOver(oneshot::Sender<HandedOver>),
 }
@@ -90,7 +90,7 @@ impl Registration {
     /// Who comes next. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Visit {
         tokio::select! {
-            Some(back) = self.returns.recv() => Visit::Return(back),
+            Some(back) = self.returns.recv() => Visit::Return(Box::new(back)),
             Some(reply) = self.handovers.recv() => Visit::HandOver(reply),
             // Never: the registry holds the senders while this exists.
             else => pending().await,

@@ -403,8 +403,9 @@ impl Bandwidth {
         };
         match outcome {
             _ if raised => self.prober.useful(now),
-            Outcome::Unclear => self.prober.unclear(now),
-            _ => self.prober.useless(now),
+            Outcome::Full(_) => self.prober.useless(now),
+            // All of it arrived: it was too little to show more, and that may be otherwise the next time.
+            Outcome::Carried(_) | Outcome::Unclear => self.prober.unclear(now),
         }
         tracing::debug!(?outcome, raised, before, bits = self.estimate.bits(), "probe");
     }

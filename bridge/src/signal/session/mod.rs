@@ -310,7 +310,7 @@ impl Session {
             }
             Input::Media(event) => self.on_media(event).await,
             Input::Visit(visit) => match *visit {
-                Visit::Return(back) => self.come_back(back).await,
+                Visit::Return(back) => self.come_back(*back).await,
                 Visit::HandOver(reply) => {
                     self.hand_over(reply);
                     ControlFlow::Continue(())

@@ -82,7 +82,7 @@ impl Moving {
     }
 
     /// Of a client that comes from another bridge.
-    fn from_elsewhere(&mut self, encodings: &[KnownEncoding]) {
+    fn came_with(&mut self, encodings: &[KnownEncoding]) {
         (self.restoring, self.came) = (true, true);
         for known in encodings.iter().take(MAX_ENCODINGS) {
             self.streams.insert((known.mid.clone(), known.rid.clone()), (known.ssrc, known.rtx_ssrc));
@@ -204,7 +204,7 @@ impl Session {
         let mut session = Self::silent(signal, seat, opening, returns, place);
         session.presence = Presence::Joined;
         session.last_reliable = handed.last_reliable;
-        session.moving.from_elsewhere(&handed.encodings);
+        session.moving.came_with(&handed.encodings);
         for settings in &handed.settings {
             for sid in &settings.track_sids {
                 session.subscriptions.set(TrackSid::from(sid.as_str()), settings);
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(at_home, sections, "here the client has said it itself");
 
         let mut there = Moving::blank(true);
-        there.from_elsewhere(&known);
+        there.came_with(&known);
         let mut sections = sections;
         there.recognise(&mut sections);
         assert_eq!(sections[0].ssrcs, [(11, Some(12)), (22, None)]);
