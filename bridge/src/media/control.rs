@@ -300,15 +300,19 @@ pub enum Command {
         /// True where the server opens `_reliable` and `_lossy` itself (v0's subscriber PeerConnection).
         open_channels: bool,
     },
-    /// The client of a transport that is being opened has data channels already, made with another server: they go on, on
-    /// these SCTP streams, in an association that replaces the client's.
-    AdoptChannels {
+    /// The client of a transport that is being opened goes on with a PeerConnection that it made with another server.
+    GoOn {
         /// The transport.
         transport: TransportId,
-        /// Of `_reliable`.
-        reliable: Option<u16>,
-        /// Of `_lossy`.
-        lossy: Option<u16>,
+        /// The SCTP streams of `_reliable` and `_lossy`, which go on in an association that replaces the client's.
+        channels: [Option<u16>; 2],
+        /// What the other server knew of the way to the client.
+        downlink: Option<Downlink>,
+    },
+    /// Asks for [`Event::Described`].
+    Describe {
+        /// The transport.
+        transport: TransportId,
     },
     /// Opens the way to another bridge. On a transport that is open already, keys, addresses and SSRCs are replaced: what
     /// comes from there stays known, what goes there has to be negotiated again.
@@ -442,6 +446,13 @@ pub enum Event {
         /// What is sent.
         codec: Codec,
     },
+    /// What is known of the way to a client, as [`Command::Describe`] asks.
+    Described {
+        /// The transport.
+        transport: TransportId,
+        /// The way.
+        downlink: Downlink,
+    },
     /// By its mid and RID it is known now what an SSRC is for. A client may leave these out once it knows that its packets have
     /// come.
     StreamKnown {
@@ -538,6 +549,16 @@ pub struct Quality {
     pub rtt_ms: f32,
     /// Nothing authenticated has come for some seconds.
     pub silent: bool,
+}
+
+/// What is known of the way to a client.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Downlink {
+    /// The next packet's transport-wide sequence number. What a client has got counts for it whoever sent it: another server
+    /// has to go on behind it.
+    pub next_number: u16,
+    /// What it is estimated to carry, bits per second; 0 where nothing is known.
+    pub bits: u64,
 }
 
 /// Why a transport is gone.

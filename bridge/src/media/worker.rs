@@ -370,6 +370,7 @@ impl Worker {
                 | Event::ChannelOpen { transport, .. }
                 | Event::Data { transport, .. }
                 | Event::TrackStarted { transport, .. }
+                | Event::Described { transport, .. }
                 | Event::StreamKnown { transport, .. }
                 | Event::LegActive { transport, .. }
                 | Event::LayersNeeded { transport, .. }

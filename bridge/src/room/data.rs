@@ -28,13 +28,14 @@ pub(super) fn route(shared: &Shared, from: Option<&ParticipantSid>, packet: Data
         return;
     }
     deliver(shared, &receivers, &bytes, channel);
-    let relays = shared.relays.load();
+    let (relays, towards) = (shared.relays.load(), shared.crossing.towards());
     // What the server API sends is said at each bridge of the room by itself.
     if relays.is_empty() || from.is_none() {
         return;
     }
-    let bridges: BTreeSet<&str> =
-        receivers.iter().filter_map(|sid| Some(state.participant(sid)?.bridge.as_str())).collect();
+    let sat = receivers.iter().filter_map(|sid| Some(state.participant(sid)?.bridge.as_str()));
+    let coming = towards.iter().map(String::as_str).filter(|_| channel == Channel::Reliable);
+    let bridges: BTreeSet<&str> = sat.chain(coming).collect();
     for (_, relay) in relays.iter().filter(|(bridge, _)| bridges.contains(bridge.as_str())) {
         let (sender, packet) = (from.cloned(), bytes.clone());
         shared.tell_relay(relay, ToRelay::Data { sender, channel, packet, after: state.sequence() });
@@ -57,6 +58,9 @@ pub(super) fn route_relayed(shared: &Shared, from: Option<&ParticipantSid>, pack
 }
 
 fn deliver(shared: &Shared, receivers: &[ParticipantSid], bytes: &Bytes, channel: Channel) {
+    if channel == Channel::Reliable {
+        shared.crossing.keep(receivers, bytes);
+    }
     let sessions = shared.sessions.load();
     for receiver in receivers {
         let Some(inbox) = sessions.get(receiver) else { continue };

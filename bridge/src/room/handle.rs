@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use livekit_protocol::{ConnectionQualityInfo, DataPacket, DisconnectReason};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::{Actor, Command, Newcomer, Refusal};
+use super::crossing::Crossing;
 use super::ids::{ParticipantSid, RoomName, TrackSid};
 use super::inbox::Inbox;
 use super::metrics::RoomMetrics;
@@ -76,6 +78,7 @@ pub(super) struct Shared {
     pub(super) relays: ArcSwap<Relays>,
     /// The other ends of relays that are about to be connected: what is said meanwhile waits.
     pub(super) early: Mutex<BTreeMap<String, mpsc::Receiver<ToRelay>>>,
+    pub(super) crossing: Crossing,
     /// The sequence of the last applied entry.
     pub(super) applied: watch::Sender<u64>,
     pub(super) requests: mpsc::UnboundedSender<Request>,
@@ -151,8 +154,14 @@ impl RoomHandle {
 
     /// People will come to that bridge in a moment: it counts as one of the room's already.
     pub(crate) fn expect(&self, bridge: &str) {
+        self.shared.crossing.begin(bridge);
         // A room that has ended expects nobody.
         let _ = self.shared.request(Request::Expect(bridge.to_owned()));
+    }
+
+    /// What was said lately to somebody who comes here now, encoded: the client may have some of it.
+    pub(crate) fn said_to(&self, participant: &ParticipantSid) -> Vec<Bytes> {
+        self.shared.crossing.said_to(participant)
     }
 
     /// Tracks that have no media on this bridge. What somebody sent here before it sat elsewhere is none.

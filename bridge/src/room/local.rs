@@ -93,6 +93,7 @@ impl RoomActor {
         let until = Instant::now() + within;
         let known = self.expected.entry(bridge).or_insert(until);
         *known = until.max(*known);
+        self.shared.crossing.set(self.expected.keys().cloned().collect());
     }
 
     /// Bridges to which nobody has come, or from which everybody has gone for good, belong to the room no more.
@@ -102,6 +103,7 @@ impl RoomActor {
         if self.expected.len() == before {
             return;
         }
+        self.shared.crossing.set(self.expected.keys().cloned().collect());
         self.spread();
         if !self.expected.contains_key(&self.bridge) {
             self.forget_moved();

@@ -10,6 +10,7 @@ pub mod announce;
 pub mod apply;
 pub mod command;
 mod commit;
+mod crossing;
 mod data;
 pub mod entry;
 pub mod handle;

@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 
 use super::actor::RoomActor;
 use super::command::{Actor, Command, Refusal};
+use super::crossing::Crossing;
 use super::handle::{RoomHandle, Shared};
 use super::herald::Herald;
 use super::ids::{RoomName, RoomSid};
@@ -314,6 +315,7 @@ impl Rooms {
             calls: Calls::default(),
             relays: ArcSwap::default(),
             early: Mutex::default(),
+            crossing: Crossing::new(self.inner.bridge.clone()),
             applied: watch::Sender::default(),
             requests,
             metrics: self.inner.metrics.clone(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use livekit_protocol::UpdateTrackSettings;
 use prost::Message as _;
 use ratssaal_proto::allocator::v1::Seat;
-use ratssaal_proto::bridge::v1::{PrepareRequest, PrepareResponse, TakeOverRequest, TakeOverResponse};
+use ratssaal_proto::bridge::v1::{self as wire, PrepareRequest, PrepareResponse, TakeOverRequest, TakeOverResponse};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
@@ -17,6 +17,7 @@ use super::http::Denial;
 use super::request::Opening;
 use super::session::{HandedOver, Session};
 use super::{Inner, Signal};
+use crate::media::control::Downlink;
 use crate::peers::PeerError;
 use crate::room::{ParticipantSid, RoomSid};
 
@@ -117,7 +118,9 @@ impl Signal {
         let handed = self.inner.sessions.hand_over(&sid, to).await;
         let handed = handed.ok_or_else(|| Status::not_found("this client was not sent to that bridge"))?;
         let settings = handed.settings.iter().map(|settings| settings.encode_to_vec().into()).collect();
-        Ok(TakeOverResponse { last_reliable: handed.last_reliable, settings, encodings: handed.encodings })
+        let HandedOver { last_reliable, encodings, downlink, .. } = handed;
+        let downlink = downlink.map(|way| wire::Downlink { next_number: way.next_number.into(), bits: way.bits });
+        Ok(TakeOverResponse { last_reliable, settings, encodings, downlink })
     }
 }
 
@@ -148,6 +151,7 @@ pub(super) async fn take_over(
                 .filter_map(|s| UpdateTrackSettings::decode(s).ok())
                 .collect(),
             encodings: handed.encodings,
+            downlink: handed.downlink.map(|way| Downlink { next_number: way.next_number as u16, bits: way.bits }),
         },
         Err(PeerError::Refused { status, .. }) if status.code() == Code::NotFound => {
             return Err(Denial::unavailable("the session stays where it is: try again in a moment"));

@@ -71,8 +71,7 @@ impl Sessions {
         Some(Way { returns: entry.returns.clone(), moved_to: entry.moved_to.clone() })
     }
 
-    /// What a session knows, for the bridge `to` which its client was sent; from then on the session only lets what flows
-    /// flow. `None` when it was not sent there.
+    /// What a session knows, for the bridge `to` which its client was sent. `None` when it was not sent there.
     pub(crate) async fn hand_over(&self, sid: &ParticipantSid, to: &str) -> Option<HandedOver> {
         let sent = |entry: &&Entry| entry.moved_to.as_deref() == Some(to);
         let session = self.entries().get(sid).filter(sent).map(|entry| entry.handovers.clone())?;

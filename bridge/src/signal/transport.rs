@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::media::MediaRoom;
-use crate::media::control::{Command, Event, ExtensionIds, TransportId};
+use crate::media::control::{Command, Downlink, Event, ExtensionIds, TransportId};
 use crate::transport::ice;
 use crate::transport::sdp::{LocalTransport, RemoteTransport};
 
@@ -15,6 +15,15 @@ const PARTING: Duration = Duration::from_secs(2);
 
 /// How long media may flow over this bridge of a participant who goes on at another one.
 const LINGER: Duration = Duration::from_secs(3);
+
+/// What a client has of another server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GoingOn {
+    /// The SCTP streams of its data channels, `_reliable` and `_lossy`.
+    pub(crate) channels: [Option<u16>; 2],
+    /// The way to it.
+    pub(crate) downlink: Option<Downlink>,
+}
 
 /// One PeerConnection of a client.
 #[derive(Debug)]
@@ -28,8 +37,8 @@ pub(crate) struct Transport {
     remote: Option<RemoteTransport>,
     /// True where we open the data channels.
     open_channels: bool,
-    /// The SCTP streams of data channels that the client has already, `_reliable` and `_lossy`.
-    adopted: Option<[Option<u16>; 2]>,
+    /// What the client has already, of another server.
+    going_on: Option<GoingOn>,
 }
 
 impl Transport {
@@ -37,12 +46,12 @@ impl Transport {
     pub(crate) fn new(room: &MediaRoom, open_channels: bool) -> Self {
         let id = TransportId::next();
         let local = ice::generate_credentials();
-        Self { id, events: room.attach(id), room: room.clone(), local, remote: None, open_channels, adopted: None }
+        Self { id, events: room.attach(id), room: room.clone(), local, remote: None, open_channels, going_on: None }
     }
 
-    /// The client has data channels on these SCTP streams already, `_reliable` and `_lossy`.
-    pub(crate) fn adopt(&mut self, channels: [Option<u16>; 2]) {
-        self.adopted = Some(channels);
+    /// The client made its PeerConnection with another server.
+    pub(crate) fn goes_on(&mut self, with: GoingOn) {
+        self.going_on = Some(with);
     }
 
     /// Our side, for the SDP.
@@ -80,8 +89,8 @@ impl Transport {
             None => {
                 let (dtls, open_channels) = (remote.dtls(), self.open_channels);
                 self.send(Command::OpenTransport { transport, room, ice, dtls, open_channels });
-                if let Some([reliable, lossy]) = self.adopted {
-                    self.send(Command::AdoptChannels { transport, reliable, lossy });
+                if let Some(GoingOn { channels, downlink }) = self.going_on {
+                    self.send(Command::GoOn { transport, channels, downlink });
                 }
             }
             Some(known) if remote.restarts_ice(known) => self.send(Command::RestartIce { transport, ice }),

@@ -238,27 +238,19 @@ window.participant = {
     return { frames: count, longest: Math.round(Math.max(longest, performance.now() - last)), widths };
   },
 
-  /** From now on it is watched how long each picture and each voice stands still. */
+  /** From now on it is watched how long each picture and each voice stands still; `getStats()` is at most 50 ms behind. */
   async watchGaps() {
     still.clear();
-    const watched = new WeakSet();
-    const packets = new WeakMap();
+    const before = new Map();
     clearInterval(window.gapsTimer);
     window.gapsTimer = setInterval(() => {
-      for (const [name, { track, element }] of received) {
-        if (track.kind === 'video') {
-          if (watched.has(element)) continue;
-          watched.add(element);
-          const next = (now) => { came(name, now); element.requestVideoFrameCallback(next); };
-          element.requestVideoFrameCallback(next);
-        } else {
-          track.receiver?.getStats().then((reports) => {
-            const inbound = [...reports.values()].find(({ type }) => type === 'inbound-rtp');
-            const count = `${inbound?.ssrc} ${inbound?.packetsReceived}`;
-            if (inbound?.packetsReceived && packets.get(track) !== count) came(name, performance.now());
-            packets.set(track, count);
-          });
-        }
+      for (const [name, { track }] of received) {
+        track.receiver?.getStats().then((reports) => {
+          const inbound = [...reports.values()].find(({ type }) => type === 'inbound-rtp');
+          const count = track.kind === 'video' ? inbound?.framesDecoded : inbound?.packetsReceived;
+          if (count && before.get(name) !== `${inbound.ssrc} ${count}`) came(name, performance.now());
+          before.set(name, `${inbound?.ssrc} ${count}`);
+        });
       }
     }, 20);
   },

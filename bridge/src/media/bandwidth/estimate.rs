@@ -103,6 +103,11 @@ impl Estimate {
         self.bits = (START + audio).min(CEILING);
     }
 
+    /// Nothing is known yet but what another server has found out.
+    pub(super) fn believe(&mut self, bits: f64) {
+        self.set(bits);
+    }
+
     /// Bits per second.
     pub(super) fn bits(&self) -> f64 {
         self.bits

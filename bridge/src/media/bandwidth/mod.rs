@@ -24,6 +24,7 @@ mod tests;
 
 use std::time::Instant;
 
+use super::control::Downlink;
 use arrival::Arrivals;
 use estimate::{Change, Estimate, Observation};
 use feedback::TransportFeedback;
@@ -129,6 +130,22 @@ impl Bandwidth {
     /// Whether the client has agreed to send transport-wide feedback.
     pub(crate) fn negotiated(&mut self, transport_wide: bool) {
         self.negotiated = transport_wide;
+    }
+
+    /// What another server that the client had would have to know to go on.
+    pub(crate) fn describe(&self) -> Downlink {
+        let known = self.heard.is_some() || self.remb.is_some();
+        let bits = self.budget().filter(|_| known).unwrap_or_default();
+        Downlink { next_number: self.sent.next() as u16, bits }
+    }
+
+    /// The client had another server, which knew this of the way; before the first packet.
+    pub(crate) fn go_on(&mut self, downlink: Downlink) {
+        self.sent.begin(downlink.next_number);
+        self.reported = self.sent.next();
+        if downlink.bits > 0 {
+            self.estimate.believe(downlink.bits as f64);
+        }
     }
 
     /// Bits per second for everything that is sent; `None` while nothing is known to limit it.

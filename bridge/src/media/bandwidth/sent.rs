@@ -59,6 +59,15 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
+    /// The first packet is to have this number.
+    pub(crate) fn begin(&mut self, number: u16) {
+        if self.ring.is_empty() {
+            // As if it had wrapped around once: what is reported may be older.
+            self.next = (1 << 16) + u64::from(number);
+            self.oldest = self.next;
+        }
+    }
+
     /// The extended sequence number of the next packet.
     pub(crate) fn next(&self) -> u64 {
         self.next

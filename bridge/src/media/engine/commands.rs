@@ -37,11 +37,20 @@ impl Engine {
                 self.by_ufrag.insert(ice.local_ufrag, key);
                 self.next_tick.get_or_insert(now + super::TICK);
             }
-            Command::AdoptChannels { transport, reliable, lossy } => {
+            Command::GoOn { transport, channels, downlink } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
-                if let Link::Client(client) = &mut self.peers[key].link {
-                    client.adopted = Some([reliable, lossy]);
+                let peer = &mut self.peers[key];
+                if let Link::Client(client) = &mut peer.link {
+                    client.adopted = Some(channels);
                 }
+                if let Some(downlink) = downlink {
+                    peer.bandwidth.go_on(downlink);
+                }
+            }
+            Command::Describe { transport } => {
+                let Some(&key) = self.by_transport.get(&transport) else { return };
+                let downlink = self.peers[key].bandwidth.describe();
+                self.events.push(Event::Described { transport, downlink });
             }
             Command::RestartIce { transport, ice } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };

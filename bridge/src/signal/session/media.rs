@@ -29,14 +29,15 @@ impl Session {
             Event::Data { channel, payload, .. } => self.data(channel, &payload),
             Event::LegActive { leg, active, .. } => self.stream_state(leg, active),
             Event::LayersNeeded { track, layers, .. } => self.layers_needed(track, layers),
+            Event::Described { downlink, .. } => self.described(downlink),
             Event::StreamKnown { track, layer, rtx, ssrc, .. } => self.stream_known(track, layer, rtx, ssrc),
             Event::Quality { transport, quality } => {
                 let info = self.quality.take(&self.seat.sid, transport, &quality);
                 self.seat.room.report_quality(info);
             }
-            // The client learns of its channels from SCTP; speakers and started tracks are the room's.
-            Event::ChannelOpen { .. }
-            | Event::TrackStarted { .. }
+            Event::ChannelOpen { channel, .. } => self.channel_open(channel),
+            // Speakers and started tracks are the room's.
+            Event::TrackStarted { .. }
             | Event::Speakers { .. }
             | Event::StreamsNeeded { .. }
             | Event::Relayed { .. } => {}
@@ -66,9 +67,6 @@ impl Session {
             self.signal.metrics.malformed_data.inc();
             return;
         };
-        if channel == Channel::Reliable && self.moving.repeats() {
-            return; // the client sends it again where it goes
-        }
         if channel == Channel::Reliable && packet.sequence > 0 {
             // After coming back a client repeats what it is not sure we got.
             if packet.sequence <= self.last_reliable {

@@ -7,15 +7,17 @@
 //! A sender that was told once that its packets come in leaves out mid and RID from then on (`libwebrtc` does), also towards
 //! another server. So that one is told for each simulcast layer which SSRC they stood for here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::{
-    ClientInfo, DisconnectReason, SignalTarget, SyncState, TrackInfo, UpdateTrackSettings, client_info,
+    ClientInfo, DataPacket, DisconnectReason, SignalTarget, SyncState, TrackInfo, UpdateTrackSettings, client_info,
 };
+use prost::Message as _;
 use ratssaal_proto::bridge::v1::KnownEncoding;
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,19 +25,26 @@ use super::super::admission::Place;
 use super::super::metrics::Ended;
 use super::super::request::{Opening, Path};
 use super::super::resume::Registration;
-use super::super::transport::Transport;
+use super::super::transport::{GoingOn, Transport};
 use super::super::wire::Close;
 use super::super::{Inner, messages};
 use super::publisher::mint;
 use super::{Flow, Return, Session};
-use crate::media::control::{Channel, ReceiveSection, TrackId};
+use crate::media::control::{Channel, Command as MediaCommand, Downlink, ReceiveSection, TrackId};
 use crate::room::{ParticipantSid, Presence, RoomHandle, ToSession, TrackSid};
 use crate::transport::sdp::{RemoteDescription, SectionKind};
 
 /// How long a client may take to be where it was sent.
 const GO_WITHIN: Duration = Duration::from_secs(5);
-/// How long a client's reliable data is not taken here after another bridge has asked for the session.
-const REPEATED: Duration = Duration::from_secs(3);
+/// Reliable data that waits for the channel of a client that came, bytes.
+const MAX_WAITING: usize = 1 << 20;
+/// How many packets may still go to a client here before it is connected to the next bridge: a few, and so many per
+/// millisecond since it was looked; not so many that they look older to the client than what it has.
+const MIN_AHEAD: u16 = 1000;
+const MAX_RATE: u16 = 2;
+const MAX_AHEAD: u16 = 1 << 14;
+/// Senders whose data a client says to have.
+const MAX_SENDERS: usize = 4096;
 /// Simulcast layers of one client whose streams are remembered.
 const MAX_ENCODINGS: usize = 256;
 
@@ -48,6 +57,8 @@ pub(crate) struct HandedOver {
     pub(crate) settings: Vec<UpdateTrackSettings>,
     /// What the client's simulcast streams are.
     pub(crate) encodings: Vec<KnownEncoding>,
+    /// The way to the client.
+    pub(crate) downlink: Option<Downlink>,
 }
 
 /// How far the move of a client is.
@@ -55,8 +66,8 @@ pub(crate) struct HandedOver {
 pub(super) struct Moving {
     /// Whether the client's PeerConnections can go on with another server.
     goes_on: bool,
-    /// When another bridge learnt what this session knows.
-    handed: Option<Instant>,
+    /// What the worker said of the way to the client, and when.
+    downlink: Option<(Instant, Downlink)>,
     /// The session goes on at another bridge.
     over: bool,
     /// What the client has from another bridge is yet to be read from its `sync_state`.
@@ -65,6 +76,48 @@ pub(super) struct Moving {
     streams: BTreeMap<(String, String), (u32, u32)>,
     /// The client came with its streams from another bridge.
     came: bool,
+    /// Until its reliable data channel goes on.
+    waiting: Option<Waiting>,
+}
+
+/// What is said to a client that came and whose data channel does not go on yet.
+#[derive(Default, Debug)]
+struct Waiting {
+    /// By sender, the sequence of the last reliable packet that the client has.
+    has: HashMap<String, u32>,
+    /// In their order, encoded.
+    packets: Vec<Bytes>,
+}
+
+impl Waiting {
+    /// One packet more.
+    fn push(&mut self, packet: Bytes) {
+        let waiting: usize = self.packets.iter().map(Bytes::len).sum();
+        if waiting + packet.len() <= MAX_WAITING {
+            self.packets.push(packet);
+        }
+    }
+
+    /// What the client lacks of `said` before and of what came since, each packet once. Who does not number its packets
+    /// cannot be asked what the client has: of that, what came since.
+    fn missing(self, said: Vec<Bytes>) -> Vec<Bytes> {
+        let Self { mut has, packets } = self;
+        let said =
+            said.into_iter().map(|packet| (packet, false)).chain(packets.into_iter().map(|packet| (packet, true)));
+        let lacks = said.filter(|(packet, since)| {
+            let Ok(DataPacket { participant_sid, sequence, .. }) = DataPacket::decode(packet.clone()) else {
+                return false;
+            };
+            if sequence == 0 || participant_sid.is_empty() {
+                return *since;
+            }
+            let last = has.entry(participant_sid).or_default();
+            let new = sequence > *last;
+            *last = sequence.max(*last);
+            new
+        });
+        lacks.map(|(packet, _)| packet).collect()
+    }
 }
 
 impl Moving {
@@ -73,7 +126,8 @@ impl Moving {
     }
 
     fn blank(goes_on: bool) -> Self {
-        Self { goes_on, handed: None, over: false, restoring: false, streams: BTreeMap::new(), came: false }
+        let streams = BTreeMap::new();
+        Self { goes_on, downlink: None, over: false, restoring: false, streams, came: false, waiting: None }
     }
 
     /// Whether the session goes on at another bridge.
@@ -83,7 +137,7 @@ impl Moving {
 
     /// Of a client that comes from another bridge.
     fn came_with(&mut self, encodings: &[KnownEncoding]) {
-        (self.restoring, self.came) = (true, true);
+        (self.restoring, self.came, self.waiting) = (true, true, Some(Waiting::default()));
         for known in encodings.iter().take(MAX_ENCODINGS) {
             self.streams.insert((known.mid.clone(), known.rid.clone()), (known.ssrc, known.rtx_ssrc));
         }
@@ -98,6 +152,14 @@ impl Moving {
         }
         let (media, repair) = self.streams.entry(place).or_default();
         *(if rtx { repair } else { media }) = ssrc;
+    }
+
+    /// The way to the client as the next bridge has to know it.
+    fn downlink(&self, now: Instant) -> Option<Downlink> {
+        let (at, Downlink { next_number, bits }) = self.downlink?;
+        let since = u16::try_from(now.duration_since(at).as_millis()).unwrap_or(u16::MAX);
+        let ahead = MIN_AHEAD.saturating_add(since.saturating_mul(MAX_RATE)).min(MAX_AHEAD);
+        Some(Downlink { next_number: next_number.wrapping_add(ahead), bits })
     }
 
     /// Of these sections, what is known of their streams.
@@ -119,11 +181,6 @@ impl Moving {
             section.ssrcs = known.map(|(media, rtx)| (media, Some(rtx).filter(|rtx| *rtx != 0))).collect();
         }
     }
-
-    /// Whether the client repeats elsewhere what reliable data it sends here.
-    pub(super) fn repeats(&self) -> bool {
-        self.handed.is_some_and(|at| at.elapsed() < REPEATED)
-    }
 }
 
 /// Whether a client's PeerConnection takes an answer with another certificate and begins DTLS anew: `libwebrtc` does (shown
@@ -141,6 +198,9 @@ impl Session {
             to.filter(|_| self.moving.goes_on && self.presence == Presence::Active && self.clocks.moving.is_none());
         let action = if to.is_some() { Action::Resume } else { Action::Reconnect };
         tracing::info!(participant = %self.seat.sid, ?to, ?action, "sent to another bridge");
+        if let Some(transport) = self.data_transport().filter(|_| to.is_some()) {
+            transport.send(MediaCommand::Describe { transport: transport.id });
+        }
         self.returns.moved_to(to);
         self.clocks.moving = Some(Instant::now() + GO_WITHIN);
         self.link.send(messages::leave(DisconnectReason::Migration, action));
@@ -149,7 +209,6 @@ impl Session {
     /// The client came back here after all.
     pub(super) fn stay(&mut self) {
         self.clocks.moving = None;
-        self.moving.handed = None;
         self.returns.moved_to(None);
     }
 
@@ -167,15 +226,20 @@ impl Session {
     }
 
     /// The client has come to the bridge it was sent to.
-    pub(super) fn hand_over(&mut self, reply: oneshot::Sender<HandedOver>) {
-        self.moving.handed = Some(Instant::now());
+    pub(super) fn hand_over(&self, reply: oneshot::Sender<HandedOver>) {
         let handed = HandedOver {
             last_reliable: self.last_reliable,
             settings: self.subscriptions.settings(),
             encodings: self.moving.known(&self.negotiation.receive),
+            downlink: self.moving.downlink(Instant::now()),
         };
         // A bridge that does not wait for it any more does not go on with it either.
         let _ = reply.send(handed);
+    }
+
+    /// The worker says what it knows of the way to the client.
+    pub(super) fn described(&mut self, downlink: Downlink) {
+        self.moving.downlink = Some((Instant::now(), downlink));
     }
 
     /// The worker has learnt what an SSRC of a simulcast track is for.
@@ -205,6 +269,7 @@ impl Session {
         session.presence = Presence::Joined;
         session.last_reliable = handed.last_reliable;
         session.moving.came_with(&handed.encodings);
+        session.moving.downlink = handed.downlink.map(|downlink| (Instant::now(), downlink));
         for settings in &handed.settings {
             for sid in &settings.track_sids {
                 session.subscriptions.set(TrackSid::from(sid.as_str()), settings);
@@ -230,6 +295,30 @@ impl Session {
         self.come_back(back).await
     }
 
+    /// A data packet for the client.
+    pub(super) fn say(&mut self, channel: Channel, payload: Bytes) {
+        match &mut self.moving.waiting {
+            Some(waiting) if channel == Channel::Reliable => waiting.push(payload),
+            Some(_) => {} // may be lost, and there is no channel yet
+            None => {
+                if let Some(transport) = self.data_transport() {
+                    transport.send(MediaCommand::SendData { transport: transport.id, channel, payload });
+                }
+            }
+        }
+    }
+
+    /// The client's data channel goes on: it gets what it missed.
+    pub(super) fn channel_open(&mut self, channel: Channel) {
+        if channel != Channel::Reliable {
+            return;
+        }
+        let Some(waiting) = self.moving.waiting.take() else { return };
+        let missing = waiting.missing(self.seat.room.said_to(&self.seat.sid));
+        tracing::debug!(participant = %self.seat.sid, packets = missing.len(), "said again");
+        missing.into_iter().for_each(|packet| self.say(channel, packet));
+    }
+
     /// What the client has of the bridge it comes from: its tracks, what its sections carry, its data channels.
     pub(super) fn restore(&mut self, sync: &SyncState) {
         if !std::mem::take(&mut self.moving.restoring) {
@@ -237,6 +326,10 @@ impl Session {
         }
         let state = self.seat.room.state();
         let Some(me) = state.participant(&self.seat.sid) else { return };
+        if let Some(waiting) = &mut self.moving.waiting {
+            let has = sync.datachannel_receive_states.iter().take(MAX_SENDERS);
+            waiting.has = has.map(|sender| (sender.publisher_sid.clone(), sender.last_seq)).collect();
+        }
         for published in &sync.publish_tracks {
             let sid = published.track.as_ref().map_or("", |track| track.sid.as_str());
             if let Some(own) = me.track(&TrackSid::from(sid)) {
@@ -266,7 +359,8 @@ impl Session {
             available = self.subscriptions.wanted().count(), ?channels, "restored from what the client has"
         );
         let media = self.seat.room.media();
-        self.publisher.get_or_insert_with(|| Transport::new(media, false)).adopt(channels);
+        let downlink = self.moving.downlink.take().map(|(_, downlink)| downlink);
+        self.publisher.get_or_insert_with(|| Transport::new(media, false)).goes_on(GoingOn { channels, downlink });
     }
 }
 
@@ -322,6 +416,36 @@ mod tests {
         assert_eq!(sections[0].ssrcs, [(11, Some(12)), (22, None)]);
         assert_eq!(sections[1].ssrcs, [(9, None)], "as the SDP says");
         assert_eq!(there.known(&sections), known, "and so for the one after that");
+    }
+
+    #[test]
+    fn a_client_that_came_gets_each_packet_that_it_lacks_once() {
+        let packet = |sender: &str, sequence, text: &str| {
+            let value = livekit_protocol::UserPacket { payload: text.into(), ..Default::default() };
+            let value = Some(livekit_protocol::data_packet::Value::User(value));
+            let packet = DataPacket { participant_sid: sender.into(), sequence, value, ..Default::default() };
+            Bytes::from(packet.encode_to_vec())
+        };
+        let (one, two, three, four) =
+            (packet("PA_a", 7, "1"), packet("PA_a", 8, "2"), packet("PA_b", 1, "3"), packet("PA_a", 9, "4"));
+        let (before, since) = (packet("PA_c", 0, "5"), packet("", 0, "6"));
+        let mut waiting = Waiting { has: HashMap::from([("PA_a".into(), 7)]), ..Waiting::default() };
+        [&two, &since, &four].into_iter().for_each(|packet| waiting.push(packet.clone()));
+        let said = vec![one, two.clone(), before, three.clone()];
+        assert_eq!(waiting.missing(said), [two, three, since, four]);
+        let mut waiting = Waiting::default();
+        (0..100).for_each(|_| waiting.push(vec![0; 60_000].into()));
+        assert_eq!(waiting.packets.len(), MAX_WAITING / 60_000);
+    }
+
+    #[test]
+    fn the_next_bridge_numbers_its_packets_behind_those_of_this_one() {
+        let mut moving = Moving::blank(true);
+        let now = Instant::now();
+        assert_eq!(moving.downlink(now), None);
+        moving.downlink = Some((now, Downlink { next_number: 65_000, bits: 7 }));
+        let next = |after| moving.downlink(now + Duration::from_millis(after)).unwrap().next_number;
+        assert_eq!([0, 300, 60_000].map(next), [464, 1064, 15_848]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::super::metrics::Ended;
 use super::super::subscriptions::Available;
 use super::super::wire::Close;
 use super::{FAREWELLS, Flow, Session};
-use crate::media::control::{Command as MediaCommand, Kind, TrackId};
+use crate::media::control::{Kind, TrackId};
 use crate::room::{ToSession, TrackSid};
 
 impl Session {
@@ -80,11 +80,7 @@ impl Session {
                     self.link.send(Message::TrackSubscribed(TrackSubscribed { track_sid: track.into() }));
                 }
             }
-            ToSession::Data { channel, bytes: payload } => {
-                if let Some(transport) = self.data_transport() {
-                    transport.send(MediaCommand::SendData { transport: transport.id, channel, payload });
-                }
-            }
+            ToSession::Data { channel, bytes } => self.say(channel, bytes),
             ToSession::Move { to } => self.send_away(to),
             ToSession::MovedAway => return self.moved_away(),
             ToSession::MoveTo { room } => {

@@ -85,7 +85,7 @@ async fn a_client_goes_on_with_its_session_at_another_bridge() {
 
     let commands = there.look(&zwei);
     let transport = opened(&commands)[0];
-    let adopts = |c: &Command| matches!(c, Command::AdoptChannels { transport: of, reliable: Some(3), lossy: Some(5) } if *of == transport);
+    let adopts = |c: &Command| matches!(c, Command::GoOn { transport: of, channels: [Some(3), Some(5)], .. } if *of == transport);
     assert!(commands.iter().any(adopts), "{commands:?}");
     let last = commands.iter().rev().find_map(|c| match c {
         Command::Negotiated { transport: of, receive, send, .. } if *of == transport => Some((receive, send)),
