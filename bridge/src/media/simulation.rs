@@ -158,6 +158,8 @@ pub(crate) struct Client {
     inbound: Option<Inbound>,
     outbound: Option<Outbound>,
     streams: Vec<OutStream>,
+    /// What came before the keys were here.
+    early: Vec<Vec<u8>>,
 }
 
 impl Client {
@@ -184,7 +186,7 @@ impl Client {
         world.command(Command::OpenTransport { transport, room, ice: ice.clone(), dtls, open_channels: false });
         let dtls = Dtls::new(world.now(), &identity, true, world.server());
         let address = address.parse().unwrap();
-        Self { transport, address, ice, dtls, inbound: None, outbound: None, streams: Vec::new() }
+        Self { transport, address, ice, dtls, inbound: None, outbound: None, streams: Vec::new(), early: Vec::new() }
     }
 
     /// A connectivity check; true if it was answered.
@@ -224,7 +226,7 @@ impl Client {
         answered
     }
 
-    fn handshake(&mut self, world: &mut impl Wire) {
+    pub(crate) fn handshake(&mut self, world: &mut impl Wire) {
         self.dtls.start(world.now());
         let limit = Instant::now() + Duration::from_secs(10);
         while Instant::now() < limit {
@@ -233,7 +235,10 @@ impl Client {
                 world.send(self.address, datagram);
             }
             for datagram in world.take(self.address) {
-                self.dtls.handle(world.now(), &datagram);
+                match datagram[0] {
+                    128.. => self.early.push(datagram),
+                    _ => self.dtls.handle(world.now(), &datagram),
+                }
             }
             while let Some(event) = self.dtls.poll_event() {
                 if let DtlsEvent::Connected(keys) = event {
@@ -279,7 +284,7 @@ impl Client {
     /// What arrived: RTP packets, and the RTCP compounds in plain.
     pub(crate) fn receive(&mut self, world: &mut impl Wire) -> (Vec<Got>, Vec<Vec<u8>>) {
         let (mut packets, mut reports) = (Vec::new(), Vec::new());
-        for mut datagram in world.take(self.address) {
+        for mut datagram in std::mem::take(&mut self.early).into_iter().chain(world.take(self.address)) {
             let inbound = self.inbound.as_mut().unwrap();
             match (datagram[0], datagram[1]) {
                 (128..=191, 192..=223) => {

@@ -34,6 +34,8 @@ const USUAL: [u64; MAX_LAYERS] = [150_000, 500_000, 1_700_000];
 #[derive(Default)]
 pub(crate) struct Encoding {
     pub(crate) ssrc: Option<u32>,
+    /// The SSRC it will have, by the word of another server.
+    expected: Option<u32>,
     pub(crate) receiver: Option<Receiver>,
     /// What its frames are.
     pub(crate) reader: Reader,
@@ -50,7 +52,7 @@ pub(crate) struct Encoding {
 impl Encoding {
     /// Whether to ask for a key frame now; marks it as asked.
     pub(crate) fn take_key_frame_request(&mut self, now: Instant) -> Option<u32> {
-        let ssrc = self.ssrc?;
+        let ssrc = self.ssrc.or(self.expected)?;
         let early = self.key_frame_asked.is_some_and(|at| now.duration_since(at) < KEY_FRAME_INTERVAL);
         if !self.key_frame_wanted || early {
             return None;
@@ -63,7 +65,9 @@ impl Encoding {
     /// The publisher sends this layer with a new SSRC.
     pub(crate) fn bind(&mut self, ssrc: u32) {
         if self.ssrc != Some(ssrc) {
-            *self = Self { ssrc: Some(ssrc), history: self.history.take(), ..Self::default() };
+            let asked = self.key_frame_asked.filter(|_| self.expected == Some(ssrc));
+            let history = self.history.take();
+            *self = Self { ssrc: Some(ssrc), history, key_frame_asked: asked, ..Self::default() };
         }
     }
 }
@@ -151,6 +155,13 @@ impl Track {
         self.layer_count = layer_count(section);
         for leg in &mut self.legs {
             leg.translate(&self.payload_types, self.layer_count);
+        }
+    }
+
+    /// These streams will come, whose key frames can be asked for before their first packet.
+    pub(crate) fn expect(&mut self, section: &ReceiveSection) {
+        for (layer, (ssrc, _)) in self.layers.iter_mut().zip(&section.ssrcs).filter(|(_, (ssrc, _))| *ssrc != 0) {
+            (layer.expected, layer.key_frame_wanted) = (Some(*ssrc), self.kind == Kind::Video);
         }
     }
 

@@ -78,6 +78,8 @@ pub(super) struct Estimate {
     foreign: u64,
     raised: Option<u64>,
     deceived: bool,
+    /// What the way carries for all that is known before anything is heard.
+    guess: f64,
 }
 
 impl Estimate {
@@ -95,17 +97,19 @@ impl Estimate {
             foreign: 0,
             raised: None,
             deceived: false,
+            guess: START,
         }
     }
 
     /// Nothing is known yet: the guess is for video, beside `audio` bits per second that are sent in any case.
     pub(super) fn guess(&mut self, audio: f64) {
-        self.bits = (START + audio).min(CEILING);
+        self.bits = (self.guess + audio).min(CEILING);
     }
 
     /// Nothing is known yet but what another server has found out.
     pub(super) fn believe(&mut self, bits: f64) {
         self.set(bits);
+        self.guess = self.bits;
     }
 
     /// Bits per second.

@@ -265,6 +265,24 @@ fn remb_counts_where_there_is_nothing_better_and_within_bounds() {
 }
 
 #[test]
+fn what_another_server_knew_counts_until_more_is_heard() {
+    let start = Instant::now();
+    let mut bandwidth = Bandwidth::new(start);
+    bandwidth.negotiated(true);
+    bandwidth.go_on(Downlink { next_number: 65_535, bits: 2_000_000 });
+    bandwidth.beside(40_000);
+    assert_eq!(bandwidth.budget(), Some(2_040_000), "audio is beside it");
+    assert_eq!(bandwidth.describe().bits, 0, "that is not known by itself");
+    for _ in 0..3 {
+        bandwidth.sent(start, 1000, Some(bandwidth.next_number()), Purpose::Media);
+    }
+    let now = start + std::time::Duration::from_millis(100);
+    assert!(bandwidth.feedback(now, &message(64_536, 0, &[0; 1002])), "it speaks of the other's packets, too");
+    assert_eq!(bandwidth.describe(), Downlink { next_number: 2, bits: bandwidth.budget().unwrap() });
+    assert!(!bandwidth.feedback(now, &message(2, 0, &[0])), "not sent yet");
+}
+
+#[test]
 fn a_client_that_does_not_keep_its_word_is_not_limited() {
     let start = Instant::now();
     let mut bandwidth = Bandwidth::new(start);

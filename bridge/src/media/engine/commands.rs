@@ -154,7 +154,11 @@ impl Engine {
                 Some(_) => {} // somebody else's: signalling does not do that
                 None => {
                     let relayed = self.peers[key].is_relay();
-                    let at = self.tracks.insert(Track::new(now, section, room, transport, key, relayed));
+                    let mut track = Track::new(now, section, room, transport, key, relayed);
+                    if self.peers[key].link.goes_on() {
+                        track.expect(section);
+                    }
+                    let at = self.tracks.insert(track);
                     self.by_track.insert(section.track, at);
                     self.peers[key].tracks.push(at);
                     if let Some(room) = self.rooms.get_mut(&room) {
@@ -264,6 +268,10 @@ impl Engine {
             }
         }
         self.allocate(now, key);
+        // Who goes on with a PeerConnection sends what cannot be decoded here without what it has sent elsewhere.
+        for at in self.peers[key].tracks.clone() {
+            self.request_key_frames(now, at);
+        }
     }
 
     pub(super) fn remove_leg(&mut self, key: usize, leg: LegRef) {

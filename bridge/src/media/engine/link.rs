@@ -40,6 +40,11 @@ pub(super) struct Client {
 }
 
 impl Link {
+    /// Whether the client goes on with a PeerConnection that it made with another server, and is yet to be connected.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self, Self::Client(client) if client.adopted.is_some())
+    }
+
     /// Where to send.
     pub(super) fn selected(&self) -> Option<SocketAddr> {
         match self {

@@ -122,6 +122,31 @@ fn streams_are_known_by_the_word_of_another_bridge() {
     assert_eq!(layers(&there.subscriber.receive(&mut there.world).0), [2, 2]);
 }
 
+/// What such a client sent elsewhere is not here: new pictures are asked for at once. And what it gets is numbered on.
+#[test]
+fn a_client_goes_on_with_another_server() {
+    let mut here = Pair::new();
+    let mut client = Client::open(&mut here.world, "127.0.0.1:1003");
+    let downlink = Some(Downlink { next_number: 65_535, bits: 3_000_000 });
+    here.world.command(Command::GoOn { transport: client.transport, channels: [None; 2], downlink });
+    let own = Camera::new(&["q", "h", "f"]);
+    let ssrcs = [11, 0, 13].map(|ssrc| (ssrc, None)).to_vec();
+    let shown = SendSection { transport_wide: true, ..leg(here.camera.track, Kind::Video, "3") };
+    client.negotiate(&mut here.world, vec![ReceiveSection { ssrcs, ..own.section("7") }], vec![shown]);
+    client.check(&mut here.world, true);
+    client.handshake(&mut here.world);
+    here.frames(0, &[(0, true), (2, true)]);
+    let (packets, reports) = client.receive(&mut here.world);
+    let asked = |report: &Vec<u8>| -> Vec<u32> {
+        let key = |feedback| if let Feedback::KeyFrame(ssrc) = feedback { Some(ssrc) } else { None };
+        rtcp::read(report).filter_map(key).collect()
+    };
+    assert_eq!(reports.iter().flat_map(asked).collect::<Vec<_>>(), [11, 13], "of each layer that is known");
+    let numbers: Vec<u16> = packets.iter().filter_map(|got| got.number).collect();
+    assert_eq!(numbers[..2], [65_535, 0], "{numbers:?}");
+    assert_eq!(layers(&packets).last(), Some(&2), "there is room for the highest at once");
+}
+
 #[test]
 fn layers_switch_at_key_frames_without_a_seam() {
     let mut pair = Pair::new();
