@@ -153,8 +153,12 @@ impl Mover {
             prepared_ms = (began.elapsed() - reserved).as_millis(),
             "moving a batch to other bridges"
         );
-        let to = |placed: PlaceResponse| Some(placed.seat?.bridge).filter(|bridge| prepared.contains(bridge));
-        let going = going.into_iter().map(|(person, placed)| (person, placed.and_then(to))).collect();
+        let going = going.into_iter().map(|(person, placed)| {
+            let to = placed.and_then(|placed| Some(placed.seat?.bridge));
+            let to = to.filter(|bridge| prepared.contains(&(person.room.clone(), bridge.clone())));
+            (person, to)
+        });
+        let going = going.collect();
         self.send(going, "moved");
         Moved::Going
     }
@@ -181,8 +185,8 @@ impl Mover {
     }
 
     /// Has the rooms opened on the bridges where people will go, with their media, and known to be there on the rooms' other
-    /// bridges. Answers with those bridges that expect people now.
-    async fn prepare(&self, going: &[(Person, Option<PlaceResponse>)]) -> BTreeSet<String> {
+    /// bridges. Answers with the rooms whose people are expected now, and by which bridge.
+    async fn prepare(&self, going: &[(Person, Option<PlaceResponse>)]) -> BTreeSet<(RoomSid, String)> {
         let mut groups: BTreeMap<(RoomSid, String), (RoomInfo, Vec<Coming>)> = BTreeMap::new();
         for (person, placed) in going {
             let Some(PlaceResponse { seat: Some(seat), room: Some(room), .. }) = placed else { continue };
@@ -192,8 +196,8 @@ impl Mover {
             group.or_insert_with(|| (room.clone(), Vec::new())).1.push(coming);
         }
         let calls = groups.into_iter().filter_map(|((room, bridge), (info, coming))| {
-            let room = self.rooms.of(&room)?;
-            Some(async move { self.prepare_one(&room, info, &bridge, coming).await.then_some(bridge) })
+            let open = self.rooms.of(&room)?;
+            Some(async move { self.prepare_one(&open, info, &bridge, coming).await.then_some((room, bridge)) })
         });
         join_all(calls).await.into_iter().flatten().collect()
     }

@@ -13,6 +13,7 @@ mod requests;
 mod returning;
 mod room;
 mod subscriber;
+mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;

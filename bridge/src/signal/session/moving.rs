@@ -7,7 +7,7 @@
 //! A sender that was told once that its packets come in leaves out mid and RID from then on (`libwebrtc` does), also towards
 //! another server. So that one is told for each simulcast layer which SSRC they stood for here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::{
-    ClientInfo, DataPacket, DisconnectReason, SignalTarget, SyncState, TrackInfo, UpdateTrackSettings, client_info,
+    ClientInfo, DisconnectReason, SignalTarget, SyncState, TrackInfo, UpdateTrackSettings, client_info,
 };
-use prost::Message as _;
 use ratssaal_proto::bridge::v1::KnownEncoding;
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,22 +28,19 @@ use super::super::transport::{GoingOn, Transport};
 use super::super::wire::Close;
 use super::super::{Inner, messages};
 use super::publisher::mint;
+use super::waiting::Waiting;
 use super::{Flow, Return, Session};
 use crate::media::control::{Channel, Command as MediaCommand, Downlink, ReceiveSection, TrackId};
 use crate::room::{ParticipantSid, Presence, RoomHandle, ToSession, TrackSid};
 use crate::transport::sdp::{RemoteDescription, SectionKind};
 
-/// How long a client may take to be where it was sent.
+/// How long a client that starts anew may take to be where it was sent.
 const GO_WITHIN: Duration = Duration::from_secs(5);
-/// Reliable data that waits for the channel of a client that came, bytes.
-const MAX_WAITING: usize = 1 << 20;
 /// How many packets may still go to a client here before it is connected to the next bridge: a few, and so many per
 /// millisecond since it was looked; not so many that they look older to the client than what it has.
 const MIN_AHEAD: u16 = 1000;
 const MAX_RATE: u16 = 2;
 const MAX_AHEAD: u16 = 1 << 14;
-/// Senders whose data a client says to have.
-const MAX_SENDERS: usize = 4096;
 /// Simulcast layers of one client whose streams are remembered.
 const MAX_ENCODINGS: usize = 256;
 
@@ -78,46 +74,6 @@ pub(super) struct Moving {
     came: bool,
     /// Until its reliable data channel goes on.
     waiting: Option<Waiting>,
-}
-
-/// What is said to a client that came and whose data channel does not go on yet.
-#[derive(Default, Debug)]
-struct Waiting {
-    /// By sender, the sequence of the last reliable packet that the client has.
-    has: HashMap<String, u32>,
-    /// In their order, encoded.
-    packets: Vec<Bytes>,
-}
-
-impl Waiting {
-    /// One packet more.
-    fn push(&mut self, packet: Bytes) {
-        let waiting: usize = self.packets.iter().map(Bytes::len).sum();
-        if waiting + packet.len() <= MAX_WAITING {
-            self.packets.push(packet);
-        }
-    }
-
-    /// What the client lacks of `said` before and of what came since, each packet once. Who does not number its packets
-    /// cannot be asked what the client has: of that, what came since.
-    fn missing(self, said: Vec<Bytes>) -> Vec<Bytes> {
-        let Self { mut has, packets } = self;
-        let said =
-            said.into_iter().map(|packet| (packet, false)).chain(packets.into_iter().map(|packet| (packet, true)));
-        let lacks = said.filter(|(packet, since)| {
-            let Ok(DataPacket { participant_sid, sequence, .. }) = DataPacket::decode(packet.clone()) else {
-                return false;
-            };
-            if sequence == 0 || participant_sid.is_empty() {
-                return *since;
-            }
-            let last = has.entry(participant_sid).or_default();
-            let new = sequence > *last;
-            *last = sequence.max(*last);
-            new
-        });
-        lacks.map(|(packet, _)| packet).collect()
-    }
 }
 
 impl Moving {
@@ -192,17 +148,20 @@ fn takes_another_server(client: &ClientInfo) -> bool {
 
 impl Session {
     /// This bridge is drained: the client shall go, to a bridge that expects it or to wherever it is seated. What flows goes on
-    /// meanwhile. One that was told before and is still here is told to start anew.
+    /// meanwhile. One that was told before and is still here is told to start anew; one that is on its way is waited for as
+    /// long as for any client without a WebSocket: it may not be taken at the moment, as the log is away.
     pub(super) fn send_away(&mut self, to: Option<String>) {
-        let to =
-            to.filter(|_| self.moving.goes_on && self.presence == Presence::Active && self.clocks.moving.is_none());
+        let on_its_way = self.clocks.moving.is_some() && !self.link.is_up();
+        let again = self.clocks.moving.is_some() && !on_its_way;
+        let to = to.filter(|_| self.moving.goes_on && self.presence == Presence::Active && !again);
         let action = if to.is_some() { Action::Resume } else { Action::Reconnect };
         tracing::info!(participant = %self.seat.sid, ?to, ?action, "sent to another bridge");
         if let Some(transport) = self.data_transport().filter(|_| to.is_some()) {
             transport.send(MediaCommand::Describe { transport: transport.id });
         }
+        let within = if to.is_some() { self.signal.settings.resume_within } else { GO_WITHIN };
         self.returns.moved_to(to);
-        self.clocks.moving = Some(Instant::now() + GO_WITHIN);
+        self.clocks.moving = Some(Instant::now() + within);
         self.link.send(messages::leave(DisconnectReason::Migration, action));
     }
 
@@ -327,8 +286,7 @@ impl Session {
         let state = self.seat.room.state();
         let Some(me) = state.participant(&self.seat.sid) else { return };
         if let Some(waiting) = &mut self.moving.waiting {
-            let has = sync.datachannel_receive_states.iter().take(MAX_SENDERS);
-            waiting.has = has.map(|sender| (sender.publisher_sid.clone(), sender.last_seq)).collect();
+            waiting.client_has(&sync.datachannel_receive_states);
         }
         for published in &sync.publish_tracks {
             let sid = published.track.as_ref().map_or("", |track| track.sid.as_str());
@@ -416,26 +374,6 @@ mod tests {
         assert_eq!(sections[0].ssrcs, [(11, Some(12)), (22, None)]);
         assert_eq!(sections[1].ssrcs, [(9, None)], "as the SDP says");
         assert_eq!(there.known(&sections), known, "and so for the one after that");
-    }
-
-    #[test]
-    fn a_client_that_came_gets_each_packet_that_it_lacks_once() {
-        let packet = |sender: &str, sequence, text: &str| {
-            let value = livekit_protocol::UserPacket { payload: text.into(), ..Default::default() };
-            let value = Some(livekit_protocol::data_packet::Value::User(value));
-            let packet = DataPacket { participant_sid: sender.into(), sequence, value, ..Default::default() };
-            Bytes::from(packet.encode_to_vec())
-        };
-        let (one, two, three, four) =
-            (packet("PA_a", 7, "1"), packet("PA_a", 8, "2"), packet("PA_b", 1, "3"), packet("PA_a", 9, "4"));
-        let (before, since) = (packet("PA_c", 0, "5"), packet("", 0, "6"));
-        let mut waiting = Waiting { has: HashMap::from([("PA_a".into(), 7)]), ..Waiting::default() };
-        [&two, &since, &four].into_iter().for_each(|packet| waiting.push(packet.clone()));
-        let said = vec![one, two.clone(), before, three.clone()];
-        assert_eq!(waiting.missing(said), [two, three, since, four]);
-        let mut waiting = Waiting::default();
-        (0..100).for_each(|_| waiting.push(vec![0; 60_000].into()));
-        assert_eq!(waiting.packets.len(), MAX_WAITING / 60_000);
     }
 
     #[test]
