@@ -265,7 +265,7 @@ impl Service {
                 if attached {
                     readiness.ok();
                 } else {
-                    readiness.failing("not attached to the allocator");
+                    readiness.failing("the allocator seats nobody here: it is not there, or its store has just begun");
                 }
                 ready.send_replace(attached);
                 if changes.changed().await.is_err() {

@@ -75,7 +75,7 @@ impl Cluster {
         Ok(bots)
     }
 
-    /// One joins; a store that has just begun has to be waited for.
+    /// One joins; it may have to be waited until it is known that a bridge is dead.
     async fn join_through(&self, through: &Server, room: &str, number: u32) -> Result<Bot> {
         let end = Instant::now() + Duration::from_secs(15);
         loop {

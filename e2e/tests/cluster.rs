@@ -53,17 +53,9 @@ async fn entry_and_seat(redis: &Redis, room: &str) -> Result<(Server, Server, Bo
     Ok((servers.remove(0), seat, first))
 }
 
-/// The first bot: on a new store nobody is let in for three seconds.
+/// The first bot.
 async fn first(server: &Server, room: &str) -> Result<Bot> {
-    let end = tokio::time::Instant::now() + LIMIT;
-    loop {
-        match Bot::join(server, Options::new(room, 0, true)).await {
-            Err(error) if format!("{error:#}").contains("has just begun") && tokio::time::Instant::now() < end => {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            joined => return joined,
-        }
-    }
+    Bot::join(server, Options::new(room, 0, true)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,17 +29,6 @@ async fn server(name: &str, redis: &str) -> Result<Server> {
     Server::start_as(&[], &arguments).await
 }
 
-/// The first one, when it takes people: a store that has just begun opens no rooms for 3 s.
-async fn first(redis: &str) -> Result<Server> {
-    let server = server("eins", redis).await?;
-    takes_people(&server).await?;
-    Ok(server)
-}
-
-async fn takes_people(server: &Server) -> Result<()> {
-    eventually("it takes people", 101, async || validate(server, "probe", "probe").await).await
-}
-
 fn api(server: &Server) -> RoomClient {
     RoomClient::with_api_key(&server.http, &server.key, &server.secret)
 }
@@ -96,7 +85,7 @@ async fn validate(server: &Server, room: &str, identity: &str) -> Result<u16> {
 async fn redis_hangs_and_meetings_go_on() -> Result<()> {
     let _turn = turn().await;
     let redis = Redis::new();
-    let eins = first(&redis.url()).await?;
+    let eins = server("eins", &redis.url()).await?;
     let meeting = Meeting::start(&eins).await?;
     let before = sids(&eins, "beside").await?;
     redis.signal("-STOP");
@@ -124,7 +113,7 @@ async fn redis_restarted(arguments: &[&str]) -> Result<()> {
     let _turn = turn().await;
     let redis = Redis::start(tempfile::tempdir()?, arguments);
     let url = redis.url();
-    let eins = first(&url).await?;
+    let eins = server("eins", &url).await?;
     let meeting = Meeting::start(&eins).await?;
     let before = sids(&eins, "beside").await?;
     api(&eins).update_room_metadata("beside", "Tagesordnung").await?;
@@ -170,7 +159,7 @@ async fn refused(server: &Server, token: &str) -> Result<bool> {
 async fn a_server_is_killed() -> Result<()> {
     let _turn = turn().await;
     let redis = Redis::new();
-    let eins = first(&redis.url()).await?;
+    let eins = server("eins", &redis.url()).await?;
     let meeting = Meeting::start(&eins).await?;
     let permission = ParticipantPermission { can_subscribe: true, ..ParticipantPermission::default() };
     let options = UpdateParticipantOptions { permission: Some(permission), ..UpdateParticipantOptions::default() };
@@ -207,7 +196,7 @@ async fn a_server_is_killed() -> Result<()> {
 async fn a_server_is_paused() -> Result<()> {
     let _turn = turn().await;
     let redis = Redis::new();
-    let eins = first(&redis.url()).await?;
+    let eins = server("eins", &redis.url()).await?;
     let first = Bot::join(&eins, Options::new("pause", 1, true)).await?;
     let before = sids(&eins, "pause").await?;
     let zwei = server("zwei", &redis.url()).await?;
@@ -263,7 +252,6 @@ async fn an_allocator_is_killed() -> Result<()> {
     let addresses = allocators.iter().map(|(_, address)| address.as_str()).collect::<Vec<_>>().join(",");
     let arguments = ["--bridge", "eins", "--allocator", &addresses, "--media-workers", "1"];
     let eins = Server::start_as(&[], &arguments).await?;
-    takes_people(&eins).await?;
     let meeting = Meeting::start(&eins).await?;
     for number in 0..2 {
         let (allocator, address) = allocators.remove(0);

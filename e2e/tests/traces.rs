@@ -123,17 +123,8 @@ impl Drop for Killed {
     }
 }
 
-/// Joins; a store that has just begun has to be waited for.
 async fn join(through: &Server, number: u32) -> Result<Bot> {
-    let end = Instant::now() + Duration::from_secs(15);
-    loop {
-        match Bot::join(through, Options::new("spuren", number, false)).await {
-            Err(error) if format!("{error:#}").contains("503") && Instant::now() < end => {
-                sleep(Duration::from_millis(200)).await;
-            }
-            joined => return joined.with_context(|| through.log()),
-        }
-    }
+    Bot::join(through, Options::new("spuren", number, false)).await.with_context(|| through.log())
 }
 
 #[tokio::test(flavor = "multi_thread")]

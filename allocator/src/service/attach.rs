@@ -104,18 +104,21 @@ impl<S: Store> Attached<S> {
             return Ok(());
         };
         let (bridge, site, version) = (report.bridge.clone(), report.site.clone(), report.version.clone());
+        if let Err(refused) = self.take(report).await {
+            warn!(bridge, %refused, "a bridge could not attach");
+            return Err(refused);
+        }
+        if self.done {
+            return Ok(());
+        }
         let config = &self.service.inner.config;
-        self.queue.push_back(Order::Welcome(Welcome {
+        self.queue.push_front(Order::Welcome(Welcome {
             report_interval_ms: saturated_millis(config.report_interval),
             expiry_ms: saturated_millis(config.expiry),
             grace_ms: saturated_millis(config.grace),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            settles_in_ms: saturated_millis(self.told.settles_in),
         }));
-        if let Err(refused) = self.take(report).await {
-            self.queue.clear();
-            warn!(bridge, %refused, "a bridge could not attach");
-            return Err(refused);
-        }
         info!(bridge, site, version, "bridge attached");
         self.bridge = Some(bridge);
         Ok(())

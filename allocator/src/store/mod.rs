@@ -11,6 +11,7 @@ mod memory;
 mod redis;
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 pub use memory::MemoryStore;
@@ -79,11 +80,13 @@ pub trait Store: Send + Sync + 'static {
     fn sweep(&self) -> impl Future<Output = Result<Sweep>> + Send;
 }
 
-/// What a bridge is ordered to do.
+/// What a bridge is ordered to do and has to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Orders {
     /// To drain, in the time that is left.
     pub drain: Option<DrainOrder>,
+    /// How long no new rooms are opened, as the store has just begun.
+    pub settles_in: Duration,
 }
 
 /// When a room may be ended.

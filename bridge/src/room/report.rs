@@ -5,6 +5,7 @@ use std::time::Duration;
 use ratssaal_proto::allocator::v1::bridge_order::Order;
 use ratssaal_proto::allocator::v1::{BridgeOrder, BridgeReport, BridgeState};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ pub(crate) struct Identity {
     pub(crate) address: String,
 }
 
-/// Keeps this bridge attached until `shutdown`; `attached` follows whether the allocator has welcomed it. `drain`
+/// Keeps this bridge attached until `shutdown`; `attached` follows whether the allocator seats people here. `drain`
 /// gets the allocator's orders and says what to report.
 pub(crate) async fn run(
     rooms: Rooms,
@@ -60,6 +61,12 @@ pub(crate) async fn run(
     }
 }
 
+/// Resolves at that time.
+async fn reached(at: Option<Instant>) -> Option<()> {
+    tokio::time::sleep_until(at?).await;
+    Some(())
+}
+
 struct Reporter {
     rooms: Rooms,
     me: Identity,
@@ -84,6 +91,7 @@ impl Reporter {
         let _ = reports.try_send(first);
         let mut orders = within(self.rooms.allocator().attach(ReceiverStream::new(stream))).await?;
         let mut interval = INTERVAL;
+        let mut settled = None;
         let mut orders_changed = self.drain.changes();
         loop {
             tokio::select! {
@@ -96,8 +104,13 @@ impl Reporter {
                 }
                 order = orders.next() => match order {
                     None => return Err(tonic::Status::unavailable("the allocator ended the stream")),
-                    Some(order) => self.obey(order?, &mut interval, attached),
+                    Some(order) => self.obey(order?, &mut interval, &mut settled),
                 },
+                // A store that has just begun lets nobody in before.
+                Some(()) = reached(settled) => {
+                    settled = None;
+                    attached.send_replace(true);
+                }
                 // At once: nobody shall be seated here from now on.
                 Ok(()) = orders_changed.changed() => {
                     let report = self.report();
@@ -115,11 +128,11 @@ impl Reporter {
         }
     }
 
-    fn obey(&mut self, order: BridgeOrder, interval: &mut Duration, attached: &watch::Sender<bool>) {
+    fn obey(&mut self, order: BridgeOrder, interval: &mut Duration, settled: &mut Option<Instant>) {
         match order.order {
             Some(Order::Welcome(welcome)) => {
                 *interval = Duration::from_millis(u64::from(welcome.report_interval_ms.clamp(100, 10_000)));
-                attached.send_replace(true);
+                *settled = Some(Instant::now() + Duration::from_millis(welcome.settles_in_ms.into()));
                 // What is still ordered follows: an order may have been taken back while this bridge was away.
                 self.drain.take_back(Source::Allocator);
             }

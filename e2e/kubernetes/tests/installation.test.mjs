@@ -116,7 +116,6 @@ describe('an installation on real nodes', () => {
     const start = performance.now();
     await cluster.apply([videoConference('1', { sites: [{ name: 'rathaus', bridges: { perNode: true, seats: 1 } }] })]);
     await awaits('it is Ready with a bridge on each node', (object) => condition(object, 'Ready') === 'True' && Object.keys(readyBridges(object)).length === 2);
-    // A store that has just begun lets nobody in for 3 s.
     assert.match(await until('the doctor joins from outside', doctor, 20_000), /^udp +ok/m);
     times.applyToJoinable = Math.round(performance.now() - start);
   });

@@ -155,7 +155,7 @@ impl Bridges {
             let within_ms = if deadline == 0 { 0 } else { deadline.saturating_sub(now).max(1) };
             DrainOrder { within_ms }
         });
-        Orders { drain }
+        Orders { drain, ..Orders::default() }
     }
 
     pub(super) fn drain(

@@ -93,7 +93,7 @@ impl Pair {
             }
             _ => {
                 let millis = *[1, 400, 1_000, 2_999, 8_000, 21_000].choose(&mut self.rng).unwrap_or(&1);
-                self.clock.advance(std::time::Duration::from_millis(millis));
+                self.clock.advance(Duration::from_millis(millis));
             }
         }
         both!(self, bridges(), |bridges| bridges);

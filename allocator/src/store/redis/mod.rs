@@ -12,6 +12,7 @@ mod schema;
 mod scripts;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use link::{Link, Repeat};
 use positions::Positions;
@@ -347,7 +348,8 @@ impl Store for RedisStore {
 
 fn orders(mut reply: Reply) -> Result<Orders> {
     let within = u64::try_from(reply.signed()?).ok();
-    Ok(Orders { drain: within.map(|within_ms| DrainOrder { within_ms }) })
+    let settles_in = Duration::from_millis(reply.number()?);
+    Ok(Orders { drain: within.map(|within_ms| DrainOrder { within_ms }), settles_in })
 }
 
 fn with_settings(call: &mut ScriptInvocation<'_>, settings: &RoomSettings) {

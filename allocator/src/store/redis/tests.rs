@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use tempfile::tempdir;
 
 use super::*;
+use crate::clock::ManualClock;
 use crate::redis_server::{PATIENCE, Server, free_port};
 use crate::refusal::Refusal;
 
@@ -244,6 +245,29 @@ async fn figures_as_large_as_they_can_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_has_just_begun_tells_bridges_when_it_opens_rooms() {
+    let server = Server::new();
+    let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+    let settings = RedisSettings { timeout: PATIENCE, ..RedisSettings::new(server.url().into()) };
+    let config = Config::default();
+    let store = RedisStore::with_clock(settings, &config, Some(Arc::clone(&clock) as Arc<dyn Clock>)).unwrap();
+    let report = |sequence| BridgeReport {
+        bridge: "a".into(),
+        incarnation: "first".into(),
+        sequence,
+        state: BridgeState::Ready.into(),
+        ..BridgeReport::default()
+    };
+    let orders = eventually(|| store.report(report(1))).await;
+    assert_eq!(orders, Orders { drain: None, settles_in: config.settle });
+    assert!(matches!(store.open(room("rat")).await, Err(Refusal::Unavailable { .. })));
+    clock.advance(config.settle);
+    assert_eq!(store.report(report(2)).await.unwrap(), Orders::default());
+    assert_eq!(store.orders("a").await.unwrap(), Orders::default());
+    assert!(store.open(room("rat")).await.unwrap().opened);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rooms_survive_the_loss_of_the_store_through_their_bridges() {
     let server = Server::new();
     let store = store(server.url());
@@ -305,7 +329,7 @@ async fn rooms_survive_the_loss_of_the_store_through_their_bridges() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_store_first_hears_of_rooms_that_are_open() {
     let server = Server::new();
-    let clock = Arc::new(crate::clock::ManualClock::at(1_700_000_000_000));
+    let clock = Arc::new(ManualClock::at(1_700_000_000_000));
     let settings = RedisSettings { timeout: PATIENCE, ..RedisSettings::new(server.url().into()) };
     let store =
         RedisStore::with_clock(settings, &Config::default(), Some(Arc::clone(&clock) as Arc<dyn Clock>)).unwrap();

@@ -32,7 +32,7 @@ if slot then
   end
 end
 if not slot then
-  if state == 'gone' then return { 'ok', -1, store } end
+  if state == 'gone' then return { 'ok', -1, 0, store } end
   slot = attach()
   if not slot then return { 'quota', 'bridges' } end
 end
@@ -57,4 +57,4 @@ if sequence > known then
   call('ZADD', P .. 'lost', gone ~= '' and now or expires + GRACE, slot)
   rank(slot)
 end
-return { 'ok', within, store }
+return { 'ok', within, unsettled(), store }
