@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use livekit_api::services::room::{RemoveParticipantOptions, RoomClient, UpdateParticipantOptions};
 use livekit_protocol::ParticipantPermission;
 use ratssaal_e2e::{
+    allocator::Allocator,
     bot::{Bot, Options},
     meeting::Meeting,
     server::{Server, turn},
@@ -247,7 +248,7 @@ async fn an_allocator_is_killed() -> Result<()> {
     let mut allocators = Vec::new();
     for _ in 0..2 {
         let listen = format!("127.0.0.1:{}", free_port());
-        allocators.push((Allocator::start(&redis.url(), &listen)?, format!("http://{listen}")));
+        allocators.push((Allocator::start(&redis.url(), &listen, &[])?, format!("http://{listen}")));
     }
     let addresses = allocators.iter().map(|(_, address)| address.as_str()).collect::<Vec<_>>().join(",");
     let arguments = ["--bridge", "eins", "--allocator", &addresses, "--media-workers", "1"];
@@ -261,26 +262,7 @@ async fn an_allocator_is_killed() -> Result<()> {
         ensure!(began.elapsed() < Duration::from_secs(3), "{:?} until the next one was used", began.elapsed());
         meeting.goes_on(&eins).await?;
         let listen = address.trim_start_matches("http://");
-        allocators.push((Allocator::start(&redis.url(), listen)?, address.clone()));
+        allocators.push((Allocator::start(&redis.url(), listen, &[])?, address.clone()));
     }
     Ok(())
-}
-
-/// A running `ratssaal allocator`, killed when dropped.
-struct Allocator(std::process::Child);
-
-impl Allocator {
-    fn start(redis: &str, listen: &str) -> Result<Self> {
-        let mut command = std::process::Command::new(ratssaal_e2e::server::binary()?);
-        command.args(["allocator", "--redis", redis, "--listen", listen, "--bind", "127.0.0.1:0"]);
-        let null = std::process::Stdio::null;
-        Ok(Self(command.stdin(null()).stdout(null()).stderr(null()).spawn()?))
-    }
-}
-
-impl Drop for Allocator {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

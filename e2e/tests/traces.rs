@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,8 +14,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use ratssaal_e2e::{
+    allocator::Allocator,
     bot::{Bot, Options},
-    server::{Server, binary, free_port},
+    server::{Server, free_port},
 };
 use tokio::{
     net::TcpListener,
@@ -113,16 +113,6 @@ impl Collector {
     }
 }
 
-/// A process that is killed when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 async fn join(through: &Server, number: u32) -> Result<Bot> {
     Bot::join(through, Options::new("spuren", number, false)).await.with_context(|| through.log())
 }
@@ -133,11 +123,7 @@ async fn a_join_is_one_trace_across_three_processes() -> Result<()> {
     let endpoint = collector.start().await?;
     let redis = redis_server::Server::new();
     let listen = format!("127.0.0.1:{}", free_port()?);
-    let mut allocator = Command::new(binary()?);
-    allocator.args(["allocator", "--redis", &redis.url(), "--listen", &listen, "--bind", "127.0.0.1:0"]);
-    allocator.env("RATSSAAL_OTLP__ENDPOINT", &endpoint);
-    let silent = allocator.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _allocator = Killed(silent.spawn()?);
+    let _allocator = Allocator::start(&redis.url(), &listen, &[("RATSSAAL_OTLP__ENDPOINT", endpoint.as_str())])?;
     let mut bridges = Vec::new();
     for name in ["eins", "zwei"] {
         let address = format!("http://{listen}");

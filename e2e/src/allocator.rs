@@ -1,0 +1,31 @@
+//! An allocator of our binary as a process of its own.
+
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Result;
+
+use crate::server::binary;
+
+/// A running `ratssaal allocator`, killed when dropped.
+pub struct Allocator(Child);
+
+impl Allocator {
+    /// Starts one on this Redis that listens for gRPC on `listen` (`host:port`), with further settings in its environment. Who
+    /// needs it waits for it.
+    ///
+    /// # Errors
+    /// There is no binary, or it cannot be started.
+    pub fn start(redis: &str, listen: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let mut command = Command::new(binary()?);
+        command.args(["allocator", "--redis", redis, "--listen", listen, "--bind", "127.0.0.1:0"]);
+        command.envs(settings.iter().copied());
+        Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+    }
+}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
