@@ -17,7 +17,9 @@ use super::wire::{self, Close, Format, Incoming, Malformed};
 
 /// Responses that may wait for a slow client.
 pub(super) const QUEUE: usize = 512;
-/// How long one frame may take to go out.
+/// Responses that go out together when so many wait.
+const TOGETHER: usize = 32;
+/// How long they may take to go out.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Responses that are kept for a client that is away.
 const KEEP: usize = 256;
@@ -181,9 +183,17 @@ pub(super) fn writer(sink: SplitSink<WebSocket, Message>) -> mpsc::Sender<Messag
 
 /// Writes until the queue's other end is gone, the client does not read, or the WebSocket is closed.
 async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Message>) {
-    while let Some(message) = queue.recv().await {
-        let last = matches!(message, Message::Close(_));
-        if !matches!(timeout(SEND_TIMEOUT, sink.send(message)).await, Ok(Ok(()))) || last {
+    let mut waiting = Vec::with_capacity(TOGETHER);
+    while queue.recv_many(&mut waiting, TOGETHER).await > 0 {
+        let close = waiting.iter().position(|message| matches!(message, Message::Close(_)));
+        waiting.truncate(close.map_or(TOGETHER, |at| at + 1));
+        let send = async {
+            for message in waiting.drain(..) {
+                sink.feed(message).await?;
+            }
+            sink.flush().await
+        };
+        if !matches!(timeout(SEND_TIMEOUT, send).await, Ok(Ok(()))) || close.is_some() {
             break;
         }
     }
