@@ -16,7 +16,8 @@ use super::ids::{Identity, ParticipantSid, RoomName, RoomSid, TrackSid};
 pub enum Presence {
     /// Its WebSocket is open.
     Joining,
-    /// Its first offer or answer has arrived.
+    /// Its first offer or answer has arrived. Bridges do not log that any more: nobody waits for it, and each entry is told
+    /// to everybody.
     Joined,
     /// Media can flow.
     Active,

@@ -14,7 +14,6 @@ use super::super::transport::Transport;
 use super::super::wire::Close;
 use super::{Flow, Session};
 use crate::media::control::{Channel, CloseReason, Event, LegId, TrackId, TransportId};
-use crate::room::Presence;
 
 impl Session {
     pub(super) async fn on_media(&mut self, event: Event) -> Flow {
@@ -22,7 +21,7 @@ impl Session {
             Event::Connected { transport, remote } => {
                 tracing::debug!(participant = %self.seat.sid, ?transport, %remote, "connected");
                 if self.is_primary(transport) {
-                    self.progress(Presence::Active).await;
+                    self.connected().await;
                 }
             }
             Event::Closed { transport, reason } => return self.closed(transport, reason),

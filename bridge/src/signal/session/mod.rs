@@ -119,7 +119,8 @@ pub(crate) struct Session {
     place: Option<Place>,
     rate: RateLimit,
     clocks: Clocks,
-    presence: Presence,
+    /// Media can flow.
+    active: bool,
     /// Participants who left, for a client that was away when it was told.
     farewells: VecDeque<(Instant, ParticipantInfo)>,
     publications: Publications,
@@ -195,7 +196,7 @@ impl Session {
             place: Some(place),
             rate: RateLimit::new(now),
             clocks: Clocks::new(now),
-            presence: Presence::Joining,
+            active: false,
             farewells: VecDeque::new(),
             publications: Publications::default(),
             heard_by_others: BTreeSet::new(),
@@ -343,7 +344,7 @@ impl Session {
     fn gone(&mut self) -> Flow {
         self.link.close(Close::Normal);
         self.clocks.away = Some(Instant::now());
-        if self.presence < Presence::Active && self.clocks.moving.is_none() {
+        if !self.active && self.clocks.moving.is_none() {
             return self.end(DisconnectReason::SignalClose, Action::Reconnect, Close::Normal, Ended::NeverConnected);
         }
         ControlFlow::Continue(())
@@ -375,17 +376,13 @@ impl Session {
         ControlFlow::Break(ended)
     }
 
-    /// The participant's connection got further.
-    async fn progress(&mut self, presence: Presence) {
-        if presence <= self.presence {
+    /// Media can flow.
+    async fn connected(&mut self) {
+        if std::mem::replace(&mut self.active, true) {
             return;
         }
-        self.presence = presence;
-        if presence == Presence::Active {
-            self.clocks.connect_by = None;
-            self.place = None;
-        }
-        let participant = self.seat.sid.clone();
+        (self.clocks.connect_by, self.place) = (None, None);
+        let (participant, presence) = (self.seat.sid.clone(), Presence::Active);
         if let Err(refusal) = self.seat.room.submit(Actor::Bridge, Command::Progress { participant, presence }).await {
             tracing::warn!(participant = %self.seat.sid, %refusal, "the room did not take a participant's progress");
         }

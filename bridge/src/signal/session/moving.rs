@@ -31,7 +31,7 @@ use super::publisher::mint;
 use super::waiting::Waiting;
 use super::{Flow, Return, Session};
 use crate::media::control::{Channel, Command as MediaCommand, Downlink, ReceiveSection, TrackId};
-use crate::room::{ParticipantSid, Presence, RoomHandle, ToSession, TrackSid};
+use crate::room::{ParticipantSid, RoomHandle, ToSession, TrackSid};
 use crate::transport::sdp::{RemoteDescription, SectionKind};
 
 /// How long a client that starts anew may take to be where it was sent.
@@ -153,7 +153,7 @@ impl Session {
     pub(super) fn send_away(&mut self, to: Option<String>) {
         let on_its_way = self.clocks.moving.is_some() && !self.link.is_up();
         let again = self.clocks.moving.is_some() && !on_its_way;
-        let to = to.filter(|_| self.moving.goes_on && self.presence == Presence::Active && !again);
+        let to = to.filter(|_| self.moving.goes_on && self.active && !again);
         let action = if to.is_some() { Action::Resume } else { Action::Reconnect };
         tracing::info!(participant = %self.seat.sid, ?to, ?action, "sent to another bridge");
         if let Some(transport) = self.data_transport().filter(|_| to.is_some()) {
@@ -225,7 +225,6 @@ impl Session {
         (returns, place): (Registration, Place),
     ) -> Self {
         let mut session = Self::silent(signal, seat, opening, returns, place);
-        session.presence = Presence::Joined;
         session.last_reliable = handed.last_reliable;
         session.moving.came_with(&handed.encodings);
         session.moving.downlink = handed.downlink.map(|downlink| (Instant::now(), downlink));

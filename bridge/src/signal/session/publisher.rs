@@ -23,7 +23,7 @@ use super::super::wire::Close;
 use super::super::{dynacast, messages};
 use super::{Flow, Session};
 use crate::media::control::{Codec, Command as MediaCommand, ExtensionIds, Kind, ReceiveSection, SendSection};
-use crate::room::{Command, LocalTrack, Presence, TrackSid};
+use crate::room::{Command, LocalTrack, TrackSid};
 use crate::transport::sdp::{
     Answer, Answerer, OpusOptions, Plan, RemoteDescription, RemoteSection, SdpError, SectionKind, SendPlan,
 };
@@ -73,7 +73,6 @@ impl Session {
                 Ok(changes) => changes,
                 Err(error) => return self.refuse_description(&error),
             };
-            self.progress(Presence::Joined).await;
             for change in changes {
                 match change {
                     Change::Unpublished(sid) => self.unpublish(sid).await,

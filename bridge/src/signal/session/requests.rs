@@ -28,7 +28,7 @@ impl Session {
     pub(super) async fn request(&mut self, request: Ask) -> Flow {
         match request {
             Ask::Offer(offer) => return self.offer(offer).await,
-            Ask::Answer(answer) => return self.answer(answer).await,
+            Ask::Answer(answer) => return self.answer(&answer),
             Ask::AddTrack(request) => self.add_track(request).await,
             Ask::Mute(mute) => self.mute(mute).await,
             Ask::Subscription(subscription) => {

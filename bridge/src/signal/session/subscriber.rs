@@ -12,7 +12,7 @@ use super::super::transport::Transport;
 use super::publisher::{mint, stream_id};
 use super::{Flow, Session};
 use crate::media::control::{Command, ExtensionIds, LegId, SendSection};
-use crate::room::{Presence, TrackSid};
+use crate::room::TrackSid;
 use crate::transport::sdp::{OfferedTrack, RemoteDescription, SubscriberOffer};
 
 /// v0's PeerConnection for receiving.
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// The client's answer to our offer. One to an older offer says nothing any more.
-    pub(super) async fn answer(&mut self, answer: SessionDescription) -> Flow {
+    pub(super) fn answer(&mut self, answer: &SessionDescription) -> Flow {
         let span = tracing::info_span!("negotiation", participant = %self.seat.sid, by = "server", id = answer.id);
         let current = |subscriber: &Subscriber| {
             (answer.id == 0 || answer.id == subscriber.id) && subscriber.offer.awaits_answer()
@@ -143,7 +143,6 @@ impl Session {
         if let Err(error) = outcome {
             return self.refuse_description(&error);
         }
-        self.progress(Presence::Joined).await;
         ControlFlow::Continue(())
     }
 

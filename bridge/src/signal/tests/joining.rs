@@ -44,7 +44,7 @@ async fn v0_is_offered_a_connection_right_after_joining() {
     anna.ask(Ask::Answer(stale)).await;
     let sdp = offer(&[]).replace("actpass", "active");
     anna.ask(Ask::Answer(SessionDescription { r#type: "answer".into(), sdp, id: 1, ..Default::default() })).await;
-    anna.update(|info| info.state() == participant_info::State::Joined).await;
+    anna.settled().await;
     let commands = worker.look(&bridge);
     let opens =
         |command: &Command| matches!(command, Command::OpenTransport { open_channels: true, dtls, .. } if !dtls.active);
