@@ -22,7 +22,7 @@ const MARGIN: u64 = 15;
 /// For how long an upgrade must have been possible.
 const HOLD: Duration = Duration::from_secs(1);
 /// An upgrade that had to be taken back within this doubles the wait for the next …
-const FAILED_WITHIN: Duration = Duration::from_secs(12);
+const FAILED_WITHIN: Duration = Duration::from_secs(24);
 /// … up to this, …
 const MAX_HOLD: Duration = Duration::from_secs(32);
 /// … and halves it again each time that nothing had to be taken back for so long.
