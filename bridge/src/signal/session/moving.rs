@@ -34,6 +34,9 @@ use crate::media::control::{Channel, Command as MediaCommand, Downlink, ReceiveS
 use crate::room::{ParticipantSid, RoomHandle, ToSession, TrackSid};
 use crate::transport::sdp::{RemoteDescription, SectionKind};
 
+/// When a client that was told to resume elsewhere and is still here is told again: `livekit-client` waits two seconds at the
+/// end of a resume, and does not begin another one meanwhile.
+const AGAIN: Duration = Duration::from_secs(3);
 /// How long a client that starts anew may take to be where it was sent.
 const GO_WITHIN: Duration = Duration::from_secs(5);
 /// How many packets may still go to a client here before it is connected to the next bridge: a few, and so many per
@@ -64,6 +67,8 @@ pub(super) struct Moving {
     goes_on: bool,
     /// What the worker said of the way to the client, and when.
     downlink: Option<(Instant, Downlink)>,
+    /// It was told once to resume elsewhere.
+    told_once: bool,
     /// The session goes on at another bridge.
     over: bool,
     /// What the client has from another bridge is yet to be read from its `sync_state`.
@@ -83,7 +88,16 @@ impl Moving {
 
     fn blank(goes_on: bool) -> Self {
         let streams = BTreeMap::new();
-        Self { goes_on, downlink: None, over: false, restoring: false, streams, came: false, waiting: None }
+        Self {
+            goes_on,
+            downlink: None,
+            told_once: false,
+            over: false,
+            restoring: false,
+            streams,
+            came: false,
+            waiting: None,
+        }
     }
 
     /// Whether the session goes on at another bridge.
@@ -159,7 +173,8 @@ impl Session {
         if let Some(transport) = self.data_transport().filter(|_| to.is_some()) {
             transport.send(MediaCommand::Describe { transport: transport.id });
         }
-        let within = if to.is_some() { self.signal.settings.resume_within } else { GO_WITHIN };
+        let within = if to.is_some() { AGAIN } else { GO_WITHIN };
+        self.moving.told_once = to.is_some();
         self.returns.moved_to(to);
         self.clocks.moving = Some(Instant::now() + within);
         self.link.send(messages::leave(DisconnectReason::Migration, action));
@@ -167,12 +182,21 @@ impl Session {
 
     /// The client came back here after all.
     pub(super) fn stay(&mut self) {
-        self.clocks.moving = None;
+        (self.clocks.moving, self.moving.told_once) = (None, false);
         self.returns.moved_to(None);
     }
 
-    /// The client did not go in time.
+    /// The client did not go in time. One that is still busy with coming here does not hear that it shall go on: it is told
+    /// once more.
     pub(super) fn stays_here(&mut self) -> Flow {
+        if std::mem::take(&mut self.moving.told_once) {
+            self.clocks.moving = Some(Instant::now() + self.signal.settings.resume_within);
+            // Not kept for one that is on its way and may come back here.
+            if self.link.is_up() {
+                self.link.send(messages::leave(DisconnectReason::Migration, Action::Resume));
+            }
+            return ControlFlow::Continue(());
+        }
         tracing::info!(participant = %self.seat.sid, "did not go to another bridge in time");
         self.end(DisconnectReason::Migration, Action::Reconnect, Close::Normal, Ended::Moved)
     }
