@@ -23,6 +23,8 @@ pub(crate) struct Supply {
     since: [Instant; MAX_LAYERS],
     /// Asked for, and does not come.
     missing: [bool; MAX_LAYERS],
+    /// Has come since it was asked for.
+    came: [bool; MAX_LAYERS],
     /// Since when fewer would do.
     fewer: Option<Instant>,
 }
@@ -31,7 +33,7 @@ impl Supply {
     /// A publisher sends all its streams at first.
     pub(crate) fn new(now: Instant, streams: usize) -> Self {
         let asked = lowest(streams.min(MAX_LAYERS) as u8);
-        Self { asked, since: [now; MAX_LAYERS], missing: [false; MAX_LAYERS], fewer: None }
+        Self { asked, since: [now; MAX_LAYERS], missing: [false; MAX_LAYERS], came: [false; MAX_LAYERS], fewer: None }
     }
 
     /// How many layers the publisher is asked for: up to the highest.
@@ -48,6 +50,7 @@ impl Supply {
         let before = self.missing;
         let asked = [0, 1, 2].map(|stream| self.asks(stream));
         let came = |stream: usize| last[stream].filter(|at| *at >= self.since[stream]);
+        self.came = [0, 1, 2].map(|stream| came(stream).is_some());
         let newest = (0..MAX_LAYERS).filter(|&stream| asked[stream]).filter_map(came).max();
         for (stream, before) in before.into_iter().enumerate() {
             self.missing[stream] = match (newest, came(stream)) {
@@ -87,7 +90,9 @@ impl Supply {
     pub(crate) fn need_exactly(&mut self, now: Instant, streams: u8, wanted: u8) -> Option<u8> {
         let missing =
             (0..MAX_LAYERS as u8).filter(|&stream| !self.has(stream)).fold(0, |all, stream| all | 1 << stream);
-        self.change(now, streams | (wanted & missing))
+        // Of a stream that has not come yet nobody knows whether it will; the lowest tells, and is something to begin with.
+        let unsure = (0..MAX_LAYERS).any(|stream| streams >> stream & 1 == 1 && !self.came[stream]);
+        self.change(now, streams | (wanted & missing) | u8::from(unsure))
     }
 
     /// Asks for what is needed more at once, and for less after a while.
@@ -245,8 +250,11 @@ mod tests {
         let now = Instant::now();
         let mut source = Source { now, supply: Supply::new(now, 0), last: [None; MAX_LAYERS] };
         let need = |source: &mut Source, streams| source.supply.need_exactly(source.now, streams, 0b111);
+        assert_eq!(need(&mut source, 0b100), Some(0b101), "the lowest, too, until it has come");
+        source.flow(&[0, 2], 10_000);
+        assert_eq!(need(&mut source, 0b100), None);
+        source.flow(&[0, 2], 3000);
         assert_eq!(need(&mut source, 0b100), Some(0b100));
-        source.flow(&[2], 10_000);
         assert_eq!(source.has(), [0, 1, 2], "what is not pulled can be had");
         assert_eq!(need(&mut source, 0b001), Some(0b101), "more at once, less not yet");
         source.flow(&[0, 2], 2900);
@@ -256,6 +264,8 @@ mod tests {
         assert_eq!(need(&mut source, 0b110), Some(0b111));
         source.flow(&[0, 1], 3100);
         assert_eq!(source.has(), [0, 1], "the highest does not come");
+        assert_eq!(need(&mut source, 0b010), None);
+        source.flow(&[0, 1], 3000);
         assert_eq!(need(&mut source, 0b010), Some(0b110), "but stays asked for: somebody would take it");
     }
 

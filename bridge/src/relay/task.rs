@@ -303,8 +303,8 @@ impl Relay {
                     }
                     media.send(command);
                 }
-                // Its publisher sits here by now.
-                Action::Publish(sid, track) if self.is_mine(&sid, &track) => {}
+                // Its publisher has gone from there, and it comes from where that sits now.
+                Action::Publish(sid, track) if self.is_stale(&sid, &track) => {}
                 Action::Publish(sid, track) => {
                     if let Some(describe) = self.describe(&sid, &track) {
                         self.room.media().send(describe);
@@ -320,11 +320,13 @@ impl Relay {
         }
     }
 
-    /// Whether a track that the other bridge has is published here: its publisher has come from there, which it has yet to say.
-    fn is_mine(&self, sid: &TrackSid, track: &LocalTrack) -> bool {
+    /// Whether a track that the other bridge has comes from its publisher's own bridge already, this one or a third: the
+    /// publisher has been moved from there, which that bridge has yet to say.
+    fn is_stale(&self, sid: &TrackSid, track: &LocalTrack) -> bool {
         let state = self.room.state();
-        let here = state.participant(&track.publisher).is_some_and(|who| who.bridge == self.context.peers.me());
-        here && self.room.track(sid).is_some_and(|own| own.relay.is_none())
+        let Some(who) = state.participant(&track.publisher).filter(|who| who.bridge != self.peer) else { return false };
+        let from = |known: &LocalTrack| known.relay.as_deref().unwrap_or(self.context.peers.me()) == who.bridge;
+        self.room.track(sid).is_some_and(|known| from(&known))
     }
 
     /// What the log says of a track, for the worker.
