@@ -47,15 +47,10 @@ async fn seat(servers: &[Server]) -> Result<usize> {
 /// Two servers and a bot in `room` that is on one of them: entry (the other one), seat, bot.
 async fn entry_and_seat(redis: &Redis, room: &str) -> Result<(Server, Server, Bot)> {
     let mut servers = servers(redis, ["eins", "zwei"]).await?;
-    let first = first(&servers[0], room).await?;
+    let first = Bot::join(&servers[0], Options::new(room, 0, true)).await?;
     let seat = seat(&servers).await?;
     let seat = servers.remove(seat);
     Ok((servers.remove(0), seat, first))
-}
-
-/// The first bot.
-async fn first(server: &Server, room: &str) -> Result<Bot> {
-    Bot::join(server, Options::new(room, 0, true)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,6 +243,6 @@ async fn two_servers_of_one_name_do_not_both_get_people() -> Result<()> {
     let first = Server::start_with(&settings).await?;
     let second = tokio::time::timeout(Duration::from_secs(5), Server::start_with(&settings)).await;
     ensure!(second.is_err(), "the second one does not get ready");
-    let bot = self::first(&first, "eins").await?;
+    let bot = Bot::join(&first, Options::new("eins", 0, true)).await?;
     bot.leave().await
 }

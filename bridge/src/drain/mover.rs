@@ -205,7 +205,8 @@ impl Mover {
     async fn prepare_one(&self, room: &RoomHandle, info: RoomInfo, bridge: &str, coming: Vec<Coming>) -> bool {
         let me = self.rooms.bridge();
         room.expect(bridge);
-        let (state, after) = (room.state(), room.state().sequence());
+        let state = room.state();
+        let after = state.sequence();
         let request = PrepareRequest { room: Some(info), bridge: bridge.to_owned(), coming, after };
         let others: BTreeSet<&str> = state.participants().map(|who| who.bridge.as_str()).collect();
         let others = others.into_iter().filter(|other| *other != bridge && *other != me);
@@ -214,10 +215,7 @@ impl Mover {
             let request = PrepareRequest { coming: Vec::new(), ..request.clone() };
             self.peers.call(other, PREPARE, |mut peer| async move { peer.prepare(request).await })
         }));
-        let opened = self.peers.call(bridge, PREPARE, |mut peer| {
-            let request = request.clone();
-            async move { peer.prepare(request).await }
-        });
+        let opened = self.peers.call(bridge, PREPARE, |mut peer| async move { peer.prepare(request).await });
         let (_, opened) = tokio::join!(tell, opened);
         match opened {
             Ok(PrepareResponse { missing: 0 }) => true,

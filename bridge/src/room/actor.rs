@@ -141,8 +141,9 @@ impl RoomActor {
                     let (actor, command) = (Actor::Bridge, Command::Join(newcomer));
                     commands.push_back(Pending { actor, command, reply: Some(reply) });
                 }
-                Request::TakeOver { participant, bridge, join_id, inbox, reply } => {
+                Request::TakeOver { participant, join_id, inbox, reply } => {
                     self.joining.insert(participant.clone(), inbox);
+                    let bridge = self.bridge.clone();
                     let (actor, command) = (Actor::Bridge, Command::Move { participant, bridge, join_id });
                     commands.push_back(Pending { actor, command, reply: Some(reply) });
                 }

@@ -28,11 +28,12 @@ pub(super) fn route(shared: &Shared, from: Option<&ParticipantSid>, packet: Data
         return;
     }
     deliver(shared, &receivers, &bytes, channel);
-    let (relays, towards) = (shared.relays.load(), shared.crossing.towards());
+    let relays = shared.relays.load();
     // What the server API sends is said at each bridge of the room by itself.
     if relays.is_empty() || from.is_none() {
         return;
     }
+    let towards = shared.crossing.towards();
     let sat = receivers.iter().filter_map(|sid| Some(state.participant(sid)?.bridge.as_str()));
     let coming = towards.iter().map(String::as_str).filter(|_| channel == Channel::Reliable);
     let bridges: BTreeSet<&str> = sat.chain(coming).collect();

@@ -43,13 +43,7 @@ pub(super) enum Request {
     /// The same for [`Command::Join`], registering the inbox with it.
     Join { newcomer: Box<Newcomer>, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
     /// Somebody who is in the room goes on here, with the inbox.
-    TakeOver {
-        participant: ParticipantSid,
-        bridge: String,
-        join_id: String,
-        inbox: Inbox,
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    },
+    TakeOver { participant: ParticipantSid, join_id: String, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
     /// People will come to that bridge.
     Expect(String),
     /// This bridge has opened the room.
@@ -144,11 +138,11 @@ impl RoomHandle {
     pub(crate) async fn take_over(
         &self,
         participant: ParticipantSid,
-        (bridge, join_id): (String, String),
+        join_id: String,
     ) -> Result<mpsc::Receiver<ToSession>, Refusal> {
         let (reply, answer) = oneshot::channel();
         let (inbox, receiver) = Inbox::new();
-        self.shared.request(Request::TakeOver { participant, bridge, join_id, inbox, reply })?;
+        self.shared.request(Request::TakeOver { participant, join_id, inbox, reply })?;
         answer.await.unwrap_or(Err(Refusal::Ended)).map(|()| receiver)
     }
 

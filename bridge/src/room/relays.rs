@@ -59,32 +59,30 @@ impl Shared {
             self.metrics.relay_lost.inc();
         }
     }
-}
 
-/// Adds and removes relays.
-fn change_relays(shared: &Shared, change: impl Fn(&mut Relays)) {
-    shared.relays.rcu(|relays| {
-        let mut relays = Relays::clone(relays);
-        change(&mut relays);
-        relays
-    });
-}
+    /// Adds and removes relays.
+    fn change_relays(&self, change: impl Fn(&mut Relays)) {
+        self.relays.rcu(|relays| {
+            let mut relays = Relays::clone(relays);
+            change(&mut relays);
+            relays
+        });
+    }
 
-impl Shared {
     /// A relay to that bridge is about to be connected: what is said until then waits for it, so that nobody there misses
     /// what was said after it had come.
     pub(super) fn announce_relay(&self, bridge: &str) {
         if !self.relays.load().contains_key(bridge) {
             let (sender, receiver) = mpsc::channel(QUEUE);
             self.early.lock().unwrap_or_else(PoisonError::into_inner).insert(bridge.to_owned(), receiver);
-            change_relays(self, |relays| drop(relays.insert(bridge.to_owned(), sender.clone())));
+            self.change_relays(|relays| drop(relays.insert(bridge.to_owned(), sender.clone())));
         }
     }
 
     /// Nobody sits there any more: a relay that was not connected yet never will be.
     pub(super) fn forget_relay(&self, bridge: &str) {
         if self.early.lock().unwrap_or_else(PoisonError::into_inner).remove(bridge).is_some() {
-            change_relays(self, |relays| drop(relays.remove(bridge)));
+            self.change_relays(|relays| drop(relays.remove(bridge)));
         }
     }
 }
@@ -103,7 +101,7 @@ impl RoomHandle {
             return (sender, receiver);
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
-        change_relays(&self.shared, |relays| drop(relays.insert(bridge.to_owned(), sender.clone())));
+        self.shared.change_relays(|relays| drop(relays.insert(bridge.to_owned(), sender.clone())));
         (sender, receiver)
     }
 
@@ -111,7 +109,7 @@ impl RoomHandle {
     pub(crate) fn disconnect_relay(&self, bridge: &str, relay: &mpsc::Sender<ToRelay>) {
         let own = |known: Option<&mpsc::Sender<ToRelay>>| known.is_some_and(|known| known.same_channel(relay));
         if own(self.shared.relays.load().get(bridge)) {
-            change_relays(&self.shared, |relays| {
+            self.shared.change_relays(|relays| {
                 if own(relays.get(bridge)) {
                     relays.remove(bridge);
                 }

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
 use super::admission::Place;
-use super::http::Denial;
+use super::http::{Denial, JOIN_WITHIN};
 use super::request::Opening;
 use super::session::{HandedOver, Session};
 use super::{Inner, Signal};
@@ -131,6 +131,15 @@ pub(super) async fn take_over(
     sid: &ParticipantSid,
     place: Place,
 ) -> Result<Option<Session>, Denial> {
+    timeout(JOIN_WITHIN, find_and_take(signal, opening, sid, place)).await.unwrap_or_else(|_| Err(Denial::late()))
+}
+
+async fn find_and_take(
+    signal: &Arc<Inner>,
+    opening: &Opening,
+    sid: &ParticipantSid,
+    place: Place,
+) -> Result<Option<Session>, Denial> {
     let Some(guest) = signal.coming.find(sid) else { return Ok(None) };
     let Some(room) = signal.rooms.of(&guest.room) else { return Ok(None) };
     let (identity, name) = (&opening.claims.identity, &opening.claims.grants.room);
@@ -163,9 +172,10 @@ pub(super) async fn take_over(
         }
     };
     let asked_ms = began.elapsed().as_millis();
-    let seat = (signal.rooms.bridge().to_owned(), guest.seat.join_id.clone());
-    let inbox = room.take_over(sid.clone(), seat).await.map_err(|refusal| Denial::unavailable(&refusal.to_string()))?;
-    signal.rooms.confirmed(&guest.seat.join_id);
+    let join_id = &guest.seat.join_id;
+    let inbox = room.take_over(sid.clone(), join_id.clone()).await;
+    let inbox = inbox.map_err(|refusal| Denial::unavailable(&refusal.to_string()))?;
+    signal.rooms.confirmed(join_id);
     signal.coming.guests().remove(sid);
     let ms = began.elapsed().as_millis();
     tracing::info!(participant = %sid, room = %room.name(), from = me.bridge, asked_ms, ms, "goes on here");

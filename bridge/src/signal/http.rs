@@ -259,8 +259,7 @@ async fn resume(
             }
         }
         None if signal.coming.has(sid) => {
-            let taken = timeout(JOIN_WITHIN, coming::take_over(signal, &opening, sid, place)).await;
-            let Some(session) = taken.map_err(|_| Denial::late())?? else {
+            let Some(session) = coming::take_over(signal, &opening, sid, place).await? else {
                 return Err(Denial::unavailable("the session cannot go on here: try again in a moment"));
             };
             let go_on = move |socket| session.go_on(Return { socket: Socket::Own(Box::new(socket)), opening });

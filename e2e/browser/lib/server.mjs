@@ -133,3 +133,7 @@ export async function startServer(how = {}) {
     },
   };
 }
+
+/** One of several servers on this Redis, by its name in the cluster. */
+export const startBridge = (redis, name, settings = {}) =>
+  startServer({ settings: { RATSSAAL_CLUSTER__REDIS: redis.url, RATSSAAL_CLUSTER__BRIDGE: name, ...settings } });

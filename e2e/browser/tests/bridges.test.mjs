@@ -5,7 +5,7 @@ import { launch } from '../lib/browsers.mjs';
 import { servePages } from '../lib/pages.mjs';
 import { Participant } from '../lib/participant.mjs';
 import { startRedis } from '../lib/redis.mjs';
-import { startServer } from '../lib/server.mjs';
+import { startBridge } from '../lib/server.mjs';
 import { steps } from '../lib/steps.mjs';
 import { until } from '../lib/wait.mjs';
 
@@ -21,7 +21,7 @@ describe('one meeting on three servers', () => {
 
   before(async () => {
     [redis, pages] = await Promise.all([startRedis(), servePages()]);
-    servers = await Promise.all(['eins', 'zwei', 'drei'].map((name) => startServer({ settings: { RATSSAAL_CLUSTER__REDIS: redis.url, RATSSAAL_CLUSTER__BRIDGE: name, RATSSAAL_SITE__NAME: name, RATSSAAL_ROOM__SEATS: '1', RATSSAAL_MEDIA__WORKERS: '1' } })));
+    servers = await Promise.all(['eins', 'zwei', 'drei'].map((name) => startBridge(redis, name, { RATSSAAL_SITE__NAME: name, RATSSAAL_ROOM__SEATS: '1', RATSSAAL_MEDIA__WORKERS: '1' })));
     browsers = await Promise.all(PEOPLE.map(() => launch('chromium')));
     people = await Promise.all(PEOPLE.map((who, number) => Participant.open(browsers[number], pages, who)));
   });

@@ -5,7 +5,7 @@ import { launch } from '../lib/browsers.mjs';
 import { servePages } from '../lib/pages.mjs';
 import { Participant } from '../lib/participant.mjs';
 import { startRedis } from '../lib/redis.mjs';
-import { ours, startServer } from '../lib/server.mjs';
+import { ours, startBridge } from '../lib/server.mjs';
 import { until } from '../lib/wait.mjs';
 
 describe('several servers', { skip: !ours && 'this is about ours' }, () => {
@@ -13,8 +13,7 @@ describe('several servers', { skip: !ours && 'this is about ours' }, () => {
 
   before(async () => {
     [redis, pages, browser] = await Promise.all([startRedis(), servePages(), launch('chromium')]);
-    const start = (name) => startServer({ settings: { RATSSAAL_CLUSTER__REDIS: redis.url, RATSSAAL_CLUSTER__BRIDGE: name } });
-    servers = await Promise.all(['eins', 'zwei'].map(start));
+    servers = await Promise.all(['eins', 'zwei'].map((name) => startBridge(redis, name)));
     anna = await Participant.open(browser, pages, { identity: 'anna', hue: 0, hertz: 440, v1: true });
     bela = await Participant.open(browser, pages, { identity: 'bela', hue: 120, hertz: 1000, v1: false });
     carla = await Participant.open(browser, pages, { identity: 'carla', hue: 240, hertz: 1600, v1: true });

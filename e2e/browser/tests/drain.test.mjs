@@ -8,7 +8,7 @@ import { launch } from '../lib/browsers.mjs';
 import { servePages } from '../lib/pages.mjs';
 import { Participant } from '../lib/participant.mjs';
 import { startRedis } from '../lib/redis.mjs';
-import { binary, ours, startServer } from '../lib/server.mjs';
+import { binary, ours, startBridge } from '../lib/server.mjs';
 import { steps } from '../lib/steps.mjs';
 import { until } from '../lib/wait.mjs';
 
@@ -26,16 +26,15 @@ describe('a drain', { skip: !ours && 'this is about ours' }, () => {
   const step = steps();
   let redis, pages, browser, servers, people;
 
-  const start = (name) => startServer({ settings: { RATSSAAL_CLUSTER__REDIS: redis.url, RATSSAAL_CLUSTER__BRIDGE: name } });
   const order = (verb, name) => promisify(execFile)(binary(), ['bridge', verb, name, '--redis', redis.url]);
 
   before(async () => {
     [redis, pages, browser] = await Promise.all([startRedis(), servePages(), launch('chromium')]);
-    servers = [await start('eins')];
+    servers = [await startBridge(redis, 'eins')];
     people = await Promise.all(PEOPLE.map(async (who) => Object.assign(await Participant.open(browser, pages, who), who)));
     for (const one of people) await one.join(servers[0], 'umzug');
     for (const one of people) await (one.listens ? one.call('publishMicrophone', one) : one.publish());
-    servers.push(await start('zwei'));
+    servers.push(await startBridge(redis, 'zwei'));
   });
 
   after(async () => {

@@ -126,8 +126,7 @@ async fn resume(
     let sid = opening.resume.clone().ok_or_else(unknown)?;
     let Some(session) = signal.sessions.find(&sid, &opening.claims.identity, &opening.claims.grants.room) else {
         let place = signal.admission.enter(address).ok_or_else(|| Denial::crowded().refused())?;
-        let taken = timeout(JOIN_WITHIN, coming::take_over(signal, &opening, &sid, place)).await;
-        let taken = taken.map_err(|_| Denial::late().refused())?.map_err(Denial::refused)?;
+        let taken = coming::take_over(signal, &opening, &sid, place).await.map_err(Denial::refused)?;
         let session = taken.ok_or_else(unknown)?;
         say(answer, signal_down::Message::Accepted(Accepted {})).await;
         tokio::spawn(session.go_on(Return { socket: Socket::Relayed(Box::new(relayed)), opening }));

@@ -165,12 +165,12 @@ impl Session {
     pub(crate) fn new(
         signal: Arc<Inner>,
         joined: Joined,
-        opening: Opening,
+        mut opening: Opening,
         returns: Registration,
         place: Place,
     ) -> Self {
         let welcome = messages::join(&joined, opening.path);
-        let first = First { welcome, tracks: opening.tracks.clone(), offer: opening.offer.clone() };
+        let first = First { welcome, tracks: std::mem::take(&mut opening.tracks), offer: opening.offer.take() };
         let session = Self::silent(signal, (joined.room, joined.sid, joined.inbox), &opening, returns, place);
         Self { first: Some(Box::new(first)), ..session }
     }

@@ -165,8 +165,7 @@ impl Session {
     /// meanwhile. One that was told before and is still here is told to start anew; one that is on its way is waited for as
     /// long as for any client without a WebSocket: it may not be taken at the moment, as the log is away.
     pub(super) fn send_away(&mut self, to: Option<String>) {
-        let on_its_way = self.clocks.moving.is_some() && !self.link.is_up();
-        let again = self.clocks.moving.is_some() && !on_its_way;
+        let again = self.clocks.moving.is_some() && self.link.is_up();
         let to = to.filter(|_| self.moving.goes_on && self.active && !again);
         let action = if to.is_some() { Action::Resume } else { Action::Reconnect };
         tracing::info!(participant = %self.seat.sid, ?to, ?action, "sent to another bridge");
