@@ -38,6 +38,9 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long media of somebody who was moved away may still come in here.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long an ending process asks where its participants could go without an answer of any allocator: then the whole
+/// installation ends, or is in no state in which they could join elsewhere.
+const UNANSWERED: Duration = Duration::from_secs(20);
 /// What those who are told to reconnect at the deadline may take for it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long telling webhooks of that may take.
@@ -307,7 +310,7 @@ async fn obey(mut orders: watch::Receiver<Option<DrainRequest>>, drain: &Drain, 
 }
 
 /// Waits until everybody was moved away and media flows elsewhere, or the time is over and those who are left have been told
-/// to reconnect.
+/// to reconnect, or nobody says where they could go.
 async fn hand_over(rooms: &Rooms, drain: &Drain, within: Duration) {
     drain.order(Source::Process, Some(within));
     let now = tokio::time::Instant::now;
@@ -316,6 +319,10 @@ async fn hand_over(rooms: &Rooms, drain: &Drain, within: Duration) {
         if rooms.count().0 > 0 {
             last = Some(now());
         } else if last.is_none_or(|last| last.elapsed() >= LINGER) {
+            return;
+        }
+        if drain.unanswered() >= UNANSWERED {
+            warn!(seconds = UNANSWERED.as_secs(), "no allocator says where participants could go: their meetings end");
             return;
         }
         tokio::time::sleep(LOOK).await;

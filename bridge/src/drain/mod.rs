@@ -8,7 +8,7 @@
 mod mover;
 mod plan;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -36,11 +36,13 @@ type Order = Option<Option<Instant>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
     orders: Arc<watch::Sender<[Order; SOURCES]>>,
+    /// Since when no allocator says where people could go.
+    unanswered: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { orders: Arc::new(watch::Sender::new([None; SOURCES])) }
+        Self { orders: Arc::new(watch::Sender::new([None; SOURCES])), unanswered: Arc::default() }
     }
 }
 
@@ -65,6 +67,18 @@ impl Drain {
     /// The earliest deadline of all orders in force.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.orders.borrow().iter().flatten().flatten().min().copied()
+    }
+
+    /// An allocator was asked where people could go, and answered or did not.
+    fn asked(&self, answered: bool) {
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        *unanswered = if answered { None } else { unanswered.or_else(|| Some(Instant::now())) };
+    }
+
+    /// For how long allocators were asked where people could go, and none answered.
+    pub(crate) fn unanswered(&self) -> Duration {
+        let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        unanswered.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Tells of every change.
@@ -93,6 +107,18 @@ mod tests {
         assert!(drain.is_ordered() && drain.deadline().is_none(), "an order without a deadline stands");
         drain.take_back(Source::Operator);
         assert!(!drain.is_ordered());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_without_an_answer_counts_from_the_first_question_without_one() {
+        let (drain, second) = (Drain::default(), Duration::from_secs(1));
+        drain.asked(false);
+        tokio::time::advance(second).await;
+        drain.asked(false);
+        tokio::time::advance(second).await;
+        assert_eq!(drain.unanswered(), 2 * second);
+        drain.asked(true);
+        assert_eq!(drain.unanswered(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,8 +61,15 @@ pub(crate) struct Mover {
 enum Moved {
     /// All of it is on its way.
     Going,
-    /// There is no seat elsewhere, for this reason.
-    Nowhere(String),
+    /// There is no seat elsewhere.
+    Nowhere(Nowhere),
+}
+
+/// Why there is no seat elsewhere.
+struct Nowhere {
+    reason: String,
+    /// Whether an allocator said so: else none was reached.
+    answered: bool,
 }
 
 impl Mover {
@@ -113,10 +120,12 @@ impl Mover {
             }
             match self.move_batch(plan::batch(people, self.batch)).await {
                 Moved::Going => {
+                    self.drain.asked(true);
                     stuck = None;
                     self.settle().await;
                 }
-                Moved::Nowhere(reason) => {
+                Moved::Nowhere(Nowhere { reason, answered }) => {
+                    self.drain.asked(answered);
                     if stuck.as_ref() != Some(&reason) {
                         warn!(reason, "nobody can be moved: there is no seat elsewhere; meetings go on here meanwhile");
                         stuck = Some(reason);
@@ -164,7 +173,7 @@ impl Mover {
     }
 
     /// A seat on another bridge; the one here is invalid from then on, but keeps its participant until that has gone.
-    async fn reserve(&self, person: &Person) -> Result<Option<PlaceResponse>, String> {
+    async fn reserve(&self, person: &Person) -> Result<Option<PlaceResponse>, Nowhere> {
         let request = PlaceRequest {
             room: person.room_name.to_string(),
             identity: person.identity.to_string(),
@@ -174,13 +183,14 @@ impl Mover {
             avoid: vec![self.rooms.bridge().to_owned()],
             ..PlaceRequest::default()
         };
-        match self.rooms.place(request).await {
-            Ok(placed) => Ok(Some(placed)),
+        let status = match self.rooms.place(request).await {
+            Ok(placed) => return Ok(Some(placed)),
+            Err(status) => status,
+        };
+        match Refusal::from_status(&status) {
             // The room has ended: so has the stay.
-            Err(status) if Refusal::from_status(&status).is_some_and(|refusal| refusal.code() == Code::UnknownRoom) => {
-                Ok(None)
-            }
-            Err(status) => Err(status.message().to_owned()),
+            Some(refusal) if refusal.code() == Code::UnknownRoom => Ok(None),
+            refusal => Err(Nowhere { reason: status.message().to_owned(), answered: refusal.is_some() }),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::config::DrainConfig;
 use crate::room::ids::random_base62;
 use crate::room::{Actor, Command, JoinRefusal, JoinRequest, Joined, ToSession, Way};
 use crate::testing::redis_server::Server;
-use crate::testing::{TestBridge, bridge_of, guest, soon};
+use crate::testing::{TestBridge, bridge_of, bridge_on_a_line, guest, soon};
 
 fn named(name: &str) -> Config {
     let drain = Some(DrainConfig { batch: 3, within: Duration::from_secs(20) });
@@ -177,4 +177,26 @@ async fn sigterm_moves_people_before_it_ends() {
     soon(eins.service).await.unwrap();
     becomes(&zwei, "eins", BridgeState::Gone).await;
     assert_eq!(zwei.rooms.get("rat").unwrap().state().participants().count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_no_allocator_answers_a_process_that_ends_does_not_wait_for_the_deadline() {
+    let within = Duration::from_secs(3600);
+    let (eins, line) =
+        bridge_on_a_line(Config { drain: Some(DrainConfig { batch: 3, within }), ..Config::default() }).await;
+    let mut anna = enter(&eins, "rat", "anna").await;
+    let began = tokio::time::Instant::now();
+    line.cut();
+    eins.stop.cancel();
+    let last = async {
+        loop {
+            if let Some(ToSession::Leave { reason, .. }) = anna.inbox.recv().await {
+                return reason;
+            }
+        }
+    };
+    let reason = tokio::time::timeout(within, last).await.expect("she is told");
+    assert_eq!(reason, DisconnectReason::ServerShutdown);
+    let took = began.elapsed();
+    assert!((Duration::from_secs(20)..Duration::from_secs(60)).contains(&took), "{took:?}");
 }

@@ -99,8 +99,9 @@ window.e2e = {
     const connection = connections.findLast(({ connectionState }) => connectionState === 'connected');
     if (!connection) return null;
     const stats = await connection.getStats();
-    const pair = [...stats.values()].find(({ type, nominated, state }) => type === 'candidate-pair' && nominated && state === 'succeeded');
-    const remote = stats.get(pair?.remoteCandidateId);
+    const transport = [...stats.values()].find(({ type }) => type === 'transport');
+    // A pair of before an ICE restart stays in the list, nominated, for a while.
+    const remote = stats.get(stats.get(transport?.selectedCandidatePairId)?.remoteCandidateId);
     return remote ? `${remote.address}:${remote.port}` : null;
   },
 
