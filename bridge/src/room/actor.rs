@@ -17,6 +17,7 @@ use tonic::Streaming;
 use tracing::{debug, warn};
 
 use super::apply;
+use super::arrivals::Arrivals;
 use super::command::{Actor, Command, Refusal};
 use super::entry::{self, Logged};
 use super::handle::{Request, Shared};
@@ -85,6 +86,7 @@ pub(super) struct RoomActor {
     pub(super) qualities: BTreeMap<ParticipantSid, ConnectionQualityInfo>,
     /// Participants and publishers as last told.
     pub(super) told: (u32, u32),
+    pub(super) arrivals: Arrivals,
     pub(super) herald: Herald,
     pub(super) metrics: RoomMetrics,
 }
@@ -110,6 +112,7 @@ impl RoomActor {
                 }
                 frame = next_frame(&mut self.tail) => self.take_frame(frame).await,
                 Some(event) = media.recv() => self.take_media(event),
+                () = self.arrivals.due() => self.announce_arrivals(),
                 _ = tick.tick() => self.take_tick().await,
             }
         }

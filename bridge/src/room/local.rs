@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use livekit_protocol::leave_request::Action;
-use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, TrackSource, encryption};
+use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, ParticipantInfo, TrackSource, encryption};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -131,7 +131,12 @@ impl RoomActor {
         if let Event::TrackMuted(muted) = event {
             self.mute_media(&muted.track_sid.as_str().into(), muted.muted);
         }
-        self.tell(announce::announce(before, event, &self.state));
+        let announcements = announce::announce(before, event, &self.state);
+        match event {
+            // Of one who is hidden nothing is told.
+            Event::Joined(joined) if !announcements.is_empty() => self.arrivals.add(joined.sid.as_str().into()),
+            _ => self.tell(announcements),
+        }
         match event {
             Event::Left(left) => self.forget(&left.sid.as_str().into()),
             Event::TrackUnpublished(unpublished) => self.unbind(|sid, _| sid.as_str() == unpublished.track_sid),
@@ -266,7 +271,38 @@ impl RoomActor {
         broken
     }
 
-    fn tell(&self, announcements: Vec<Announcement>) {
+    /// Announces those who have joined and are not announced yet. Each of them knows already who had come before it.
+    pub(super) fn announce_arrivals(&mut self) {
+        let arrived = self.arrivals.take();
+        let infos = |arrived: &[ParticipantSid]| -> Arc<[ParticipantInfo]> {
+            let present = arrived.iter().filter_map(|sid| self.state.participant(sid));
+            present.filter(|who| !who.permission.hidden).map(|who| who.info()).collect()
+        };
+        let all = infos(&arrived);
+        if all.is_empty() {
+            return;
+        }
+        for (sid, inbox) in self.shared.sessions.load().iter() {
+            let after = arrived.iter().position(|known| known == sid).map(|own| infos(&arrived[own + 1..]));
+            let new = after.unwrap_or_else(|| Arc::clone(&all));
+            if !new.is_empty() {
+                inbox.send(ToSession::Participants(new));
+            }
+        }
+    }
+
+    /// Everybody knows of those who arrived before anything is told that may concern them.
+    fn tell(&mut self, announcements: Vec<Announcement>) {
+        let mut to_many = false;
+        for Announcement { to, message } in &announcements {
+            to_many |= !matches!(to, Audience::Only(_));
+            if let (ToSession::Participants(infos), Audience::All | Audience::Except(_)) = (message, to) {
+                infos.iter().for_each(|info| self.arrivals.remove(&info.sid));
+            }
+        }
+        if to_many {
+            self.announce_arrivals();
+        }
         let sessions = self.shared.sessions.load();
         for Announcement { to, message } in announcements {
             if let ToSession::TrackAvailable(track) = &message
@@ -280,12 +316,17 @@ impl RoomActor {
                     let others = sessions.iter().filter(|(sid, _)| **sid != not);
                     others.for_each(|(_, inbox)| inbox.send(message.clone()));
                 }
-                Audience::All => sessions.values().for_each(|inbox| inbox.send(message.clone())),
+                Audience::All => self.send_all(&message),
             }
         }
     }
 
-    pub(super) fn tell_all(&self, message: &ToSession) {
+    pub(super) fn tell_all(&mut self, message: &ToSession) {
+        self.announce_arrivals();
+        self.send_all(message);
+    }
+
+    fn send_all(&self, message: &ToSession) {
         self.shared.sessions.load().values().for_each(|inbox| inbox.send(message.clone()));
     }
 

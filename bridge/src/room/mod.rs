@@ -8,6 +8,7 @@
 mod actor;
 pub mod announce;
 pub mod apply;
+mod arrivals;
 pub mod command;
 mod commit;
 mod crossing;

@@ -19,6 +19,7 @@ use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 
 use super::actor::RoomActor;
+use super::arrivals::Arrivals;
 use super::command::{Actor, Command, Refusal};
 use super::crossing::Crossing;
 use super::handle::{RoomHandle, Shared};
@@ -336,6 +337,7 @@ impl Rooms {
             spreads: self.inner.spreads.get().cloned(),
             qualities: BTreeMap::new(),
             told: (0, 0),
+            arrivals: Arrivals::default(),
             herald: Herald::new(self.inner.hooks.as_ref().map(Webhooks::room), self.inner.bridge.clone()),
             metrics: self.inner.metrics.clone(),
         };

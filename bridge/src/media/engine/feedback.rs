@@ -12,6 +12,7 @@ use super::super::receiver::Report;
 use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
 use super::super::source::SenderClock;
 use super::allocate::find;
+use super::peer::Peer;
 use super::replay::stored;
 use super::{Engine, TICK};
 
@@ -25,6 +26,8 @@ pub(super) const fn every(interval: Duration) -> u64 {
 
 const TWCC_TURN: u64 = every(super::super::twcc::INTERVAL);
 const RETARGET_TURN: u64 = every(Duration::from_millis(100));
+/// For a peer without media: time means timers of seconds to it, and there may be very many.
+const QUIET_TURN: u64 = every(Duration::from_millis(100));
 const SPEAKERS_TURN: u64 = every(Duration::from_millis(300));
 const REPORT_TURN: u64 = every(Duration::from_secs(1));
 
@@ -147,7 +150,8 @@ impl Engine {
 
     /// Everything that is done with time, each in its turn so that peers do not all have theirs at once.
     pub(super) fn tick(&mut self, now: Instant) {
-        let turn = |key: usize, period: u64| (self.ticks + key as u64).is_multiple_of(period);
+        let ticks = self.ticks;
+        let turn = |key: usize, period: u64| (ticks + key as u64).is_multiple_of(period);
         let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
         let (mut twcc, mut reports) = (Vec::new(), Vec::new());
         for &key in &keys {
@@ -160,6 +164,9 @@ impl Engine {
         }
         let retarget: Vec<usize> = self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)).collect();
         for key in keys {
+            if self.peers.get(key).is_some_and(Peer::is_quiet) && !turn(key, QUIET_TURN) {
+                continue;
+            }
             self.peer_tick(now, key);
             self.probe(now, key);
             self.pace(now, key);

@@ -182,6 +182,11 @@ impl Peer {
         self.link.relay().is_some()
     }
 
+    /// Whether it is a client that is connected and sends and gets no media.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.legs.is_empty() && self.tracks.is_empty() && self.opened && !self.is_relay()
+    }
+
     /// Whether media can flow.
     pub(super) fn connected(&self) -> bool {
         self.outbound.is_some()

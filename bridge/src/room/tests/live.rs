@@ -82,6 +82,32 @@ async fn two_meet_and_part() {
     assert_eq!(a.room.state().participants().count(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_message_says_that_somebody_is_there_with_media() {
+    let (media, _worker) = Media::watched();
+    let bridge = bridge_on(media, Metrics::new(), Config::default()).await;
+    let mut a = enter(&bridge, "rat", "a").await;
+    let mut b = enter(&bridge, "rat", "b").await;
+    let progress = Command::Progress { participant: b.sid.clone(), presence: Presence::Active };
+    b.room.submit(Actor::Bridge, progress).await.unwrap();
+    let _c = enter(&bridge, "rat", "c").await;
+    let told = next_participant(&mut a.inbox).await;
+    assert_eq!((told.identity.as_str(), told.state().as_str_name()), ("b", "ACTIVE"));
+    // Also of one whose media does not flow; nobody is told of itself, or of who was there when it came.
+    for inbox in [&mut a.inbox, &mut b.inbox] {
+        let told = async {
+            loop {
+                let told = next_participant(inbox).await;
+                if told.identity != "b" {
+                    return told;
+                }
+            }
+        };
+        let told = told.await;
+        assert_eq!((told.identity.as_str(), told.state().as_str_name()), ("c", "JOINING"));
+    }
+}
+
 #[tokio::test]
 async fn many_join_the_same_room_at_once() {
     let bridge = bridge(Config::default()).await;
