@@ -5,7 +5,7 @@ web_sources := $(shell find web -name node_modules -prune -o -path web/dist -pru
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run cluster build image web test lint e2e e2e-kubernetes audit bench bench-peers doc
+.PHONY: help run cluster build image web test lint e2e e2e-kubernetes audit bench bench-peers bench-drain doc
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: build e2e/browser/node_modules/.package-lock.json ## Benchmarks; docs/ben
 bench-peers: build ## The same load on ours and on LiveKit's server, in turn; the table in docs/benchmarks.md (ARGS='--quick')
 	@scripts/need node network
 	RATSSAAL_BIN=$(abspath $(target))/release/ratssaal scripts/bench-peers $(ARGS)
+
+bench-drain: build ## How long media is away when a server is drained, stopped or killed (ARGS='--rounds 3')
+	@RATSSAAL_BIN=$(abspath $(target))/release/ratssaal scripts/bench-drain $(ARGS)
 
 doc: ## Documentation of the code, in target/doc
 	@scripts/need rust

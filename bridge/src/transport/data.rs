@@ -241,6 +241,9 @@ impl Data {
             return;
         }
         for channel in [Channel::Reliable, Channel::Lossy] {
+            if self.state(channel).stream.is_some() {
+                continue; // the client had it
+            }
             let Some((_, association)) = &mut self.association else { return };
             let taken = association.stream_ids();
             let free =

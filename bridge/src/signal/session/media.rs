@@ -34,9 +34,10 @@ impl Session {
                 let info = self.quality.take(&self.seat.sid, transport, &quality);
                 self.seat.room.report_quality(info);
             }
-            Event::ChannelOpen { channel, .. } => self.channel_open(channel),
+            Event::ChannelOpen { transport, channel } if self.is_primary(transport) => self.channel_open(channel),
             // Speakers and started tracks are the room's.
             Event::TrackStarted { .. }
+            | Event::ChannelOpen { .. }
             | Event::Speakers { .. }
             | Event::StreamsNeeded { .. }
             | Event::Relayed { .. } => {}

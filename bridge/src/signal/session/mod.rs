@@ -10,6 +10,7 @@ mod media;
 mod moving;
 mod publisher;
 mod requests;
+mod restoring;
 mod returning;
 mod room;
 mod subscriber;

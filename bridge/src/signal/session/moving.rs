@@ -14,25 +14,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use livekit_protocol::leave_request::Action;
-use livekit_protocol::{
-    ClientInfo, DisconnectReason, SignalTarget, SyncState, TrackInfo, UpdateTrackSettings, client_info,
-};
+use livekit_protocol::{ClientInfo, DisconnectReason, UpdateTrackSettings, client_info};
 use ratssaal_proto::bridge::v1::KnownEncoding;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::admission::Place;
 use super::super::metrics::Ended;
-use super::super::request::{Opening, Path};
+use super::super::request::Opening;
 use super::super::resume::Registration;
-use super::super::transport::{GoingOn, Transport};
 use super::super::wire::Close;
 use super::super::{Inner, messages};
-use super::publisher::mint;
 use super::waiting::Waiting;
 use super::{Flow, Return, Session};
 use crate::media::control::{Channel, Command as MediaCommand, Downlink, ReceiveSection, TrackId};
 use crate::room::{ParticipantSid, RoomHandle, ToSession, TrackSid};
-use crate::transport::sdp::{RemoteDescription, SectionKind};
 
 /// When a client that was told to resume elsewhere and is still here is told again: `livekit-client` waits two seconds at the
 /// end of a resume, and does not begin another one meanwhile.
@@ -66,24 +61,24 @@ pub(super) struct Moving {
     /// Whether the client's PeerConnections can go on with another server.
     goes_on: bool,
     /// What the worker said of the way to the client, and when.
-    downlink: Option<(Instant, Downlink)>,
+    pub(super) downlink: Option<(Instant, Downlink)>,
     /// It was told once to resume elsewhere.
     told_once: bool,
     /// The session goes on at another bridge.
     over: bool,
     /// What the client has from another bridge is yet to be read from its `sync_state`.
-    restoring: bool,
+    pub(super) restoring: bool,
     /// The streams of simulcast layers by mid and RID: the SSRC and that of its RTX, 0 while it is not known.
     streams: BTreeMap<(String, String), (u32, u32)>,
     /// The client came with its streams from another bridge.
     came: bool,
     /// Until its reliable data channel goes on.
-    waiting: Option<Waiting>,
+    pub(super) waiting: Option<Waiting>,
 }
 
 impl Moving {
     pub(super) fn new(opening: &Opening) -> Self {
-        Self::blank(opening.path == Path::V1 && takes_another_server(&opening.client))
+        Self::blank(takes_another_server(&opening.client))
     }
 
     fn blank(goes_on: bool) -> Self {
@@ -176,7 +171,14 @@ impl Session {
         self.moving.told_once = to.is_some();
         self.returns.moved_to(to);
         self.clocks.moving = Some(Instant::now() + within);
-        self.link.send(messages::leave(DisconnectReason::Migration, action));
+        self.tell_to_go(action);
+    }
+
+    /// Nothing is kept for a client that is on its way: it is expected where it shall go, and may come back here after all.
+    fn tell_to_go(&mut self, action: Action) {
+        if self.link.is_up() {
+            self.link.send(messages::leave(DisconnectReason::Migration, action));
+        }
     }
 
     /// The client came back here after all.
@@ -190,10 +192,7 @@ impl Session {
     pub(super) fn stays_here(&mut self) -> Flow {
         if std::mem::take(&mut self.moving.told_once) {
             self.clocks.moving = Some(Instant::now() + self.signal.settings.resume_within);
-            // Not kept for one that is on its way and may come back here.
-            if self.link.is_up() {
-                self.link.send(messages::leave(DisconnectReason::Migration, Action::Resume));
-            }
+            self.tell_to_go(Action::Resume);
             return ControlFlow::Continue(());
         }
         tracing::info!(participant = %self.seat.sid, "did not go to another bridge in time");
@@ -298,49 +297,6 @@ impl Session {
         let missing = waiting.missing(self.seat.room.said_to(&self.seat.sid));
         tracing::debug!(participant = %self.seat.sid, packets = missing.len(), "said again");
         missing.into_iter().for_each(|packet| self.say(channel, packet));
-    }
-
-    /// What the client has of the bridge it comes from: its tracks, what its sections carry, its data channels.
-    pub(super) fn restore(&mut self, sync: &SyncState) {
-        if !std::mem::take(&mut self.moving.restoring) {
-            return;
-        }
-        let state = self.seat.room.state();
-        let Some(me) = state.participant(&self.seat.sid) else { return };
-        if let Some(waiting) = &mut self.moving.waiting {
-            waiting.client_has(&sync.datachannel_receive_states);
-        }
-        for published in &sync.publish_tracks {
-            let sid = published.track.as_ref().map_or("", |track| track.sid.as_str());
-            if let Some(own) = me.track(&TrackSid::from(sid)) {
-                self.publications.restore(&published.cid, TrackInfo::clone(own));
-            }
-        }
-        let answer = sync.answer.as_ref().map(|answer| RemoteDescription::parse(&answer.sdp));
-        if let Some(Err(error)) = &answer {
-            tracing::warn!(participant = %self.seat.sid, %error, "what a client's sections carry cannot be read");
-        }
-        if let Some(Ok(answer)) = answer {
-            for section in answer.sections.iter().filter(|section| section.direction.sends()) {
-                let (SectionKind::Media(kind), Some((_, track))) = (section.kind, &section.msid) else { continue };
-                let last_ssrc = &mut self.negotiation.last_ssrc;
-                self.outlets.restore(&section.mid, kind, TrackSid::from(track.as_str()), || mint(last_ssrc));
-            }
-        }
-        let stream = |channel: Channel| {
-            let own = |info: &&livekit_protocol::DataChannelInfo| {
-                info.label == channel.label() && info.target() == SignalTarget::Publisher
-            };
-            sync.data_channels.iter().find(own).and_then(|info| u16::try_from(info.id).ok())
-        };
-        let channels = [stream(Channel::Reliable), stream(Channel::Lossy)];
-        tracing::debug!(
-            participant = %self.seat.sid, tracks = sync.publish_tracks.len(), carried = self.outlets.legs().count(),
-            available = self.subscriptions.wanted().count(), ?channels, "restored from what the client has"
-        );
-        let media = self.seat.room.media();
-        let downlink = self.moving.downlink.take().map(|(_, downlink)| downlink);
-        self.publisher.get_or_insert_with(|| Transport::new(media, false)).goes_on(GoingOn { channels, downlink });
     }
 }
 

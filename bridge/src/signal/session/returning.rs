@@ -48,7 +48,10 @@ impl Session {
 
     /// What a client that came back still has. It cannot go on with less than it published.
     pub(super) fn synchronise(&mut self, sync: &SyncState) -> Flow {
-        self.restore(sync);
+        if let Err(error) = self.restore(sync) {
+            tracing::info!(participant = %self.seat.sid, %error, "what a client has from another bridge cannot be gone on with");
+            return self.end(DisconnectReason::StateMismatch, Action::Reconnect, Close::Normal, Ended::Lost);
+        }
         let published = sync.publish_tracks.iter().filter_map(|published| published.track.as_ref());
         if let Some(lost) = published.map(|track| &track.sid).find(|sid| !self.publications.has(sid)) {
             tracing::info!(participant = %self.seat.sid, track = %lost, "a resuming client has a track that we do not");

@@ -32,15 +32,8 @@ pub(crate) struct Subscriber {
 impl Session {
     /// Right after the join, with the tracks that are there or none.
     pub(super) fn open_subscriber(&mut self) {
-        self.subscriber = Some(Subscriber {
-            transport: Transport::new(self.seat.room.media(), true),
-            offer: SubscriberOffer::new(),
-            id: 0,
-            legs: BTreeMap::new(),
-            extensions: ExtensionIds::default(),
-            send: Vec::new(),
-            last_ssrc: 0,
-        });
+        let transport = Transport::new(self.seat.room.media(), true);
+        self.subscriber = Some(Subscriber::new(transport, SubscriberOffer::new(), BTreeMap::new(), 0));
         self.settle_v0();
     }
 
@@ -164,6 +157,21 @@ impl Session {
 }
 
 impl Subscriber {
+    /// One of which the client has these sections and tracks already, or nothing.
+    pub(super) fn new(
+        transport: Transport,
+        offer: SubscriberOffer,
+        legs: BTreeMap<TrackSid, (LegId, String)>,
+        last_ssrc: u32,
+    ) -> Self {
+        Self { transport, offer, id: 0, legs, extensions: ExtensionIds::default(), send: Vec::new(), last_ssrc }
+    }
+
+    /// How many tracks it carries.
+    pub(super) fn carried(&self) -> usize {
+        self.legs.len()
+    }
+
     pub(super) fn tell_worker(&self) {
         self.transport.send(Command::Negotiated {
             transport: self.transport.id,

@@ -120,6 +120,84 @@ async fn a_client_goes_on_with_its_session_at_another_bridge() {
     anna.settled().await;
 }
 
+const CHROME_V0: &str = "protocol=16&sdk=js&auto_subscribe=1&browser=Chrome";
+
+/// Somebody on v0 who hears anna: the description that it was offered, and its sid.
+async fn listen(bridge: &Watched, worker: &mut Worker, identity: &str) -> (Client, String, SessionDescription) {
+    let (mut client, join) = Client::join(bridge, &guest("rat", identity), ("/rtc", CHROME_V0.to_owned())).await;
+    let first = client.until(offered).await;
+    assert_eq!(first.mid_to_track_id.len(), 1, "anna's microphone is there already");
+    client.ask(accept(&first)).await;
+    client.settled().await;
+    let transport = opened(&worker.look(bridge))[0];
+    worker.connect(transport);
+    client.update(is_active).await;
+    (client, join.participant.unwrap().sid, first)
+}
+
+fn offered(told: Told) -> Option<SessionDescription> {
+    if let Told::Offer(offer) = told { Some(offer) } else { None }
+}
+
+/// The answer to an offer of one sound.
+fn accept(offered: &SessionDescription) -> Ask {
+    let sdp = offer(&[AUDIO_IN]).replace("actpass", "active");
+    Ask::Answer(SessionDescription { r#type: "answer".into(), sdp, id: offered.id, ..Default::default() })
+}
+
+/// Two PeerConnections go on as well: we offer the sections that the other bridge offered, with the same tracks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_on_v0_goes_on_too() {
+    let (eins, zwei, town) = two_bridges().await;
+    town.order("zwei", true).await;
+    let (mut worker, mut there) = (Worker::default(), Worker::default());
+    let (_anna, _, _) = enter(&eins, &mut worker, "anna", ClientInfo::default()).await;
+    let (mut berta, sid, before) = listen(&eins, &mut worker, "berta").await;
+    let (mut carl, carls, _) = listen(&eins, &mut worker, "carl").await;
+    town.order("zwei", false).await;
+    town.order("eins", true).await;
+    assert_eq!(berta.goodbye().await.action(), leave_request::Action::Resume);
+    assert_eq!(carl.goodbye().await.action(), leave_request::Action::Resume);
+
+    let back = |sid: &str| ("/rtc", format!("{CHROME_V0}&reconnect=1&sid={sid}"));
+    let mut berta = Client::try_open(&zwei, &guest("rat", "berta"), back(&sid)).await.unwrap();
+    assert!(matches!(berta.next().await, Some(Told::Reconnect(_))), "this is first");
+    let channel =
+        |label: &str, id| DataChannelInfo { label: label.into(), id, target: SignalTarget::Subscriber.into() };
+    let sync = SyncState {
+        offer: Some(before.clone()),
+        data_channels: vec![channel("_reliable", 1), channel("_lossy", 3)],
+        ..Default::default()
+    };
+    berta.ask(Ask::SyncState(sync)).await;
+    let after = berta.until(offered).await;
+    assert_eq!(after.mid_to_track_id, before.mid_to_track_id);
+    let lines = |sdp: &str, start: &str| {
+        sdp.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for same in ["a=msid", "a=mid", "m=", "a=sendonly"] {
+        assert_eq!(lines(&after.sdp, same), lines(&before.sdp, same));
+    }
+    for other in ["a=fingerprint", "a=ice-ufrag"] {
+        assert_ne!(lines(&after.sdp, other), lines(&before.sdp, other), "another server offers");
+    }
+    berta.ask(accept(&after)).await;
+    berta.settled().await;
+    let commands = there.look(&zwei);
+    let transport = opened(&commands)[0];
+    let adopts = |c: &Command| matches!(c, Command::GoOn { transport: of, channels: [Some(1), Some(3)], .. } if *of == transport);
+    assert!(commands.iter().any(adopts), "{commands:?}");
+    let hears = |c: &Command| matches!(c, Command::Negotiated { transport: of, send, .. } if *of == transport && send.len() == 1);
+    assert!(commands.iter().any(hears), "{commands:?}");
+    assert_eq!(zwei.rooms.get("rat").unwrap().state().participant(&sid.as_str().into()).unwrap().bridge, "zwei");
+
+    // Somebody who does not say what it has cannot go on with it, and is told to begin anew.
+    let mut carl = Client::try_open(&zwei, &guest("rat", "carl"), back(&carls)).await.unwrap();
+    assert!(matches!(carl.next().await, Some(Told::Reconnect(_))));
+    carl.ask(Ask::SyncState(SyncState::default())).await;
+    assert_eq!(carl.goodbye().await.action(), leave_request::Action::Reconnect);
+}
+
 /// Who was not announced, or is somebody else, is not let in.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_takes_anothers_session_along() {

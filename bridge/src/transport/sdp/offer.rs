@@ -3,7 +3,7 @@
 use super::codecs;
 use super::error::SdpError;
 use super::extensions::{self, Extension};
-use super::remote::{RemoteDescription, RemoteTransport, Setup};
+use super::remote::{RemoteDescription, RemoteSection, RemoteTransport, SectionKind, Setup};
 use super::write::{self, LocalTransport, Section};
 use crate::media::control::{Codec, ExtensionIds, Kind, LegId, SendSection, TrackId, Wanted};
 
@@ -86,6 +86,34 @@ impl SubscriberOffer {
             changed: true,
             awaiting: false,
         }
+    }
+
+    /// Goes on with what another server has offered last. `carried` says which track a section that it sent on carries now;
+    /// a section without one is offered inactive, and may carry another one after that.
+    ///
+    /// # Errors
+    /// It is not an offer of a server like this one: its sections are not a data section and media sections behind it, in
+    /// the order of their mids.
+    pub fn restore(
+        last: &RemoteDescription,
+        mut carried: impl FnMut(&RemoteSection, Kind) -> Option<OfferedTrack>,
+    ) -> Result<Self, SdpError> {
+        let mut slots = Vec::new();
+        for (index, section) in last.sections.iter().enumerate() {
+            match section.kind {
+                _ if section.mid != index.to_string() => {
+                    return Err(SdpError::Reordered { index, was: index.to_string(), is: section.mid.clone() });
+                }
+                SectionKind::Data if index == 0 => {}
+                SectionKind::Media(kind) if index > 0 => {
+                    let track = if section.direction.sends() { carried(section, kind) } else { None };
+                    let free = !section.direction.sends();
+                    slots.push(Slot { mid: section.mid.clone(), kind, track, offered: None, free });
+                }
+                _ => return Err(SdpError::attribute("mid", section.mid.as_str())),
+            }
+        }
+        Ok(Self { slots, ..Self::new() })
     }
 
     fn free(&self, kind: Kind) -> Option<usize> {

@@ -66,6 +66,53 @@ fn browsers_accept_the_growing_offer() {
     }
 }
 
+/// Another server goes on where this one was: the browser sees the same sections with the same tracks.
+#[test]
+fn another_server_goes_on_with_the_sections() {
+    let answers = [CHROMIUM_V0_ANSWER1, CHROMIUM_V0_ANSWER2, CHROMIUM_V0_ANSWER3];
+    let answers = answers.map(|answer| RemoteDescription::parse(answer).unwrap());
+    let mut here = subscriber();
+    here.offer(&local());
+    here.accept(&answers[0]).unwrap();
+    here.add(track(1, Kind::Audio));
+    here.add(track(2, Kind::Video));
+    let second = RemoteDescription::parse(&here.offer(&local())).unwrap();
+    here.accept(&answers[1]).unwrap();
+
+    let number = |section: &RemoteSection| section.msid.as_ref().unwrap().1.trim_start_matches("TR_").parse().unwrap();
+    let mut there = SubscriberOffer::restore(&second, |section, kind| Some(track(number(section), kind))).unwrap();
+    assert!(there.needs_offer() && !there.awaits_answer());
+    let tracks = |offer: &str| {
+        let offer = RemoteDescription::parse(offer).unwrap();
+        offer.sections.into_iter().map(|section| (section.mid, section.direction, section.msid)).collect::<Vec<_>>()
+    };
+    let offer = there.offer(&local());
+    assert_eq!(
+        tracks(&offer),
+        second.sections.iter().map(|s| (s.mid.clone(), s.direction, s.msid.clone())).collect::<Vec<_>>()
+    );
+    assert_eq!(legs(&there.accept(&answers[1]).unwrap()), [(1, "1"), (2, "2")]);
+    assert_eq!(there.add(track(3, Kind::Audio)), "3");
+
+    // A track that is gone meanwhile: its section may be used again once the client knows.
+    let audio = |section: &RemoteSection, kind| (kind == Kind::Audio).then(|| track(number(section), kind));
+    let mut there = SubscriberOffer::restore(&second, audio).unwrap();
+    assert_eq!(there.add(track(4, Kind::Video)), "3", "not yet");
+    let mut there = SubscriberOffer::restore(&second, audio).unwrap();
+    let third = there.offer(&local());
+    there.accept(&answers[2]).unwrap();
+    assert_eq!(there.add(track(4, Kind::Video)), "2");
+    let mut there = SubscriberOffer::restore(&RemoteDescription::parse(&third).unwrap(), audio).unwrap();
+    assert_eq!(there.add(track(4, Kind::Video)), "2", "the client knew before");
+
+    let mut strange = second.clone();
+    strange.sections.swap(1, 2);
+    assert!(matches!(SubscriberOffer::restore(&strange, audio), Err(SdpError::Reordered { index: 1, .. })));
+    let mut strange = second;
+    strange.sections[1].kind = SectionKind::Other;
+    assert!(SubscriberOffer::restore(&strange, audio).is_err());
+}
+
 #[test]
 fn a_section_is_used_again_only_after_it_was_answered_as_inactive() {
     let mut offer = subscriber();
