@@ -129,16 +129,21 @@ pub(crate) async fn bridge_on(media: Media, metrics: Metrics, config: Config) ->
     start(media, metrics, config, allocator, ratssaal_allocator::embedded).await
 }
 
-/// The same with an allocator on this Redis.
+/// The same with an allocator on this Redis, which opens no rooms before those that it has lost can have come back: rooms try
+/// once a second.
 pub(crate) async fn bridge_on_redis(url: String) -> TestBridge {
-    bridge_of(url, Config::default()).await
+    settling(url, Config::default(), Duration::from_secs(2)).await
 }
 
 /// The same with these settings: one of several.
 pub(crate) async fn bridge_of(url: String, bridge: Config) -> TestBridge {
+    settling(url, bridge, Duration::from_millis(500)).await
+}
+
+async fn settling(url: String, bridge: Config, settle: Duration) -> TestBridge {
     let (media, _) = Media::watched();
     let metrics = Metrics::new();
-    let config = ratssaal_allocator::Config { settle: Duration::from_millis(500), ..settings() };
+    let config = ratssaal_allocator::Config { settle, ..settings() };
     let store = RedisStore::connect(RedisSettings::new(url.into()), &config).unwrap();
     let allocator = metrics.register(|registry| ratssaal_allocator::Service::build(config, store, registry).unwrap());
     start(media, metrics, bridge, allocator, ratssaal_allocator::embedded).await

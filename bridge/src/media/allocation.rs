@@ -61,7 +61,7 @@ pub(crate) struct Demand {
     pub(crate) ladder: Ladder,
     /// How many steps it has now; 0 is paused.
     pub(crate) held: usize,
-    /// Whether it is new, or something else is wanted of it now.
+    /// Whether it is new, or something else is wanted of it now, and it was given nothing since.
     pub(crate) fresh: bool,
     /// How many steps it gets: the result.
     pub(crate) level: usize,

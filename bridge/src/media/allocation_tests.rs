@@ -40,11 +40,11 @@ impl Subscriber {
         self.demands.iter().map(|demand| demand.level).collect()
     }
 
-    /// What was given is had, and nothing is new any more.
+    /// What was given is had, and not new any more.
     fn keep(&mut self) {
         self.now += 200 * MS;
         for demand in &mut self.demands {
-            (demand.held, demand.fresh) = (demand.level, false);
+            (demand.held, demand.fresh) = (demand.level, demand.fresh && demand.level == 0);
         }
     }
 
@@ -99,6 +99,16 @@ fn down_at_once_and_up_after_a_while() {
     assert_eq!(all.settle(3_400_000, 10_000 * MS), [3, 3], "what is had stays as long as it fits");
     all.allocate(3_399_999);
     assert_eq!(all.levels(), [3, 2]);
+}
+
+#[test]
+fn what_was_never_given_begins_as_soon_as_it_fits() {
+    let single = Demand::new(Rank::Other, ladder(&[1_500_000]), None, true);
+    let mut all = Subscriber::new(vec![single]);
+    assert_eq!(all.settle(400_000, 2000 * MS), [0]);
+    assert_eq!(all.settle(1_500_000, 200 * MS), [1], "without margin and without waiting");
+    assert_eq!(all.settle(400_000, 200 * MS), [0]);
+    assert_eq!(all.settle(1_800_000, 800 * MS), [0], "once it had something it waits like others");
 }
 
 #[test]

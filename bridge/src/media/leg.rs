@@ -106,7 +106,7 @@ pub(crate) struct Leg {
     pub(crate) active: bool,
     /// Whether the bandwidth does not suffice for it, of which the subscriber was told.
     pub(crate) starved: bool,
-    /// Whether something else is wanted of it than at the last allocation.
+    /// Whether it was given nothing since it is there, or since something else is wanted of it.
     pub(crate) fresh: bool,
     /// Its place at the last allocation.
     pub(crate) rank: Rank,

@@ -112,7 +112,7 @@ impl RoomActor {
                 }
                 frame = next_frame(&mut self.tail) => self.take_frame(frame).await,
                 Some(event) = media.recv() => self.take_media(event),
-                () = self.arrivals.due() => self.announce_arrivals(),
+                () = self.arrivals.due() => self.announce_arrivals(&BTreeSet::new()),
                 _ = tick.tick() => self.take_tick().await,
             }
         }

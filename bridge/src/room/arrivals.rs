@@ -24,11 +24,6 @@ impl Arrivals {
         self.waiting.push(sid);
     }
 
-    /// Somebody is announced anyway, or has gone.
-    pub(super) fn remove(&mut self, sid: &str) {
-        self.waiting.retain(|known| known.as_str() != sid);
-    }
-
     /// Those who are to be announced now.
     pub(super) fn take(&mut self) -> Vec<ParticipantSid> {
         self.due = None;

@@ -271,11 +271,13 @@ impl RoomActor {
         broken
     }
 
-    /// Announces those who have joined and are not announced yet. Each of them knows already who had come before it.
-    pub(super) fn announce_arrivals(&mut self) {
+    /// Announces those who have joined and are not announced yet, but for those who are `told` of anyway. Each of them knows
+    /// already who had come before it.
+    pub(super) fn announce_arrivals(&mut self, told: &BTreeSet<&str>) {
         let arrived = self.arrivals.take();
         let infos = |arrived: &[ParticipantSid]| -> Arc<[ParticipantInfo]> {
-            let present = arrived.iter().filter_map(|sid| self.state.participant(sid));
+            let new = arrived.iter().filter(|sid| !told.contains(sid.as_str()));
+            let present = new.filter_map(|sid| self.state.participant(sid));
             present.filter(|who| !who.permission.hidden).map(|who| who.info()).collect()
         };
         let all = infos(&arrived);
@@ -293,15 +295,13 @@ impl RoomActor {
 
     /// Everybody knows of those who arrived before anything is told that may concern them.
     fn tell(&mut self, announcements: Vec<Announcement>) {
-        let mut to_many = false;
-        for Announcement { to, message } in &announcements {
-            to_many |= !matches!(to, Audience::Only(_));
-            if let (ToSession::Participants(infos), Audience::All | Audience::Except(_)) = (message, to) {
-                infos.iter().for_each(|info| self.arrivals.remove(&info.sid));
-            }
-        }
-        if to_many {
-            self.announce_arrivals();
+        let to_many = |announcement: &&Announcement| !matches!(announcement.to, Audience::Only(_));
+        if announcements.iter().any(|announcement| to_many(&announcement)) {
+            let told = announcements.iter().filter(to_many).filter_map(|announcement| match &announcement.message {
+                ToSession::Participants(infos) => Some(infos.iter().map(|info| info.sid.as_str())),
+                _ => None,
+            });
+            self.announce_arrivals(&told.flatten().collect());
         }
         let sessions = self.shared.sessions.load();
         for Announcement { to, message } in announcements {
@@ -322,7 +322,7 @@ impl RoomActor {
     }
 
     pub(super) fn tell_all(&mut self, message: &ToSession) {
-        self.announce_arrivals();
+        self.announce_arrivals(&BTreeSet::new());
         self.send_all(message);
     }
 

@@ -281,6 +281,23 @@ fn we_open_the_channels_of_a_v0_subscriber_with_their_reliability() {
 }
 
 #[test]
+fn channels_that_a_client_has_of_another_server_go_on_as_they_are() {
+    for opens in [false, true] {
+        let mut network = Network::new(1, 0);
+        let (mut ours, mut client) = (Ours::new(&network, false, opens), Client::new());
+        ours.data.adopt(network.now, [Some(5), Some(3)]);
+        let took = network.run(&mut ours, &mut client, LIMIT, both_open).expect("goes on");
+        assert!(took < INIT_PATIENCE, "{took:?}: INIT is ours to send");
+        assert_eq!(ours.open, [Channel::Reliable, Channel::Lossy]);
+        assert!(ours.data.streams.len() == 2 && client.channels.is_empty(), "nothing is opened again");
+        client.open(network.now, 5, "_reliable", ChannelType::Reliable);
+        client.send(network.now, 5, false, b"hello");
+        network.run(&mut ours, &mut client, LIMIT, |ours, _| !ours.messages.is_empty()).expect("arrives");
+        assert_eq!(ours.messages, [(Channel::Reliable, Bytes::from_static(b"hello"))]);
+    }
+}
+
+#[test]
 fn we_send_init_where_the_client_does_not() {
     for (active, opens) in [(false, true), (true, true)] {
         let mut network = Network::new(1, 0);

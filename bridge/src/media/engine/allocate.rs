@@ -69,7 +69,8 @@ impl Engine {
                 "allocation"
             );
         }
-        (leg.fresh, leg.rank) = (false, demand.rank);
+        // Until something was given to it, it does not wait.
+        (leg.fresh, leg.rank) = (leg.fresh && target.is_none(), demand.rank);
         if demand.ladder.is_empty() {
             return; // it goes on as soon as there is something to be had
         }
