@@ -10,15 +10,30 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
+use rand::RngCore as _;
 use serde_json::json;
 
 use crate::apply::version;
-use crate::names::{DRAINING_SINCE, DRAINING_WHY, MANAGER, PROTECTED};
+use crate::hash;
+use crate::names::{DRAINING_SINCE, DRAINING_WHY, MANAGER, Names, PROTECTED};
 use crate::plan::{Millis, Why};
 use crate::stores::Stores;
 
 /// How long a watch may be behind.
 const BEHIND: Duration = Duration::from_secs(30);
+
+/// A name for a bridge that is to be made.
+pub(crate) fn new_name(names: &Names, site: &str) -> String {
+    let mut random = [0; 8];
+    rand::rng().fill_bytes(&mut random);
+    named(names, site, &format!("{random:?}"))
+}
+
+/// The name of a bridge that `what` tells from others of its site.
+pub(crate) fn named(names: &Names, site: &str, what: &str) -> String {
+    let suffix: String = hash::short(what).chars().take(5).collect();
+    format!("{}-{site}-{suffix}", names.name)
+}
 
 /// Pods as the last step left them.
 #[derive(Default)]

@@ -275,7 +275,7 @@ async fn resume(
     Ok(upgrade.on_upgrade(move |socket| async move {
         let socket = Socket::Own(Box::new(socket));
         let gone = match session {
-            Some(session) => match session.returns.send(Return { socket, opening }).await {
+            Some(session) => match session.returns.send(Box::new(Return { socket, opening })).await {
                 Ok(()) => None,
                 Err(unsent) => Some(unsent.0.socket),
             },

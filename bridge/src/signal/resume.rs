@@ -14,7 +14,7 @@ use crate::room::ParticipantSid;
 struct Entry {
     identity: String,
     room: String,
-    returns: mpsc::Sender<Return>,
+    returns: mpsc::Sender<Box<Return>>,
     handovers: mpsc::Sender<oneshot::Sender<HandedOver>>,
     /// The bridge that the client was sent to, to go on there.
     moved_to: Option<String>,
@@ -24,7 +24,7 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Way {
     /// Takes the client that comes back.
-    pub(crate) returns: mpsc::Sender<Return>,
+    pub(crate) returns: mpsc::Sender<Box<Return>>,
     /// The bridge that the client was sent to instead.
     pub(crate) moved_to: Option<String>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Sessions {
 pub(crate) struct Registration {
     sessions: Sessions,
     sid: ParticipantSid,
-    returns: mpsc::Receiver<Return>,
+    returns: mpsc::Receiver<Box<Return>>,
     handovers: mpsc::Receiver<oneshot::Sender<HandedOver>>,
 }
 
@@ -89,7 +89,7 @@ impl Registration {
     /// Who comes next. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Visit {
         tokio::select! {
-            Some(back) = self.returns.recv() => Visit::Return(Box::new(back)),
+            Some(back) = self.returns.recv() => Visit::Return(back),
             Some(reply) = self.handovers.recv() => Visit::HandOver(reply),
             // Never: the registry holds the senders while this exists.
             else => pending().await,

@@ -44,8 +44,9 @@ pub(super) fn objects(_: &VideoConferenceSpec, facts: &Facts) -> Vec<Object> {
 }
 
 /// The load balancer of one bridge.
-pub fn load_balancer(spec: &VideoConferenceSpec, facts: &Facts, name: &str, slot: Slot) -> Object {
+pub fn load_balancer(spec: &VideoConferenceSpec, facts: &Facts, name: &str, site: &str, slot: Slot) -> Object {
     let mut service = object(facts, Kind::Service, name, "media");
+    service.body["metadata"]["labels"][SITE] = json!(site);
     let ports: Vec<Value> = udp_ports(spec, slot)
         .map(|port| json!({ "name": format!("media-{port}"), "protocol": "UDP", "port": port, "targetPort": port }))
         .collect();

@@ -125,7 +125,7 @@ fn bridges() {
     let mut balanced = place(Slot::A, None);
     balanced.addresses = vec!["198.51.100.9".into()];
     let objects = [
-        load_balancer(&gateway, &facts(), &balanced.name, Slot::A),
+        load_balancer(&gateway, &facts(), &balanced.name, "default", Slot::A),
         pod(&gateway, &facts(), &site(&gateway), &balanced),
     ];
     golden("bridge_behind_load_balancer", &objects);

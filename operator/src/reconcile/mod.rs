@@ -1,5 +1,6 @@
 //! One look at one installation: observe, validate, plan, build, apply, tell.
 
+mod balancer;
 mod steps;
 mod tell;
 mod validate;

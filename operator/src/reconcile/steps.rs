@@ -3,16 +3,14 @@
 use std::collections::HashSet;
 
 use kube::ResourceExt as _;
-use rand::RngCore as _;
-use ratssaal_crds::v1alpha1::MediaExposure;
 
+use super::balancer::Reserved;
 use super::{Look, ReconcileError, api};
 use crate::apply::Outcome;
-use crate::bridges::Bridges;
+use crate::bridges::{Bridges, new_name};
 use crate::build::{self, BridgePlace, Facts};
 use crate::cluster::Follower;
 use crate::credentials::Own;
-use crate::hash;
 use crate::kind::Kind;
 use crate::plan::{self, Action, Millis, Plan, Site, World};
 use crate::problem::Problem;
@@ -30,11 +28,8 @@ impl Look<'_> {
         let mut objects = own.objects.clone();
         objects.extend(own.kept.iter().cloned());
         objects.extend(build::objects(spec, facts));
-        if spec.media.exposure == MediaExposure::LoadBalancer {
-            for bridge in &world.bridges {
-                objects.push(build::load_balancer(spec, facts, &bridge.name, bridge.slot));
-            }
-        }
+        let reserved = self.reserve(plan, world);
+        objects.extend(self.balancers(facts, world, &reserved));
         let wanted: HashSet<(Kind, String)> = objects.iter().map(|object| (object.kind, object.name.clone())).collect();
         let (stores, namespace) = (&self.context.stores, self.names.namespace.clone());
         let mut refused = None;
@@ -51,7 +46,7 @@ impl Look<'_> {
                 Err(error) => return Err(ReconcileError::Api("an object cannot be written", error)),
             }
         }
-        self.act(facts, plan, world, now).await?;
+        self.act(facts, plan, world, (now, reserved)).await?;
         if let Some(refused) = refused {
             return Err(refused);
         }
@@ -59,14 +54,28 @@ impl Look<'_> {
         deleted.map_err(api("an object that is not needed any more cannot be deleted"))
     }
 
-    async fn act(&mut self, facts: &Facts, plan: &Plan, world: &World, now: Millis) -> Result<(), ReconcileError> {
+    async fn act(
+        &mut self,
+        facts: &Facts,
+        plan: &Plan,
+        world: &World,
+        (now, reserved): (Millis, Vec<Reserved>),
+    ) -> Result<(), ReconcileError> {
         let namespace = self.names.namespace.clone();
         let bridges = Bridges::new(&self.context.client, &self.context.ahead, &namespace);
         let pods = self.pods();
+        let mut reserved = reserved.iter();
         for action in &plan.actions {
             match action {
                 Action::Create { site, node, slot } => {
-                    let Some(place) = self.place(world, site, node.as_deref(), *slot) else { continue };
+                    let balancer = reserved.next();
+                    let Some(mut place) = self.place(world, site, node.as_deref(), *slot) else { continue };
+                    if let Some(balancer) = balancer {
+                        let Some(address) = self.balanced(balancer) else { continue };
+                        // A bridge of this name may have been drained before it went.
+                        self.order(&balancer.name, None).await?;
+                        (place.name, place.addresses) = (balancer.name.clone(), vec![address]);
+                    }
                     self.create(&bridges, facts, site, &place).await?;
                 }
                 Action::Drain { bridge, why, within } => {
@@ -133,11 +142,8 @@ impl Look<'_> {
     fn place(&self, world: &World, site: &str, node: Option<&str>, slot: plan::Slot) -> Option<BridgePlace> {
         let site: &Site = world.sites.iter().find(|wanted| wanted.name == site)?;
         let node = node.and_then(|name| world.nodes.iter().find(|node| node.name == name));
-        let mut random = [0; 8];
-        rand::rng().fill_bytes(&mut random);
-        let suffix: String = hash::short(&format!("{random:?}")).chars().take(5).collect();
         Some(BridgePlace {
-            name: format!("{}-{}-{suffix}", self.names.name, site.name),
+            name: new_name(&self.names, &site.name),
             node: node.map(|node| node.name.clone()),
             slot,
             addresses: node.map(|node| node.addresses.clone()).unwrap_or_default(),

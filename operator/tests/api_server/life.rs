@@ -251,6 +251,58 @@ pub async fn a_foreign_object_is_left_alone_and_told(cluster: Cluster) {
     world.remove_nodes().await;
 }
 
+/// The test is the cloud that gives load balancers their addresses.
+pub async fn a_bridge_comes_when_its_load_balancer_has_an_address(cluster: Cluster) {
+    let (client, namespace) = cluster.prepare("balancer").await;
+    let mut world = World::new(client.clone(), namespace.clone());
+    world.add_node(1).await;
+    world.install(NAME, |spec| spec["media"] = json!({ "exposure": "LoadBalancer" })).await;
+    let port = free_port();
+    let operator = Running::start(client, &namespace, "one", port);
+    world.start_allocator(NAME, port).await;
+    let services: Api<Service> = world.api();
+    let balancers = async || {
+        let media = ListParams::default().labels("app.kubernetes.io/component=media");
+        let found = services.list(&media).await.unwrap().items;
+        found.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>()
+    };
+    eventually("it waits", 60, async || world.condition(NAME, "Degraded").await.1 == "AddressPending").await;
+    let names = balancers().await;
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(world.condition(NAME, "Degraded").await.2.contains(&names[0]) && world.pods().await.is_empty());
+
+    let give = async |entry: serde_json::Value| {
+        let patch = Patch::Merge(json!({ "status": { "loadBalancer": { "ingress": [entry] } } }));
+        services.patch_status(&names[0], &PatchParams::default(), &patch).await.unwrap();
+    };
+    give(json!({ "hostname": "balancer.example" })).await;
+    eventually("a host name is no address", 30, async || {
+        world.condition(NAME, "Degraded").await.2.contains("balancer.example")
+    })
+    .await;
+    give(json!({ "ip": "198.51.100.7" })).await;
+    is_ready(&world, 1).await;
+    let bridge = world.pods().await.remove(0);
+    assert_eq!(bridge.name_any(), names[0]);
+    let env = bridge.spec.unwrap().containers.remove(0).env.unwrap_or_default();
+    let told = env.iter().find(|variable| variable.name == "RATSSAAL_MEDIA__ADVERTISE");
+    assert_eq!(told.and_then(|variable| variable.value.as_deref()), Some("198.51.100.7"));
+
+    // A crash: the next bridge is behind the same load balancer.
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = world.api();
+    let uid = pods.get(&names[0]).await.unwrap().uid();
+    pods.delete(&names[0], &DeleteParams::default().grace_period(0)).await.unwrap();
+    eventually("another bridge is there", 60, async || {
+        let now = world.pods().await;
+        now.len() == 1 && now[0].uid() != uid
+    })
+    .await;
+    is_ready(&world, 1).await;
+    assert_eq!(balancers().await, names);
+    operator.kill().await;
+    world.remove_nodes().await;
+}
+
 pub async fn a_rollout_that_fails_stops_and_can_be_undone(cluster: Cluster) {
     let (world, operator) = up(&cluster, "rollout").await;
     let old: Vec<String> = world.pods().await.iter().map(kube::ResourceExt::name_any).collect();

@@ -33,6 +33,7 @@ const CASES: &[Case] = cases![
     life::in_steady_state_nothing_is_written,
     life::what_is_changed_or_deleted_by_hand_is_put_back,
     life::a_foreign_object_is_left_alone_and_told,
+    life::a_bridge_comes_when_its_load_balancer_has_an_address,
     life::a_rollout_that_fails_stops_and_can_be_undone,
     takeover::of_two_operators_one_acts_and_the_other_takes_over,
     takeover::an_operator_that_is_killed_again_and_again_gets_there,

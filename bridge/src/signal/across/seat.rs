@@ -138,7 +138,7 @@ async fn resume(
     }
     let way = session.returns.reserve().await.map_err(|_| unknown())?;
     say(answer, signal_down::Message::Accepted(Accepted {})).await;
-    way.send(Return { socket: Socket::Relayed(Box::new(relayed)), opening });
+    way.send(Box::new(Return { socket: Socket::Relayed(Box::new(relayed)), opening }));
     Ok(())
 }
 
