@@ -304,14 +304,18 @@ impl Relay {
                     media.send(command);
                 }
                 // Its publisher has gone from there, and it comes from where that sits now.
-                Action::Publish(sid, track) if self.is_stale(&sid, &track) => {}
+                Action::Publish(sid, track) if self.is_stale(&sid, &track) => {
+                    debug!(room = %self.room.name(), peer = self.peer, track = %sid, "relay: a track comes from elsewhere already");
+                }
                 Action::Publish(sid, track) => {
+                    debug!(room = %self.room.name(), peer = self.peer, track = %sid, media = track.media.0, "relay: a track is there");
                     if let Some(describe) = self.describe(&sid, &track) {
                         self.room.media().send(describe);
                     }
                     self.room.publish_media(&sid, track);
                 }
                 Action::Withdraw(sid, track) => {
+                    debug!(room = %self.room.name(), peer = self.peer, track = %sid, media = track.media.0, "relay: a track is gone");
                     self.context.metrics.withdrawn.inc();
                     self.room.withdraw_media(&sid, &track);
                 }

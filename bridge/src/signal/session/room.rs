@@ -44,7 +44,8 @@ impl Session {
             ToSession::TrackAvailable(sid) => self.available(sid),
             ToSession::TrackUnavailable(sid) => {
                 self.subscriptions.unavailable(&sid);
-                self.unsettled = true;
+                // At once: it may be available again in a moment, from elsewhere, and then be something new to the client.
+                self.settle();
             }
             ToSession::Speakers(speakers) => {
                 self.link.send(Message::SpeakersChanged(SpeakersChanged { speakers: speakers.to_vec() }));

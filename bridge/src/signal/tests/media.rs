@@ -11,8 +11,11 @@ use prost::Message as _;
 
 use super::harness::*;
 use crate::config::Config;
-use crate::media::control::{Channel, Command, Event, Kind, Quality, ReceiveSection, SendSection, TransportId, Wanted};
-use crate::testing::guest;
+use crate::media::control::{
+    Channel, Command, Event, Kind, Quality, ReceiveSection, SendSection, TrackId, TransportId, Wanted,
+};
+use crate::room::LocalTrack;
+use crate::testing::{guest, soon};
 
 /// The latest negotiated state among these commands.
 fn negotiated(commands: &[Command]) -> (TransportId, Vec<ReceiveSection>, Vec<SendSection>) {
@@ -100,6 +103,39 @@ async fn a_client_that_adds_no_section_is_not_asked_for_ever() {
     berta.ask(Ask::Ping(1)).await;
     let next = berta.until(|told| matches!(told, Told::MediaSectionsRequirement(_) | Told::Pong(_)).then_some(told));
     assert!(matches!(next.await, Told::Pong(_)));
+}
+
+/// As when its publisher goes on at another bridge: what comes from there is not taken for what came from here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_track_that_goes_and_comes_again_at_once_is_sent_anew() {
+    let bridge = bridge(Config::default()).await;
+    let mut worker = Worker::default();
+    let (_anna, sid, source) = anna_speaks(&bridge, &mut worker).await;
+    let (mut berta, _) = Client::offering(&bridge, "berta", &offer(&[AUDIO_IN])).await;
+    berta.answer().await;
+    assert_eq!(negotiated(&worker.look(&bridge)).2[0].track, source.track);
+    let (room, sid) = (bridge.rooms.get("rat").unwrap(), sid.as_str().into());
+    let before = room.track(&sid).unwrap();
+    let (media, relay) = (TrackId::next(), Some("zwei".into()));
+    room.withdraw_media(&sid, &before);
+    let gone = async {
+        while room.track(&sid).is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(gone).await;
+    room.publish_media(&sid, LocalTrack { media, relay, ..before });
+    for id in 2.. {
+        berta.until(requirement).await;
+        berta.offer(id, offer(&[AUDIO_IN])).await;
+        berta.answer().await;
+        let send = negotiated(&worker.look(&bridge)).2;
+        if !send.is_empty() {
+            assert_eq!(send[0].track, media);
+            return;
+        }
+        assert!(id < 5, "it is not sent");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
