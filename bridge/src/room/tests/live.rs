@@ -95,15 +95,12 @@ async fn one_message_says_that_somebody_is_there_with_media() {
     assert_eq!((told.identity.as_str(), told.state().as_str_name()), ("b", "ACTIVE"));
     // Also of one whose media does not flow; nobody is told of itself, or of who was there when it came.
     for inbox in [&mut a.inbox, &mut b.inbox] {
-        let told = async {
-            loop {
-                let told = next_participant(inbox).await;
-                if told.identity != "b" {
-                    return told;
-                }
+        let told = loop {
+            let told = next_participant(inbox).await;
+            if told.identity != "b" {
+                break told;
             }
         };
-        let told = told.await;
         assert_eq!((told.identity.as_str(), told.state().as_str_name()), ("c", "JOINING"));
     }
 }

@@ -44,8 +44,7 @@ impl Session {
             ToSession::TrackAvailable(sid) => self.available(sid),
             ToSession::TrackUnavailable(sid) => {
                 self.subscriptions.unavailable(&sid);
-                // At once: it may be available again in a moment, from elsewhere, and then be something new to the client.
-                self.settle();
+                self.unsettled = true;
             }
             ToSession::Speakers(speakers) => {
                 self.link.send(Message::SpeakersChanged(SpeakersChanged { speakers: speakers.to_vec() }));
@@ -117,6 +116,10 @@ impl Session {
             info: Arc::clone(info),
         };
         let before = self.subscriptions.track(&sid).map(|known| known.media);
+        if before.is_none() && self.leg_of(&sid).is_some() {
+            // It went a moment ago and comes from elsewhere: something new to the client, which is yet to hear of the end.
+            self.settle();
+        }
         self.subscriptions.available(sid.clone(), track);
         if before.is_some_and(|before| before != local.media) {
             self.retarget(&sid, local.media);

@@ -106,9 +106,9 @@ impl SubscriberOffer {
                 }
                 SectionKind::Data if index == 0 => {}
                 SectionKind::Media(kind) if index > 0 => {
-                    let track = if section.direction.sends() { carried(section, kind) } else { None };
-                    let free = !section.direction.sends();
-                    slots.push(Slot { mid: section.mid.clone(), kind, track, offered: None, free });
+                    let sends = section.direction.sends();
+                    let track = if sends { carried(section, kind) } else { None };
+                    slots.push(Slot { mid: section.mid.clone(), kind, track, offered: None, free: !sends });
                 }
                 _ => return Err(SdpError::attribute("mid", section.mid.as_str())),
             }
