@@ -42,6 +42,22 @@ fn in_a_room_of_five_everything_arrives() {
 }
 
 #[test]
+fn media_flows_over_ipv6_where_that_is_what_is_advertised() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return println!("SKIPPED: this machine has no IPv6");
+    }
+    let server = Server::dev(&["--advertise", "::1"]);
+    let args = ["--publishers", "2", "--subscribers", "0", "--talk", "1", "--duration", "2s"];
+    let (code, out, err, json) = load(&server, &args);
+    assert_eq!(code, Some(0), "{err}{out}");
+    for kind in ["audio", "video"] {
+        let of = |what: &str| count(&json, &format!("/clean/{kind}/{what}"));
+        assert_eq!((of("streams_wanted"), of("streams_missing"), of("lost")), (2, 0, 0), "{kind}: {json:#}");
+        assert!(of("received") > 2 * 20, "{kind}: {json:#}");
+    }
+}
+
+#[test]
 fn a_bad_line_loses_what_it_should_and_disturbs_nobody_else() {
     let server = Server::dev(&[]);
     // Below the tenth from which on the server takes loss for a narrow line and sends less.

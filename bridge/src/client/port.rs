@@ -2,13 +2,14 @@
 //! servers tell participants behind one port apart by the address they come from.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::media::outbox::{Outbox, Slot};
 use crate::media::udp::{ReceiveBatch, SendBatch, Socket};
+use crate::transport::five_tuple::FiveTuple;
 
 /// Socket buffers, bytes: some key frames of a meeting.
 const SOCKET_BUFFER: usize = 1 << 20;
@@ -21,12 +22,22 @@ pub struct Port {
 }
 
 impl Port {
-    /// Binds any free port of an address.
+    /// Binds a free port for IPv6 and IPv4, or for IPv4 alone where the machine has no other.
     ///
     /// # Errors
-    /// The address is not this machine's, or there are no more ports or file descriptors.
-    pub fn bind(ip: IpAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind((ip, 0))?;
+    /// There are no more ports or file descriptors.
+    pub fn any() -> io::Result<Self> {
+        Self::dual().or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).and_then(Self::new)
+    }
+
+    fn dual() -> io::Result<UdpSocket> {
+        let socket = socket2::Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_only_v6(false)?;
+        socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
+        Ok(socket.into())
+    }
+
+    fn new(socket: UdpSocket) -> io::Result<Self> {
         let reference = SockRef::from(&socket);
         // Smaller ones work too, they only lose more when this thread is late.
         let _ = reference.set_recv_buffer_size(SOCKET_BUFFER);
@@ -51,10 +62,9 @@ impl Port {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
-        for i in 0..messages {
-            if let Some((from, datagrams)) = buffers.0.message(i) {
-                datagrams.for_each(|datagram| each(from, datagram));
-            }
+        let (buffer, datagrams) = buffers.0.datagrams();
+        for datagram in datagrams {
+            each(datagram.from.remote, &mut buffer[datagram.start..][..datagram.len]);
         }
         Ok(messages == ReceiveBatch::MESSAGES)
     }
@@ -101,7 +111,7 @@ impl Default for Outgoing {
 impl Outgoing {
     /// A ready datagram.
     pub fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
-        self.outbox.push(to, &mut self.slot, datagram);
+        self.outbox.push(&FiveTuple::towards(to), &mut self.slot, datagram);
     }
 
     /// Where the next datagram is written, see [`Self::commit`].
@@ -111,7 +121,7 @@ impl Outgoing {
 
     /// Queues what was written from `start` on.
     pub(super) fn commit(&mut self, to: SocketAddr, start: usize) {
-        self.outbox.commit(to, &mut self.slot, start);
+        self.outbox.commit(&FiveTuple::towards(to), &mut self.slot, start);
     }
 
     /// Forgets what was written from `start` on.
@@ -121,7 +131,7 @@ impl Outgoing {
 
     /// What waits, with its destination.
     pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        self.outbox.queues().flat_map(|(to, datagrams)| datagrams.map(move |datagram| (to, datagram)))
+        self.outbox.queues().flat_map(|(to, datagrams)| datagrams.map(move |datagram| (to.remote, datagram)))
     }
 
     /// Forgets what waits.

@@ -222,7 +222,7 @@ impl Remote {
                 "ice-pwd" => value.clone_into(&mut remote.password),
                 "setup" => remote.active = value == "active",
                 "fingerprint" => fingerprint = fingerprint.or_else(|| read_fingerprint(value)),
-                "candidate" => remote.candidates.extend(stun::candidate(attribute, true)),
+                "candidate" => remote.candidates.extend(stun::candidate(attribute)),
                 "inactive" => {
                     if let Some(active) = remote.active_sections.last_mut() {
                         *active = false;
@@ -247,10 +247,10 @@ impl Remote {
     }
 }
 
-/// The UDP address over IPv4 in a trickled `candidate:` line, if it is one.
+/// The UDP address in a trickled `candidate:` line, if it is one.
 #[must_use]
 pub fn candidate(line: &str) -> Option<SocketAddr> {
-    stun::candidate(line.strip_prefix("a=").unwrap_or(line), true)
+    stun::candidate(line.strip_prefix("a=").unwrap_or(line))
 }
 
 fn read_fingerprint(value: &str) -> Option<[u8; 32]> {

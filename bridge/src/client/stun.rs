@@ -53,11 +53,11 @@ pub(super) fn is_ours(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|first| *first < 4)
 }
 
-/// A `candidate:` line's UDP address (RFC 8839 §5.1), if it is written in numbers and of the wanted family.
-pub(super) fn candidate(line: &str, v4: bool) -> Option<SocketAddr> {
+/// A `candidate:` line's UDP address (RFC 8839 §5.1), if it is written in numbers.
+pub(super) fn candidate(line: &str) -> Option<SocketAddr> {
     let mut words = line.strip_prefix("candidate:")?.split_ascii_whitespace();
     let udp = words.nth(2)?.eq_ignore_ascii_case("udp");
     let ip: std::net::IpAddr = words.nth(1)?.parse().ok()?;
     let port = words.next()?.parse().ok()?;
-    (udp && ip.is_ipv4() == v4).then_some(SocketAddr::new(ip, port))
+    udp.then_some(SocketAddr::new(ip, port))
 }

@@ -249,9 +249,7 @@ fn answers_without_what_is_needed_are_refused() {
     let error = Remote::parse(&format!("a=fingerprint:sha-256 {hash}\r\na=ice-ufrag:x\r\n")).unwrap_err();
     assert!(error.to_string().contains("ice-pwd"));
     assert_eq!(sdp::candidate("a=candidate:1 1 UDP 5 192.0.2.7 99 typ host"), Some("192.0.2.7:99".parse().unwrap()));
-    for line in
-        ["candidate:1 1 tcp 5 192.0.2.7 9 typ host", "candidate:1 1 udp 5 ::1 9", "candidate:1 1 udp 5 x.local 9", "x"]
-    {
+    for line in ["candidate:1 1 tcp 5 192.0.2.7 9 typ host", "candidate:1 1 udp 5 x.local 9", "x"] {
         assert_eq!(sdp::candidate(line), None, "{line}");
     }
 }

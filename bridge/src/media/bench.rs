@@ -13,10 +13,11 @@ use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use super::control::*;
 use super::outbox::{Outbox, Slot};
 use super::rtp::{ExtensionMap, Header, Outgoing, Values};
-use super::simulation::{Camera, Client, IDS, Wire, World, hash, leg};
+use super::simulation::{Camera, Client, IDS, Wire, World, hash, leg, pair};
 use super::twcc::{self, Recorder};
 use super::udp::{Datagram, SendBatch, Socket};
 use super::{Media, MediaConfig, MediaRoom};
+use crate::transport::five_tuple::FiveTuple;
 
 /// Bytes of payload in every measured packet.
 pub const PAYLOAD: usize = 1100;
@@ -146,7 +147,7 @@ impl Forwarding {
         let (mut buffer, mut datagrams) = (Vec::new(), Vec::new());
         for i in 0..count {
             let packet = self.source.packet(i % FRAME, FRAME, key);
-            let from = self.source.client.address;
+            let from = pair(self.source.client.address);
             datagrams.push(Datagram { from, start: buffer.len(), len: packet.len() });
             buffer.extend_from_slice(&packet);
         }
@@ -182,7 +183,7 @@ impl Forwarding {
     fn arrive(&mut self) {
         let (now, map) = (self.world.now, &self.map);
         for (to, datagrams) in self.world.engine.outbox().queues() {
-            if let Some(&at) = self.by_address.get(&to) {
+            if let Some(&at) = self.by_address.get(&to.remote) {
                 datagrams.for_each(|datagram| note(&mut self.subscribers[at].arrivals, now, map, datagram));
             }
         }
@@ -386,8 +387,8 @@ pub fn floor_send(destinations: usize, run: usize, rounds: u32) -> Duration {
     let (mut outbox, mut batch) = (Outbox::new(), SendBatch::new());
     for receiver in &receivers {
         receiver.set_nonblocking(true).expect("non-blocking");
-        let (to, mut slot) = (receiver.local_addr().expect("bound"), Slot::STALE);
-        (0..run).for_each(|_| outbox.push(to, &mut slot, &[0xaa; PAYLOAD + 36]));
+        let (to, mut slot) = (FiveTuple::towards(receiver.local_addr().expect("bound")), Slot::STALE);
+        (0..run).for_each(|_| outbox.push(&to, &mut slot, &[0xaa; PAYLOAD + 36]));
     }
     let name = fs::read_to_string("/proc/thread-self/comm").expect("a name");
     let (mut spent, mut sent) = (Duration::ZERO, 0);

@@ -17,6 +17,7 @@ use super::repairs::{Repair, Repairs};
 use super::rtp::{self, Header, Outgoing, OutgoingExtensions, Values};
 use super::source::{MAX_DESCRIPTOR, Progress, Rewrite, SenderClock, Source};
 use super::srtp::{OutStream, Outbound};
+use crate::transport::five_tuple::FiveTuple;
 
 /// A leg without a target is asked for its last packets for no longer than this.
 const REST: Duration = Duration::from_secs(2);
@@ -55,7 +56,7 @@ type Translation = (u8, u8, Option<u8>);
 /// The subscriber's end of the way of a packet.
 pub(crate) struct Destination<'a> {
     pub(crate) outbound: &'a mut Outbound,
-    pub(crate) to: std::net::SocketAddr,
+    pub(crate) to: FiveTuple,
     pub(crate) slot: &'a mut Slot,
     pub(crate) extensions: &'a ExtensionIds,
     /// Counts what the transport sends.
@@ -310,7 +311,7 @@ impl Leg {
             return false;
         }
         to.bandwidth.sent(now, outbox.arena().len() - start, number, Purpose::Media);
-        outbox.commit(to.to, to.slot, start);
+        outbox.commit(&to.to, to.slot, start);
         self.repairs.push(now, &Repair { stream: packet.layer, sequence: packet.header.sequence, index, rewrite });
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
@@ -368,7 +369,7 @@ impl Leg {
         let sealed = to.outbound.seal_rtp(stream, index, outbox.arena(), start, header_len);
         if sealed {
             to.bandwidth.sent(now, outbox.arena().len() - start, number, purpose);
-            outbox.commit(to.to, to.slot, start);
+            outbox.commit(&to.to, to.slot, start);
         } else {
             outbox.abort(start);
         }
@@ -399,7 +400,7 @@ impl Leg {
             return 0;
         }
         let sent = to.bandwidth.sent(now, outbox.arena().len() - start, number, Purpose::Probe);
-        outbox.commit(to.to, to.slot, start);
+        outbox.commit(&to.to, to.slot, start);
         sent
     }
 

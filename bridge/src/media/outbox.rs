@@ -3,7 +3,7 @@
 //!
 //! Nothing is allocated per packet: all vectors keep their capacity from batch to batch.
 
-use std::net::SocketAddr;
+use crate::transport::five_tuple::FiveTuple;
 
 const NONE: u32 = u32::MAX;
 
@@ -28,7 +28,7 @@ struct Datagram {
 
 #[derive(Clone, Copy, Debug)]
 struct Queue {
-    to: SocketAddr,
+    to: FiveTuple,
     head: u32,
     tail: u32,
 }
@@ -59,7 +59,7 @@ impl Outbox {
     }
 
     /// Queues what was written from `start` on. `slot` remembers the destination's queue within a batch.
-    pub(crate) fn commit(&mut self, to: SocketAddr, slot: &mut Slot, start: usize) {
+    pub(crate) fn commit(&mut self, to: &FiveTuple, slot: &mut Slot, start: usize) {
         let (Ok(begin), Ok(len), Ok(at)) =
             (u32::try_from(start), u32::try_from(self.arena.len() - start), u32::try_from(self.datagrams.len()))
         else {
@@ -67,14 +67,14 @@ impl Outbox {
             return;
         };
         self.datagrams.push(Datagram { start: begin, len, next: NONE });
-        match self.queues.get_mut(slot.queue as usize).filter(|q| slot.batch == self.batch && q.to == to) {
+        match self.queues.get_mut(slot.queue as usize).filter(|q| slot.batch == self.batch && q.to == *to) {
             Some(queue) => {
                 self.datagrams[queue.tail as usize].next = at;
                 queue.tail = at;
             }
             None => {
                 let queue = self.queues.len() as u32;
-                self.queues.push(Queue { to, head: at, tail: at });
+                self.queues.push(Queue { to: *to, head: at, tail: at });
                 *slot = Slot { batch: self.batch, queue };
             }
         }
@@ -86,7 +86,7 @@ impl Outbox {
     }
 
     /// Copies a ready datagram.
-    pub(crate) fn push(&mut self, to: SocketAddr, slot: &mut Slot, datagram: &[u8]) {
+    pub(crate) fn push(&mut self, to: &FiveTuple, slot: &mut Slot, datagram: &[u8]) {
         let start = self.arena.len();
         self.arena.extend_from_slice(datagram);
         self.commit(to, slot, start);
@@ -103,7 +103,7 @@ impl Outbox {
     }
 
     /// The destinations with their datagrams, each in the order of sending.
-    pub(crate) fn queues(&self) -> impl Iterator<Item = (SocketAddr, Datagrams<'_>)> {
+    pub(crate) fn queues(&self) -> impl Iterator<Item = (FiveTuple, Datagrams<'_>)> {
         self.queues.iter().map(|queue| (queue.to, Datagrams { outbox: self, next: queue.head }))
     }
 
@@ -139,12 +139,12 @@ mod tests {
 
     #[test]
     fn queues_keep_each_destinations_order() {
-        let (a, b) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        let [a, b] = ["127.0.0.1:1", "127.0.0.1:2"].map(|to| FiveTuple::towards(to.parse().unwrap()));
         let (mut slot_a, mut slot_b) = (Slot::STALE, Slot::STALE);
         let mut outbox = Outbox::new();
-        outbox.push(a, &mut slot_a, b"1");
-        outbox.push(b, &mut slot_b, b"2");
-        outbox.push(a, &mut slot_a, b"3");
+        outbox.push(&a, &mut slot_a, b"1");
+        outbox.push(&b, &mut slot_b, b"2");
+        outbox.push(&a, &mut slot_a, b"3");
         let start = outbox.arena().len();
         outbox.arena().extend_from_slice(b"dropped");
         outbox.abort(start);
@@ -152,17 +152,17 @@ mod tests {
         assert_eq!(all, [(a, vec![&b"1"[..], b"3"]), (b, vec![&b"2"[..]])]);
         outbox.clear();
         assert!(outbox.is_empty());
-        outbox.push(a, &mut slot_a, b"4");
+        outbox.push(&a, &mut slot_a, b"4");
         assert_eq!(outbox.queues().count(), 1, "a stale slot opens a new queue");
     }
 
     #[test]
     fn a_destination_that_moves_gets_a_queue_of_its_own() {
-        let (a, b) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        let [a, b] = ["127.0.0.1:1", "127.0.0.1:2"].map(|to| FiveTuple::towards(to.parse().unwrap()));
         let mut slot = Slot::STALE;
         let mut outbox = Outbox::new();
-        outbox.push(a, &mut slot, b"1");
-        outbox.push(b, &mut slot, b"2");
+        outbox.push(&a, &mut slot, b"1");
+        outbox.push(&b, &mut slot, b"2");
         assert_eq!(outbox.queues().map(|(to, _)| to).collect::<Vec<_>>(), [a, b]);
     }
 }

@@ -17,6 +17,7 @@ use super::engine::Engine;
 use super::rtp::{ExtensionMap, Header, Outgoing, OutgoingExtensions, Values, payload};
 use super::srtp::{Inbound, OutStream, Outbound, contexts};
 use crate::transport::dtls::{DEFAULT_RTO, Dtls, DtlsEvent, Identity};
+use crate::transport::five_tuple::FiveTuple;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
@@ -39,6 +40,11 @@ pub(crate) fn vp8(number: u8) -> PayloadType {
 
 pub(crate) fn opus(number: u8) -> PayloadType {
     PayloadType { number, codec: Codec::Opus, rtx: None, profile: 0 }
+}
+
+/// From there to the server's one address.
+pub(crate) fn pair(remote: SocketAddr) -> FiveTuple {
+    FiveTuple::udp(SocketAddr::from(([192, 0, 2, 1], 20_000)), remote)
 }
 
 /// What a client's datagrams and commands go through.
@@ -99,7 +105,7 @@ impl World {
 
     fn collect(&mut self) {
         for (to, datagrams) in self.engine.outbox().queues() {
-            self.wire.extend(datagrams.map(|datagram| (to, datagram.to_vec())));
+            self.wire.extend(datagrams.map(|datagram| (to.remote, datagram.to_vec())));
         }
         self.engine.sent();
         self.events.extend(self.engine.events());
@@ -125,7 +131,7 @@ impl Wire for World {
     }
 
     fn send(&mut self, from: SocketAddr, mut datagram: Vec<u8>) {
-        self.engine.datagram(self.now, from, &mut datagram);
+        self.engine.datagram(self.now, pair(from), &mut datagram);
         self.collect();
     }
 

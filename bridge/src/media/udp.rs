@@ -4,12 +4,16 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
-use libc::{c_int, c_void, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
+use libc::{
+    c_int, c_void, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_in,
+    sockaddr_in6, sockaddr_storage, socklen_t,
+};
 
 use super::outbox::Outbox;
+use crate::transport::five_tuple::FiveTuple;
 
 /// Messages in one receive call; each may hold a run of datagrams (GRO).
 const RECEIVE_BATCH: usize = 32;
@@ -21,27 +25,42 @@ const SEND_BATCH: usize = 64;
 const MAX_SEGMENTS: usize = 64;
 /// Bytes in one GSO message: what fits an IPv4 datagram's payload.
 const MAX_RUN: usize = 65_507;
-/// Room for one control message of four bytes.
-const CONTROL: usize = 32;
+/// Room for two control messages: a segment size of up to four bytes (24) and an address (40).
+const CONTROL: usize = 64;
 
 /// A non-blocking UDP socket with what the kernel offers.
 #[derive(Debug)]
 pub(crate) struct Socket {
     socket: UdpSocket,
-    v6: bool,
+    /// Where it is bound.
+    local: SocketAddr,
+    /// Bound to all addresses: datagrams are told by which one they came, and leave from the one that is given.
+    any: bool,
     gso: bool,
     gro: bool,
 }
 
 impl Socket {
     /// Takes over a bound socket; probes the kernel for GSO and GRO.
+    ///
+    /// # Errors
+    /// When the kernel does not tell at which of its addresses datagrams arrive, or refuses something else.
     pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let v6 = socket.local_addr()?.is_ipv6();
+        let local = socket.local_addr()?;
+        let any = local.ip().is_unspecified();
+        if any {
+            // On a socket for both, this tells IPv4 addresses too, as mapped ones.
+            let (level, name) = match local {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+            };
+            set_option(&socket, level, name, 1)?;
+        }
         let gro = set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         // A segment size of 0 changes nothing, but tells whether the option is known.
         let gso = set_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
-        Ok(Self { socket, v6, gso, gro })
+        Ok(Self { socket, local, any, gso, gro })
     }
 
     /// Whether runs leave in one system call.
@@ -96,8 +115,10 @@ impl Socket {
         for (i, message) in messages.iter().take(batch.count).enumerate() {
             let len = (message.msg_len as usize).min(RECEIVE_BUFFER);
             let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            let told = Told::read(&message.msg_hdr);
             batch.lengths[i] = if truncated { 0 } else { len };
-            batch.segments[i] = segment_size(&message.msg_hdr).filter(|&s| s > 0).unwrap_or(len);
+            batch.segments[i] = told.segment.filter(|&segment| segment > 0).unwrap_or(len);
+            batch.locals[i] = told.local.map_or(self.local, |ip| SocketAddr::new(ip, self.local.port()));
         }
         Ok(batch.count)
     }
@@ -108,7 +129,7 @@ impl Socket {
         let mut sent = Sent::default();
         batch.clear();
         for (to, datagrams) in outbox.queues() {
-            let name = batch.name(to, self.v6);
+            let name = batch.name(&to, self);
             let mut datagrams = datagrams.peekable();
             while let Some(first) = datagrams.next() {
                 let size = first.len();
@@ -137,8 +158,10 @@ impl Socket {
 
     fn flush(&mut self, batch: &mut SendBatch, sent: &mut Sent) {
         let mut done = 0;
+        // A run that was refused is sent datagram by datagram, to see whose fault it was.
+        let mut doubted = None;
         while done < batch.runs.len() {
-            let count = batch.prepare(done);
+            let count = batch.prepare(done, self.local.is_ipv6());
             // SAFETY: `prepare` made `count` headers which point into `batch.names`, `batch.vectors` and
             // `batch.controls`; none of them is touched until the call returns, and the vectors point into the outbox'
             // arena, which is borrowed for the whole of `send`.
@@ -154,19 +177,24 @@ impl Socket {
                         sent.runs += 1;
                     }
                     done += count;
+                    if let Some(error) = doubted.take() {
+                        tracing::warn!(%error, "the network sends no runs (UDP GSO): datagrams leave one by one from now on");
+                        self.gso = false;
+                    }
                 }
                 _ => {
                     let error = io::Error::last_os_error();
                     let run = batch.runs[done];
                     match error.raw_os_error() {
                         Some(libc::EINTR) => continue,
-                        // No checksum offload on the way out: segment here from now on, and this run too.
+                        // No checksum offload on the way out (some containers' interfaces), or no way at all from this
+                        // address of ours, which is gone.
                         Some(libc::EIO | libc::EINVAL) if run.count > 1 => {
-                            self.gso = false;
                             batch.split(done);
+                            doubted = Some(error);
                             continue;
                         }
-                        _ => {}
+                        _ => doubted = None,
                     }
                     sent.refused += run.count as u64;
                     done += 1;
@@ -176,10 +204,10 @@ impl Socket {
     }
 }
 
-/// A received datagram: who sent it, and where it stands in the receive buffer.
+/// A received datagram: on which way it came, and where it stands in the receive buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Datagram {
-    pub(crate) from: SocketAddr,
+    pub(crate) from: FiveTuple,
     pub(crate) start: usize,
     pub(crate) len: usize,
 }
@@ -211,6 +239,7 @@ pub(crate) struct ReceiveBatch {
     controls: Box<[Control; RECEIVE_BATCH]>,
     lengths: [usize; RECEIVE_BATCH],
     segments: [usize; RECEIVE_BATCH],
+    locals: [SocketAddr; RECEIVE_BATCH],
     count: usize,
     datagrams: Vec<Datagram>,
 }
@@ -228,6 +257,7 @@ impl ReceiveBatch {
             controls: Box::new([Control([0; CONTROL]); RECEIVE_BATCH]),
             lengths: [0; RECEIVE_BATCH],
             segments: [0; RECEIVE_BATCH],
+            locals: [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); RECEIVE_BATCH],
             count: 0,
             datagrams: Vec::with_capacity(8 * RECEIVE_BATCH),
         }
@@ -237,19 +267,13 @@ impl ReceiveBatch {
     pub(crate) fn datagrams(&mut self) -> (&mut [u8], &[Datagram]) {
         self.datagrams.clear();
         for i in 0..self.count {
-            let Some(from) = read_name(&self.names[i]) else { continue };
+            let Some(remote) = read_name(&self.names[i]) else { continue };
+            let from = FiveTuple::udp(self.locals[i], remote);
             let (segment, end) = (self.segments[i].max(1), i * RECEIVE_BUFFER + self.lengths[i]);
             let starts = (i * RECEIVE_BUFFER..end).step_by(segment);
             self.datagrams.extend(starts.map(|start| Datagram { from, start, len: segment.min(end - start) }));
         }
         (&mut self.buffers, &self.datagrams)
-    }
-
-    /// The datagrams of message `i` with their source.
-    pub(crate) fn message(&mut self, i: usize) -> Option<(SocketAddr, impl Iterator<Item = &mut [u8]>)> {
-        let from = read_name(&self.names[i])?;
-        let buffer = &mut self.buffers[i * RECEIVE_BUFFER..][..self.lengths[i]];
-        Some((from, buffer.chunks_mut(self.segments[i].max(1))))
     }
 }
 
@@ -264,9 +288,17 @@ struct Run {
     segment: usize,
 }
 
+/// Where a queue of datagrams goes, as the kernel wants it.
+struct Name {
+    to: sockaddr_storage,
+    len: socklen_t,
+    /// Which of our addresses it leaves from; `None` where there is no choice.
+    from: Option<IpAddr>,
+}
+
 /// Buffers for sending.
 pub(crate) struct SendBatch {
-    names: Vec<(sockaddr_storage, socklen_t)>,
+    names: Vec<Name>,
     vectors: Vec<iovec>,
     runs: Vec<Run>,
     controls: Vec<Control>,
@@ -292,8 +324,10 @@ impl SendBatch {
         self.runs.clear();
     }
 
-    fn name(&mut self, to: SocketAddr, v6: bool) -> usize {
-        self.names.push(write_name(to, v6));
+    fn name(&mut self, to: &FiveTuple, by: &Socket) -> usize {
+        let from = Some(to.local.ip()).filter(|ip| by.any && !ip.is_unspecified());
+        let (to, len) = write_name(to.remote, by.local.is_ipv6());
+        self.names.push(Name { to, len, from });
         self.names.len() - 1
     }
 
@@ -334,23 +368,25 @@ impl SendBatch {
     }
 
     /// Headers for the runs from `from` on, at most SEND_BATCH; their number.
-    fn prepare(&mut self, from: usize) -> usize {
+    fn prepare(&mut self, from: usize, v6: bool) -> usize {
         self.messages.clear();
         self.controls.clear();
         let count = (self.runs.len() - from).min(SEND_BATCH);
         self.controls.resize(count, Control([0; CONTROL]));
         for (i, run) in self.runs[from..from + count].iter().enumerate() {
-            let (name, name_length) = &mut self.names[run.name];
+            let name = &mut self.names[run.name];
             // SAFETY: mmsghdr is plain data for which all zeros is a valid value.
             let mut message: mmsghdr = unsafe { zeroed() };
             let header = &mut message.msg_hdr;
-            header.msg_name = (&raw mut *name).cast();
-            header.msg_namelen = *name_length;
+            header.msg_name = (&raw mut name.to).cast();
+            header.msg_namelen = name.len;
             header.msg_iov = &raw mut self.vectors[run.vector];
             header.msg_iovlen = run.vectors;
             if run.count > 1 {
-                let segment = run.segment as u16;
-                write_segment_size(header, &mut self.controls[i], segment);
+                tell(header, &mut self.controls[i], (libc::SOL_UDP, libc::UDP_SEGMENT), run.segment as u16);
+            }
+            if let Some(ip) = name.from {
+                tell_source(header, &mut self.controls[i], ip, v6);
             }
             self.messages.push(message);
         }
@@ -374,33 +410,83 @@ fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The GRO segment size among a received message's control data.
-fn segment_size(header: &msghdr) -> Option<usize> {
-    // SAFETY: the kernel has filled `msg_control` with `msg_controllen` bytes of well-formed control messages; the CMSG
-    // functions walk within these bounds. The payload of UDP_GRO is one c_int, read unaligned.
-    unsafe {
-        let mut control = libc::CMSG_FIRSTHDR(header);
-        while let Some(head) = control.as_ref() {
-            if head.cmsg_level == libc::SOL_UDP && head.cmsg_type == libc::UDP_GRO {
-                return usize::try_from(libc::CMSG_DATA(control).cast::<c_int>().read_unaligned()).ok();
-            }
-            control = libc::CMSG_NXTHDR(header, control);
-        }
-    }
-    None
+/// What the kernel tells about a received message.
+#[derive(Default)]
+struct Told {
+    /// The length of each of its datagrams but the last (GRO).
+    segment: Option<usize>,
+    /// At which of our addresses it came.
+    local: Option<IpAddr>,
 }
 
-fn write_segment_size(header: &mut msghdr, control: &mut Control, segment: u16) {
+impl Told {
+    fn read(header: &msghdr) -> Self {
+        let mut told = Self::default();
+        // SAFETY: the kernel has filled `msg_control` with `msg_controllen` bytes of well-formed control messages; the CMSG
+        // functions walk within these bounds. What stands in each is of the type that its level and kind say, and is read
+        // unaligned.
+        unsafe {
+            let mut control = libc::CMSG_FIRSTHDR(header);
+            while let Some(head) = control.as_ref() {
+                let data = libc::CMSG_DATA(control);
+                match (head.cmsg_level, head.cmsg_type) {
+                    (libc::SOL_UDP, libc::UDP_GRO) => {
+                        told.segment = usize::try_from(data.cast::<c_int>().read_unaligned()).ok();
+                    }
+                    (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                        let info = data.cast::<in_pktinfo>().read_unaligned();
+                        told.local = Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into());
+                    }
+                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                        let info = data.cast::<in6_pktinfo>().read_unaligned();
+                        told.local = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)).to_canonical());
+                    }
+                    _ => {}
+                }
+                control = libc::CMSG_NXTHDR(header, control);
+            }
+        }
+        told
+    }
+}
+
+/// Appends a control message to a message that is to be sent.
+fn tell<T: Copy>(header: &mut msghdr, control: &mut Control, (level, kind): (c_int, c_int), value: T) {
+    let (start, size) = (header.msg_controllen, size_of::<T>() as u32);
+    // SAFETY: only arithmetic.
+    let (space, len) = unsafe { (libc::CMSG_SPACE(size) as usize, libc::CMSG_LEN(size) as usize) };
+    if start + space > CONTROL {
+        return;
+    }
     header.msg_control = control.0.as_mut_ptr().cast();
-    // SAFETY: the control buffer is aligned for cmsghdr and CMSG_SPACE(2) bytes fit into its 32; CMSG_FIRSTHDR of such
-    // a header is not null, and its data part has room for the u16, written unaligned.
+    header.msg_controllen = start + space;
+    // SAFETY: `space` bytes from `start` on lie within the control buffer, which is aligned for cmsghdr, as `start` is: a
+    // sum of CMSG_SPACEs. The data part behind the head has room for the value, written unaligned.
     unsafe {
-        header.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as u32) as usize;
-        let head: *mut cmsghdr = libc::CMSG_FIRSTHDR(header);
-        (*head).cmsg_level = libc::SOL_UDP;
-        (*head).cmsg_type = libc::UDP_SEGMENT;
-        (*head).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as usize;
-        libc::CMSG_DATA(head).cast::<u16>().write_unaligned(segment);
+        let head: *mut cmsghdr = control.0.as_mut_ptr().add(start).cast();
+        (*head).cmsg_level = level;
+        (*head).cmsg_type = kind;
+        (*head).cmsg_len = len;
+        libc::CMSG_DATA(head).cast::<T>().write_unaligned(value);
+    }
+}
+
+/// Says which of our addresses a message is to leave from.
+fn tell_source(header: &mut msghdr, control: &mut Control, ip: IpAddr, v6: bool) {
+    match ip {
+        IpAddr::V4(ip) if !v6 => {
+            let address = in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+            let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: in_addr { s_addr: 0 } };
+            tell(header, control, (libc::IPPROTO_IP, libc::IP_PKTINFO), info);
+        }
+        _ => {
+            let ip = match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+            tell(header, control, (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO), info);
+        }
     }
 }
 
@@ -458,94 +544,5 @@ fn read_name(storage: &sockaddr_storage) -> Option<SocketAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::outbox::Slot;
-    use super::*;
-
-    fn socket(address: &str) -> (Socket, SocketAddr) {
-        let socket = UdpSocket::bind(address).unwrap();
-        let address = socket.local_addr().unwrap();
-        (Socket::new(socket).unwrap(), address)
-    }
-
-    /// Receives until `count` datagrams came; loopback delivers within the send call.
-    fn receive(socket: &Socket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
-        let (mut batch, mut all) = (ReceiveBatch::new(), Vec::new());
-        while all.len() < count {
-            let messages = socket.receive(&mut batch).unwrap();
-            for i in 0..messages {
-                let (from, datagrams) = batch.message(i).unwrap();
-                all.extend(datagrams.map(|d| (from, d.to_vec())));
-            }
-        }
-        all
-    }
-
-    #[test]
-    fn runs_leave_together_and_arrive_whole() {
-        let (mut sender, from) = socket("127.0.0.1:0");
-        let (receiver, to) = socket("127.0.0.1:0");
-        let (other, to_other) = socket("127.0.0.1:0");
-        let mut outbox = Outbox::new();
-        let (mut slot, mut slot_other) = (Slot::STALE, Slot::STALE);
-        let sizes = [1100, 1100, 1100, 900, 1100, 30, 1200, 1200, 1];
-        let datagrams: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(i, &size)| vec![i as u8; size]).collect();
-        for datagram in &datagrams {
-            outbox.push(to, &mut slot, datagram);
-            outbox.push(to_other, &mut slot_other, &datagram[..1]);
-        }
-        let sent = sender.send(&outbox, &mut SendBatch::new());
-        assert_eq!((sent.datagrams, sent.refused, sent.calls), (18, 0, 1));
-        if sender.gso() {
-            // 1100 1100 1100 900 | 1100 30 | 1200 1200 1, and nine of one byte
-            assert_eq!(sent.runs, 4);
-        }
-        let expected: Vec<_> = datagrams.iter().map(|d| (from, d.clone())).collect();
-        assert_eq!(receive(&receiver, datagrams.len()), expected);
-        let expected: Vec<_> = datagrams.iter().map(|d| (from, d[..1].to_vec())).collect();
-        assert_eq!(receive(&other, datagrams.len()), expected);
-    }
-
-    #[test]
-    fn more_than_one_call_holds() {
-        let (mut sender, _) = socket("127.0.0.1:0");
-        let receivers: Vec<_> = (0..SEND_BATCH + 10).map(|_| socket("127.0.0.1:0")).collect();
-        let mut outbox = Outbox::new();
-        for i in 0..3u8 {
-            for (_, to) in &receivers {
-                outbox.push(*to, &mut Slot::STALE.clone(), &[i; 20]);
-            }
-        }
-        let sent = sender.send(&outbox, &mut SendBatch::new());
-        assert_eq!((sent.datagrams, sent.refused), (3 * receivers.len() as u64, 0));
-        for (receiver, _) in &receivers {
-            let payloads: Vec<u8> = receive(receiver, 3).iter().map(|(_, d)| d[0]).collect();
-            assert_eq!(payloads, [0, 1, 2]);
-        }
-    }
-
-    #[test]
-    fn a_dual_stack_socket_speaks_ipv4_by_its_own_name() {
-        let Ok(bound) = UdpSocket::bind("[::]:0") else { return }; // no IPv6 on this machine
-        let port = bound.local_addr().unwrap().port();
-        let mut dual = Socket::new(bound).unwrap();
-        let (peer, peer_address) = socket("127.0.0.1:0");
-        let mut outbox = Outbox::new();
-        outbox.push(peer_address, &mut Slot::STALE.clone(), b"hello");
-        assert_eq!(dual.send(&outbox, &mut SendBatch::new()).datagrams, 1);
-        let from = SocketAddr::from(([127, 0, 0, 1], port));
-        assert_eq!(receive(&peer, 1), [(from, b"hello".to_vec())]);
-    }
-
-    #[test]
-    fn a_refused_destination_does_not_stop_the_others() {
-        let (mut sender, _) = socket("127.0.0.1:0");
-        let (receiver, to) = socket("127.0.0.1:0");
-        let mut outbox = Outbox::new();
-        outbox.push("127.0.0.1:0".parse().unwrap(), &mut Slot::STALE.clone(), b"nowhere");
-        outbox.push(to, &mut Slot::STALE.clone(), b"there");
-        let sent = sender.send(&outbox, &mut SendBatch::new());
-        assert_eq!((sent.datagrams, sent.refused), (1, 1));
-        assert_eq!(receive(&receiver, 1)[0].1, b"there");
-    }
-}
+#[path = "udp_tests.rs"]
+mod tests;

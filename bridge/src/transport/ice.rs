@@ -1,9 +1,8 @@
 //! ICE-lite (RFC 8445 §2.5): answers the peer's connectivity checks, follows its nominations, and watches its consent.
 //!
-//! A lite agent sends no checks. It is always the controlled side, has host candidates only, and its remote candidates are
-//! the addresses from which authenticated checks come (peer-reflexive), so the peer's own candidates are never needed.
+//! A lite agent sends no checks. It is always the controlled side, has host candidates only, and its valid pairs are the
+//! [`FiveTuple`]s on which authenticated checks come (peer-reflexive), so the peer's own candidates are never needed.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -13,11 +12,13 @@ use ring::rand::SecureRandom;
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use super::five_tuple::FiveTuple;
 use super::stun::{self, Malformed, Request};
 use crate::media::control::IceParameters;
 
-/// Addresses of one peer that may be valid at once: Wi-Fi, cable and mobile in IPv4 and IPv6, and two to spare.
-pub const MAX_ADDRESSES: usize = 8;
+/// Pairs of one peer that may be valid at once: Wi-Fi, cable and mobile in IPv4 and IPv6, each towards two of our addresses,
+/// and some to spare.
+pub const MAX_PAIRS: usize = 16;
 
 /// A peer that has sent nothing authentic for this long is gone (RFC 7675 §5.1).
 pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,12 +48,12 @@ pub fn stun_username(datagram: &[u8]) -> Option<&str> {
 pub struct Outcome {
     /// The check carried USE-CANDIDATE.
     pub nominated: bool,
-    /// [`IceLite::selected`] is another address than before.
+    /// [`IceLite::selected`] is another pair than before.
     pub selected_changed: bool,
-    /// The source address is new; from now on datagrams from it belong to this transport.
-    pub new_address: bool,
-    /// An address that no longer belongs to this transport, because there were too many.
-    pub forgotten: Option<SocketAddr>,
+    /// The pair is new; from now on its datagrams belong to this transport.
+    pub new_pair: bool,
+    /// A pair that no longer belongs to this transport, because there were too many.
+    pub forgotten: Option<FiveTuple>,
     /// After a restart: our earlier ufrag, which the demultiplexer can forget.
     pub retired_ufrag: Option<String>,
 }
@@ -115,9 +116,10 @@ impl Credentials {
     }
 }
 
+/// A pair on which checks come.
 #[derive(Clone, Copy)]
-struct Address {
-    address: SocketAddr,
+struct Valid {
+    pair: FiveTuple,
     last_check: Instant,
 }
 
@@ -126,8 +128,8 @@ pub struct IceLite {
     current: Credentials,
     /// Of before a restart, valid until the new ones are used.
     previous: Option<Credentials>,
-    addresses: SmallVec<[Address; 2]>,
-    selected: Option<SocketAddr>,
+    valid: SmallVec<[Valid; 2]>,
+    selected: Option<FiveTuple>,
     /// A check with USE-CANDIDATE has come.
     nominated: bool,
     last_heard: Instant,
@@ -149,7 +151,7 @@ impl IceLite {
         Self {
             current: Credentials::new(parameters),
             previous: None,
-            addresses: SmallVec::new(),
+            valid: SmallVec::new(),
             selected: None,
             nominated: false,
             last_heard: now,
@@ -157,7 +159,7 @@ impl IceLite {
     }
 
     /// A STUN datagram (first byte 0–3). When it is a check of this peer, or one that needs an error response, `reply`
-    /// holds the response to send back to `from`; else `reply` is empty.
+    /// holds the response to send back on the same pair; else `reply` is empty.
     ///
     /// # Errors
     /// When it is not a check of this peer; see [`IceRefusal`].
@@ -165,7 +167,7 @@ impl IceLite {
         &mut self,
         now: Instant,
         datagram: &[u8],
-        from: SocketAddr,
+        on: FiveTuple,
         reply: &mut Vec<u8>,
     ) -> Result<Outcome, IceRefusal> {
         reply.clear();
@@ -187,7 +189,7 @@ impl IceLite {
             request.role_conflict(&credentials.key, reply);
             return Err(IceRefusal::RoleConflict);
         }
-        request.accept(&credentials.key, from, reply);
+        request.accept(&credentials.key, on.remote, reply);
         self.last_heard = now;
 
         let mut outcome = Outcome { nominated: request.nominated, ..Outcome::default() };
@@ -195,39 +197,39 @@ impl IceLite {
         if !old_session && let Some(previous) = self.previous.take() {
             outcome.retired_ufrag = Some(previous.local_ufrag).filter(|ufrag| *ufrag != self.current.local_ufrag);
             restarted = true;
-            // The new session nominates anew; until then its first address serves as at the beginning.
+            // The new session nominates anew; until then its first pair serves as at the beginning.
             self.nominated = false;
         }
-        self.remember(now, from, &mut outcome);
+        self.remember(now, on, &mut outcome);
         // The latest nomination counts: Chromium nominates aggressively and moves its pair soon after connecting, Firefox
-        // nominates once. Before the first, the first address that works is the best there is.
+        // nominates once. Before the first, the first pair that works is the best there is.
         let select = request.nominated || (!self.nominated && self.selected.is_none()) || restarted;
-        if select && self.selected != Some(from) {
-            self.selected = Some(from);
+        if select && self.selected != Some(on) {
+            self.selected = Some(on);
             outcome.selected_changed = true;
         }
         self.nominated |= request.nominated;
         Ok(outcome)
     }
 
-    fn remember(&mut self, now: Instant, from: SocketAddr, outcome: &mut Outcome) {
-        if let Some(known) = self.addresses.iter_mut().find(|known| known.address == from) {
+    fn remember(&mut self, now: Instant, pair: FiveTuple, outcome: &mut Outcome) {
+        if let Some(known) = self.valid.iter_mut().find(|known| known.pair == pair) {
             known.last_check = now;
             return;
         }
-        outcome.new_address = true;
-        if self.addresses.len() == MAX_ADDRESSES {
+        outcome.new_pair = true;
+        if self.valid.len() == MAX_PAIRS {
             let selected = self.selected;
-            let others = self.addresses.iter().enumerate().filter(|(_, known)| Some(known.address) != selected);
+            let others = self.valid.iter().enumerate().filter(|(_, known)| Some(known.pair) != selected);
             if let Some((oldest, _)) = others.min_by_key(|(_, known)| known.last_check) {
-                outcome.forgotten = Some(self.addresses.swap_remove(oldest).address);
+                outcome.forgotten = Some(self.valid.swap_remove(oldest).pair);
             }
         }
-        self.addresses.push(Address { address: from, last_check: now });
+        self.valid.push(Valid { pair, last_check: now });
     }
 
     /// New credentials (ICE restart, RFC 8445 §9). The ones in use stay valid until the peer uses the new ones; media goes
-    /// on to the selected address meanwhile. Returns an ufrag of ours that is no longer valid: that of an earlier restart
+    /// on on the selected pair meanwhile. Returns an ufrag of ours that is no longer valid: that of an earlier restart
     /// the peer has never used.
     pub fn restart(&mut self, parameters: &IceParameters) -> Option<String> {
         let replaced = std::mem::replace(&mut self.current, Credentials::new(parameters));
@@ -239,21 +241,21 @@ impl IceLite {
         }
     }
 
-    /// Where to send: the latest nominated address, before a nomination the first that passed a check.
+    /// Where to send: the latest nominated pair, before a nomination the first that passed a check.
     #[must_use]
-    pub fn selected(&self) -> Option<SocketAddr> {
+    pub fn selected(&self) -> Option<FiveTuple> {
         self.selected
     }
 
-    /// Whether an authentic check has come from this address. Only such addresses may speak DTLS and SRTP.
+    /// Whether an authentic check has come on this pair. Only on such pairs DTLS and SRTP may come.
     #[must_use]
-    pub fn is_valid(&self, from: SocketAddr) -> bool {
-        self.addresses.iter().any(|known| known.address == from)
+    pub fn is_valid(&self, pair: FiveTuple) -> bool {
+        self.valid.iter().any(|known| known.pair == pair)
     }
 
-    /// All addresses that have passed a check, at most [`MAX_ADDRESSES`].
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.addresses.iter().map(|known| known.address)
+    /// All pairs that have passed a check, at most [`MAX_PAIRS`].
+    pub fn valid(&self) -> impl Iterator<Item = FiveTuple> + '_ {
+        self.valid.iter().map(|known| known.pair)
     }
 
     /// Our ufrags that are valid now: the current one and, during a restart, the one before.

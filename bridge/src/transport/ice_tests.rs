@@ -56,8 +56,13 @@ fn check(p: &IceParameters, nominate: bool) -> Vec<u8> {
     check_with(p, more, Vec::new())
 }
 
-fn address(n: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, n], 40_000 + u16::from(n)))
+fn address(n: u8) -> FiveTuple {
+    pair(SocketAddr::from(([192, 0, 2, n], 40_000 + u16::from(n))))
+}
+
+/// From there to the one address of ours.
+fn pair(remote: SocketAddr) -> FiveTuple {
+    FiveTuple::udp(SocketAddr::from(([198, 51, 100, 1], 20_000)), remote)
 }
 
 /// Decodes a reply as the peer does: integrity and fingerprint included.
@@ -81,9 +86,9 @@ impl Peer {
         Self { now, ice: IceLite::new(now, &parameters(1)), reply: Vec::new() }
     }
 
-    fn send(&mut self, datagram: &[u8], from: SocketAddr) -> Result<Outcome, IceRefusal> {
+    fn send(&mut self, datagram: &[u8], on: FiveTuple) -> Result<Outcome, IceRefusal> {
         self.now += Duration::from_millis(20);
-        self.ice.handle(self.now, datagram, from, &mut self.reply)
+        self.ice.handle(self.now, datagram, on, &mut self.reply)
     }
 }
 
@@ -93,15 +98,15 @@ fn a_check_is_answered_with_the_address_it_came_from() {
         let from: SocketAddr = from.parse().unwrap();
         let mut peer = Peer::new();
         let request = check(&parameters(1), false);
-        let outcome = peer.send(&request, from).unwrap();
-        assert_eq!(outcome, Outcome { selected_changed: true, new_address: true, ..Outcome::default() });
+        let outcome = peer.send(&request, pair(from)).unwrap();
+        assert_eq!(outcome, Outcome { selected_changed: true, new_pair: true, ..Outcome::default() });
         let reply = decode(&peer.reply, &parameters(1).local_pwd);
         assert_eq!(reply.typ, BINDING_SUCCESS);
         assert_eq!(reply.transaction_id.0, request[8..20]);
         let mut mapped = XorMappedAddress::default();
         mapped.get_from(&reply).unwrap();
         assert_eq!((mapped.ip, mapped.port), (from.ip().to_canonical(), from.port()));
-        assert!(peer.ice.is_valid(from));
+        assert!(peer.ice.is_valid(pair(from)));
         assert!(!peer.ice.is_valid(address(9)));
     }
 }
@@ -114,11 +119,25 @@ fn the_selected_address_follows_the_latest_nomination() {
     assert!(!peer.send(&check(&p, false), address(2)).unwrap().selected_changed, "a plain check moves nothing");
     assert_eq!(peer.ice.selected(), Some(address(1)));
     let outcome = peer.send(&check(&p, true), address(2)).unwrap();
-    assert!(outcome.nominated && outcome.selected_changed && !outcome.new_address);
+    assert!(outcome.nominated && outcome.selected_changed && !outcome.new_pair);
     assert!(!peer.send(&check(&p, false), address(1)).unwrap().selected_changed);
     // Wi-Fi to mobile: a new address nominates.
     assert!(peer.send(&check(&p, true), address(3)).unwrap().selected_changed);
     assert_eq!(peer.ice.selected(), Some(address(3)));
+}
+
+#[test]
+fn from_one_address_to_two_of_ours_are_two_pairs() {
+    let p = parameters(1);
+    let mut peer = Peer::new();
+    let first = address(1);
+    let second = FiveTuple::udp(SocketAddr::from(([198, 51, 100, 2], 20_000)), first.remote);
+    peer.send(&check(&p, true), first).unwrap();
+    assert!(!peer.ice.is_valid(second), "nothing came there yet");
+    let outcome = peer.send(&check(&p, true), second).unwrap();
+    assert!(outcome.new_pair && outcome.selected_changed);
+    assert_eq!(peer.ice.selected(), Some(second), "what we send leaves from the address that was nominated");
+    assert!(peer.ice.is_valid(first));
 }
 
 #[test]
@@ -220,10 +239,10 @@ fn only_a_few_addresses_are_remembered_and_never_the_selected_forgotten() {
     peer.send(&check(&p, true), address(0)).unwrap();
     for n in 1..=50 {
         let outcome = peer.send(&check(&p, false), address(n)).unwrap();
-        let expected = (usize::from(n) >= MAX_ADDRESSES).then(|| address(n + 1 - u8::try_from(MAX_ADDRESSES).unwrap()));
+        let expected = (usize::from(n) >= MAX_PAIRS).then(|| address(n + 1 - u8::try_from(MAX_PAIRS).unwrap()));
         assert_eq!(outcome.forgotten, expected);
         assert!(peer.ice.is_valid(address(n)) && peer.ice.is_valid(address(0)));
-        assert!(peer.ice.addresses().count() <= MAX_ADDRESSES);
+        assert!(peer.ice.valid().count() <= MAX_PAIRS);
     }
     assert_eq!(peer.ice.selected(), Some(address(0)));
 }

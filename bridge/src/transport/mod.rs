@@ -8,6 +8,7 @@ pub mod data;
 mod dcep;
 pub mod dtls;
 mod dtls_crypto;
+pub mod five_tuple;
 pub mod ice;
 #[cfg(test)]
 mod peer_tests;

@@ -20,6 +20,7 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use super::data::{Data, DataEvent};
 use super::dtls::{Dtls, DtlsEvent, Identity, Keys};
+use super::five_tuple::FiveTuple;
 use super::ice::{IceLite, generate_credentials, stun_username};
 use super::sdp::{
     Answerer, LocalTransport, OfferedTrack, OpusOptions, Plan, RemoteDescription, RemoteTransport, SendPlan,
@@ -124,7 +125,7 @@ impl End for Server {
             0..=3 => {
                 let ufrag = stun_username(&datagram).and_then(|name| name.split_once(':')).map(|(ours, _)| ours);
                 let mut reply = Vec::new();
-                match ice.handle(now, &datagram, client_address(), &mut reply) {
+                match ice.handle(now, &datagram, FiveTuple::towards(client_address()), &mut reply) {
                     Ok(_) => assert_eq!(ufrag, Some(self.local.ice_ufrag.as_str())),
                     Err(_) => self.refused += 1,
                 }
@@ -313,7 +314,7 @@ fn a_client_that_offers_connects_and_talks() {
         let (mut server, mut client) = client_offers(&mut network);
         let took = network.run(&mut server, &mut client, LIMIT, all_open).expect("connects");
         assert!(loss > 0 || took < Duration::from_secs(3), "{took:?}");
-        assert_eq!(server.ice.as_ref().unwrap().selected(), Some(client_address()));
+        assert_eq!(server.ice.as_ref().unwrap().selected(), Some(FiveTuple::towards(client_address())));
         client.send(network.now, "_reliable", b"up");
         server.send(network.now, Channel::Reliable, b"down");
         let talked =

@@ -1,7 +1,7 @@
 //! The media side of one participant: its socket and transport, what it publishes, what it watches, its line.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ratssaal_bridge::client::{
@@ -109,7 +109,7 @@ impl Participant {
     /// Opens its socket.
     pub(super) fn new(now: Instant, clock: Clock, opening: Opening) -> io::Result<Self> {
         let Opening { local, started, published, impairment, seed, notices } = opening;
-        let port = Port::bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED))?;
+        let port = Port::any()?;
         let lines = impairment
             .is_some()
             .then(|| Box::new((Line::new(impairment, seed << 1), Line::new(impairment, seed << 1 | 1))));

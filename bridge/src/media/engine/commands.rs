@@ -313,7 +313,7 @@ impl Engine {
         self.last = None;
         self.by_transport.remove(&peer.id);
         self.by_ufrag.retain(|_, &mut holder| holder != key);
-        self.by_address.retain(|_, &mut holder| holder != key);
+        self.by_pair.retain(|_, &mut holder| holder != key);
         self.by_relay_ssrc.retain(|_, &mut holder| holder != key);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.peers.retain(|&other| other != key);

@@ -1,6 +1,5 @@
 //! RTCP both ways, and what happens with time: reports, repairs, key-frame requests, speakers, quality, consent.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rtc::rtcp::reception_report::ReceptionReport;
@@ -15,6 +14,7 @@ use super::allocate::find;
 use super::peer::Peer;
 use super::replay::stored;
 use super::{Engine, TICK};
+use crate::transport::five_tuple::FiveTuple;
 
 /// Sequence numbers answered of one NACK message; more is not repair but a flood.
 const MAX_REPAIRS: usize = 200;
@@ -32,8 +32,8 @@ const SPEAKERS_TURN: u64 = every(Duration::from_millis(300));
 const REPORT_TURN: u64 = every(Duration::from_secs(1));
 
 impl Engine {
-    /// An SRTCP packet from a peer's checked address.
-    pub(super) fn rtcp(&mut self, now: Instant, from: SocketAddr, key: usize, datagram: &mut [u8]) {
+    /// An SRTCP packet on a peer's checked pair.
+    pub(super) fn rtcp(&mut self, now: Instant, from: FiveTuple, key: usize, datagram: &mut [u8]) {
         let peer = &mut self.peers[key];
         let Some(len) = peer.inbound.as_mut().and_then(|inbound| inbound.open_rtcp(datagram)) else {
             self.counters.unauthentic += 1;

@@ -1,7 +1,6 @@
 //! An RTP packet's way in: opened, recognised, measured, remembered.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::super::audio::{SMALL_ROOM, Verdict};
@@ -13,10 +12,11 @@ use super::super::rtp::{self, Header, Values};
 use super::copying::Waiting;
 use super::peer::{Peer, Stream};
 use super::{Engine, Room, Track};
+use crate::transport::five_tuple::FiveTuple;
 
 impl Engine {
-    /// An SRTP packet from a peer's checked address, which stands at `at` of the receive buffer; decrypted in place.
-    pub(super) fn rtp(&mut self, now: Instant, from: SocketAddr, key: usize, at: usize, datagram: &mut [u8]) {
+    /// An SRTP packet on a peer's checked pair, which stands at `at` of the receive buffer; decrypted in place.
+    pub(super) fn rtp(&mut self, now: Instant, from: FiveTuple, key: usize, at: usize, datagram: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let (Some(header), Some(inbound)) = (Header::read(datagram), &mut peer.inbound) else {
             self.counters.malformed += 1;

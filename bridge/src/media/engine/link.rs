@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::super::control::{Channel, RelayParameters};
 use crate::transport::data::Data;
 use crate::transport::dtls::Dtls;
+use crate::transport::five_tuple::FiveTuple;
 use crate::transport::ice::{CONSENT_TIMEOUT, IceLite};
 
 /// As long as nothing has been heard of the other bridge, all its addresses are tried this often.
@@ -46,15 +47,15 @@ impl Link {
     }
 
     /// Where to send.
-    pub(super) fn selected(&self) -> Option<SocketAddr> {
+    pub(super) fn selected(&self) -> Option<FiveTuple> {
         match self {
             Self::Client(client) => client.ice.selected(),
             Self::Relay(path) => path.to(),
         }
     }
 
-    /// Something authentic came from this address. True if the other side was not reachable before.
-    pub(super) fn heard(&mut self, now: Instant, from: SocketAddr) -> bool {
+    /// Something authentic came from there. True if the other side was not reachable before.
+    pub(super) fn heard(&mut self, now: Instant, from: FiveTuple) -> bool {
         match self {
             Self::Client(client) => {
                 client.ice.heard(now);
@@ -103,7 +104,7 @@ pub(super) struct Path {
     /// Where it says it can be reached, best first.
     candidates: SmallVec<[SocketAddr; 4]>,
     /// Where its last authentic packet came from: that leads through whatever NAT is between, and follows it.
-    selected: Option<SocketAddr>,
+    selected: Option<FiveTuple>,
     last_heard: Instant,
     next_try: Instant,
     /// The SSRC of its RTCP, chosen by us.
@@ -129,11 +130,11 @@ impl Path {
         }
     }
 
-    fn to(&self) -> Option<SocketAddr> {
-        self.selected.or_else(|| self.candidates.first().copied())
+    fn to(&self) -> Option<FiveTuple> {
+        self.selected.or_else(|| self.candidates.first().copied().map(FiveTuple::towards))
     }
 
-    fn heard(&mut self, now: Instant, from: SocketAddr) -> bool {
+    fn heard(&mut self, now: Instant, from: FiveTuple) -> bool {
         let first = self.selected.is_none();
         (self.selected, self.last_heard) = (Some(from), now);
         first

@@ -29,7 +29,6 @@ mod replay;
 mod tests;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -43,6 +42,7 @@ use super::spotlight::Spotlight;
 use super::track::Track;
 use super::udp::Datagram;
 use crate::transport::dtls::{DtlsEnd, Identity};
+use crate::transport::five_tuple::FiveTuple;
 use crate::transport::ice::stun_username;
 use link::Link;
 use peer::Peer;
@@ -51,7 +51,7 @@ use peer::Peer;
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// Packets of one receive call that there is room for from the beginning.
 const WAITING: usize = 64;
-/// An address is not taken from a peer that has been heard from within this.
+/// A pair is not taken from a peer that has been heard from within this.
 const ADDRESS_HOLD: Duration = Duration::from_secs(5);
 
 /// What the engine has counted since it began.
@@ -131,11 +131,11 @@ pub(crate) struct Engine {
     by_transport: HashMap<TransportId, usize>,
     by_track: HashMap<TrackId, usize>,
     by_ufrag: HashMap<String, usize>,
-    by_address: HashMap<SocketAddr, usize>,
+    by_pair: HashMap<FiveTuple, usize>,
     /// The SSRCs that other bridges were told to use.
     by_relay_ssrc: HashMap<u32, usize>,
-    /// The last datagram's source: packets come in runs.
-    last: Option<(SocketAddr, usize)>,
+    /// Where the last datagram came: packets come in runs.
+    last: Option<(FiveTuple, usize)>,
     /// Packets of the present receive call.
     waiting: Vec<copying::Waiting>,
     outbox: Outbox,
@@ -161,7 +161,7 @@ impl Engine {
             by_transport: HashMap::new(),
             by_track: HashMap::new(),
             by_ufrag: HashMap::new(),
-            by_address: HashMap::new(),
+            by_pair: HashMap::new(),
             by_relay_ssrc: HashMap::new(),
             last: None,
             waiting: Vec::with_capacity(WAITING),
@@ -180,7 +180,7 @@ impl Engine {
 
     /// One datagram.
     #[cfg(any(test, feature = "bench"))]
-    pub(crate) fn datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    pub(crate) fn datagram(&mut self, now: Instant, from: FiveTuple, datagram: &mut [u8]) {
         let all = [Datagram { from, start: 0, len: datagram.len() }];
         self.datagrams(now, datagram, &all, &mut |_| {});
     }
@@ -202,7 +202,7 @@ impl Engine {
         self.copy_waiting(now, buffer, full);
     }
 
-    fn demultiplex(&mut self, now: Instant, from: SocketAddr, at: usize, datagram: &mut [u8]) {
+    fn demultiplex(&mut self, now: Instant, from: FiveTuple, at: usize, datagram: &mut [u8]) {
         // RFC 7983: the first byte tells the protocol.
         match datagram.first() {
             Some(0..=3) => self.stun(now, from, datagram),
@@ -226,27 +226,27 @@ impl Engine {
         }
     }
 
-    /// The peer whose checks came from this address; anything from elsewhere is dropped.
-    fn peer_at(&mut self, from: SocketAddr) -> Option<usize> {
-        if let Some((address, key)) = self.last
-            && address == from
+    /// The peer whose checks came on this pair; anything from elsewhere is dropped.
+    fn peer_at(&mut self, from: FiveTuple) -> Option<usize> {
+        if let Some((pair, key)) = self.last
+            && pair == from
         {
             return Some(key);
         }
-        let found = self.by_address.get(&from).copied();
+        let found = self.by_pair.get(&from).copied();
         self.last = found.map(|key| (from, key));
         self.counters.stray += u64::from(found.is_none());
         found
     }
 
-    fn stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    fn stun(&mut self, now: Instant, from: FiveTuple, datagram: &[u8]) {
         let ours = stun_username(datagram).and_then(|name| name.split_once(':')).map(|(ours, _)| ours);
         let Some(&key) = ours.and_then(|ufrag| self.by_ufrag.get(ufrag)) else {
             self.counters.stun_refused += 1;
             return;
         };
-        // Someone else's live address is not given away: its packets would be lost to a spoofed check.
-        let holder = self.by_address.get(&from).copied().filter(|&holder| holder != key);
+        // Someone else's live pair is not given away: its packets would be lost to a spoofed check.
+        let holder = self.by_pair.get(&from).copied().filter(|&holder| holder != key);
         if let Some(other) = holder.and_then(|holder| self.peers.get(holder))
             && now + crate::transport::ice::CONSENT_TIMEOUT < other.link.expires_at() + ADDRESS_HOLD
         {
@@ -256,18 +256,18 @@ impl Engine {
         let Link::Client(client) = &mut self.peers[key].link else { return };
         let outcome = client.ice.handle(now, datagram, from, &mut self.reply);
         if !self.reply.is_empty() {
-            self.outbox.push(from, &mut Slot::STALE.clone(), &self.reply);
+            self.outbox.push(&from, &mut Slot::STALE.clone(), &self.reply);
         }
         let Ok(outcome) = outcome else {
             self.counters.stun_refused += 1;
             return;
         };
-        if outcome.new_address || holder.is_some() {
-            self.by_address.insert(from, key);
+        if outcome.new_pair || holder.is_some() {
+            self.by_pair.insert(from, key);
             self.last = None;
         }
-        if let Some(address) = outcome.forgotten {
-            self.by_address.remove(&address);
+        if let Some(pair) = outcome.forgotten {
+            self.by_pair.remove(&pair);
             self.last = None;
         }
         if let Some(ufrag) = outcome.retired_ufrag {

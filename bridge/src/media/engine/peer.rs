@@ -27,6 +27,7 @@ use super::quality::Measured;
 use super::replay::Allowance;
 use crate::transport::data::{Data, DataEnd, DataEvent, SendRefusal};
 use crate::transport::dtls::{Dtls, DtlsEnd, DtlsEvent, Identity};
+use crate::transport::five_tuple::FiveTuple;
 use crate::transport::ice::IceLite;
 
 /// Sender reports whose answers can still be timed.
@@ -315,8 +316,8 @@ impl Peer {
                                     let _ = channels.send(now, channel, payload); // at most MAX_EARLY: no overflow yet
                                 }
                                 *data = Some(channels);
-                                if let Some(remote) = ice.selected() {
-                                    events.push(Event::Connected { transport: self.id, remote });
+                                if let Some(pair) = ice.selected() {
+                                    events.push(Event::Connected { transport: self.id, remote: pair.remote });
                                 }
                             }
                             None => end = Some(DtlsEnd::NoSrtp),
@@ -357,7 +358,7 @@ impl Peer {
         let Link::Client(client) = &mut self.link else { return };
         while let Some(datagram) = client.dtls.poll_transmit() {
             if let Some(to) = client.ice.selected() {
-                outbox.push(to, &mut self.slot, &datagram);
+                outbox.push(&to, &mut self.slot, &datagram);
             }
         }
     }
@@ -373,12 +374,12 @@ impl Peer {
     /// Seals and queues what `writer` holds, and empties it.
     pub(super) fn send_rtcp(&mut self, writer: &mut rtcp::Writer, outbox: &mut Outbox) {
         if let Some(to) = self.link.selected() {
-            self.send_rtcp_to(to, writer, outbox);
+            self.send_rtcp_to(&to, writer, outbox);
         }
         writer.clear();
     }
 
-    fn send_rtcp_to(&mut self, to: SocketAddr, writer: &rtcp::Writer, outbox: &mut Outbox) {
+    fn send_rtcp_to(&mut self, to: &FiveTuple, writer: &rtcp::Writer, outbox: &mut Outbox) {
         let Some(outbound) = self.outbound.as_mut().filter(|_| !writer.bytes().is_empty()) else { return };
         let start = outbox.arena().len();
         outbox.arena().extend_from_slice(writer.bytes());
@@ -401,7 +402,7 @@ impl Peer {
         }
         writer.receiver_report(&[]);
         for to in candidates {
-            self.send_rtcp_to(to, writer, outbox);
+            self.send_rtcp_to(&FiveTuple::towards(to), writer, outbox);
         }
         writer.clear();
     }

@@ -1,12 +1,12 @@
 //! What is different towards another bridge: its packets are known by their SSRCs, its legs are pulled one by one, and
 //! nothing of it is renegotiated by SDP.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::super::control::{Event, RelayParameters, RoomId, TransportId};
 use super::peer::Peer;
 use super::{Engine, TICK};
+use crate::transport::five_tuple::FiveTuple;
 
 impl Engine {
     /// The way to another bridge that a packet claims to come on: its SSRC was chosen here. Many rooms share a pair of
@@ -67,12 +67,12 @@ impl Engine {
     }
 
     /// The first authentic packet of another bridge has come: it is answered at once, so that the way is known both ways.
-    pub(super) fn reached(&mut self, now: Instant, key: usize, from: SocketAddr) {
+    pub(super) fn reached(&mut self, now: Instant, key: usize, from: FiveTuple) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         self.writer.clear();
         self.writer.receiver_report(&[]);
         peer.send_rtcp(&mut self.writer, &mut self.outbox);
-        self.events.push(Event::Connected { transport: peer.id, remote: from });
+        self.events.push(Event::Connected { transport: peer.id, remote: from.remote });
         self.open_legs(now, key);
     }
 

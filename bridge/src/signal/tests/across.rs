@@ -118,8 +118,12 @@ async fn the_entry_may_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_holds_nobody_up() {
     let (entry, seat, _town) = entry_and_seat().await;
-    let (mut anna, _) = Client::offering(&entry, "anna", &offer(&[])).await;
+    let mut worker = Worker::default();
     let (mut berta, _) = Client::offering(&entry, "berta", &offer(&[])).await;
+    berta.answer().await;
+    let transport = opened(&worker.look(&seat))[0];
+    worker.connect(transport); // or she would be cut off as well, where this takes long
+    let (mut anna, _) = Client::offering(&entry, "anna", &offer(&[])).await;
     let room = seat.rooms.get("rat").unwrap();
     for number in 0..2000 {
         let metadata = format!("{number}{}", "x".repeat(20_000));

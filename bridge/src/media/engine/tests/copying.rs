@@ -22,7 +22,7 @@ fn sealed(publisher: &mut Client, (first, picture): (u64, usize), frames: &[&[us
             let mut body = vp8_payload(picture as u16, picture as u8, picture == 0, at == 0, 0);
             body.resize(size, index as u8);
             let packet = publisher.seal(&header, index, &[(IDS.mid, b"7")], &body);
-            all.push(Datagram { from: publisher.address, start: buffer.len(), len: packet.len() });
+            all.push(Datagram { from: pair(publisher.address), start: buffer.len(), len: packet.len() });
             buffer.extend_from_slice(&packet);
             index += 1;
         }
@@ -55,7 +55,7 @@ fn a_frame_leaves_as_one_run_to_each() {
     let (mut buffer, datagrams) = sealed(&mut publisher, (100, 1), sizes);
     world.engine.datagrams(world.now, &mut buffer, &datagrams, &mut |_| panic!("that is not much"));
     let queues: Vec<(SocketAddr, Vec<&[u8]>)> =
-        world.engine.outbox().queues().map(|(to, datagrams)| (to, datagrams.collect())).collect();
+        world.engine.outbox().queues().map(|(to, datagrams)| (to.remote, datagrams.collect())).collect();
     let lengths = |at: usize| queues[at].1.iter().map(|datagram| datagram.len()).collect::<Vec<_>>();
     assert_eq!(queues.len(), 3);
     let whole = lengths(0)[0];

@@ -131,7 +131,7 @@ fn nothing_is_left_behind() {
     assert!(world.engine.poll_timeout().is_none());
     let engine = &world.engine;
     assert!(engine.by_transport.is_empty() && engine.by_track.is_empty());
-    assert!(engine.by_ufrag.is_empty() && engine.by_address.is_empty());
+    assert!(engine.by_ufrag.is_empty() && engine.by_pair.is_empty());
 }
 
 #[test]

@@ -397,6 +397,42 @@ fn audio_flows_and_tells_who_speaks() {
 }
 
 #[test]
+fn sound_that_comes_twice_is_passed_on_as_it_is() {
+    let mut world = World::new();
+    let mut publisher = Client::connect(&mut world, "127.0.0.1:1001");
+    let track = TrackId::next();
+    let red = |number| PayloadType { number, codec: Codec::Red, rtx: None, profile: 0 };
+    let section = ReceiveSection {
+        mid: "0".into(),
+        track,
+        kind: Kind::Audio,
+        payload_types: vec![red(63), opus(111)],
+        rids: vec![],
+        ssrcs: vec![(77, None)],
+    };
+    publisher.negotiate(&mut world, vec![section], vec![]);
+    let mut subscriber = Client::connect(&mut world, "127.0.0.1:1002");
+    let leg = leg(track, Kind::Audio, "1");
+    let payload_types = [leg.payload_types.clone(), vec![red(98)]].concat();
+    subscriber.negotiate(&mut world, vec![], vec![SendSection { payload_types, ..leg }]);
+    let mut sent = Vec::new();
+    for i in 0..20u16 {
+        // RFC 2198: a block of Opus from 20 ms before, then the newest one.
+        let timestamp = u32::from(i + 1) * 960;
+        let mut payload = vec![0x80 | 111, (960u32 >> 6) as u8, ((960u32 << 2) as u8), 3, 111];
+        payload.extend([b'a', b'b', i as u8, b'c', i as u8 + 1]);
+        let header = Outgoing { marker: i == 0, payload_type: 63, sequence: i, timestamp, ssrc: 77 };
+        let packet = publisher.seal(&header, u64::from(i), &[(IDS.audio_level, &[20])], &payload);
+        world.send(publisher.address, packet);
+        world.pass(20 * MS);
+        sent.push(payload);
+    }
+    let (packets, _) = subscriber.receive(&mut world);
+    assert!(packets.iter().all(|packet| packet.header.payload_type == 98));
+    assert_eq!(packets.into_iter().map(|packet| packet.payload).collect::<Vec<_>>(), sent);
+}
+
+#[test]
 fn reports_go_both_ways_and_measure_the_round_trip() {
     let mut pair = Pair::new();
     pair.frames(0, &[(2, true)]);
