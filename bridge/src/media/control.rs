@@ -287,6 +287,15 @@ pub enum Command {
         /// Which one.
         room: RoomId,
     },
+    /// The client is sent an offer: its connectivity checks, which may come before its answer does, are answered.
+    ExpectChecks {
+        /// Which transport, not open yet or about to restart ICE.
+        transport: TransportId,
+        /// Ours, as offered.
+        local_ufrag: String,
+        /// Ours, as offered.
+        local_pwd: String,
+    },
     /// Prepares a PeerConnection; the client's connectivity checks may come at any time after.
     OpenTransport {
         /// The new transport.

@@ -180,6 +180,13 @@ impl Client {
 
     /// Opens a transport and sends nothing yet.
     pub(crate) fn open(world: &mut impl Wire, address: &str) -> Self {
+        let (client, open) = Self::prepare(world, address);
+        world.command(open);
+        client
+    }
+
+    /// A client whose answer is not there yet, and the command that opens its transport then.
+    pub(crate) fn prepare(world: &mut impl Wire, address: &str) -> (Self, Command) {
         let (identity, transport) = (Identity::generate(DEFAULT_RTO).unwrap(), TransportId::next());
         let ice = IceParameters {
             local_ufrag: format!("ufrag{}", transport.0),
@@ -189,10 +196,29 @@ impl Client {
         };
         let dtls = DtlsParameters { remote_fingerprint: hash(identity.fingerprint()), active: false };
         let room = world.room();
-        world.command(Command::OpenTransport { transport, room, ice: ice.clone(), dtls, open_channels: false });
+        let open = Command::OpenTransport { transport, room, ice: ice.clone(), dtls, open_channels: false };
         let dtls = Dtls::new(world.now(), &identity, true, world.server());
         let address = address.parse().unwrap();
-        Self { transport, address, ice, dtls, inbound: None, outbound: None, streams: Vec::new(), early: Vec::new() }
+        let (inbound, outbound, streams, early) = Default::default();
+        (Self { transport, address, ice, dtls, inbound, outbound, streams, early }, open)
+    }
+
+    /// What was offered to it: its checks may come.
+    pub(crate) fn expected(&self) -> Command {
+        let (local_ufrag, local_pwd) = (self.ice.local_ufrag.clone(), self.ice.local_pwd.clone());
+        Command::ExpectChecks { transport: self.transport, local_ufrag, local_pwd }
+    }
+
+    /// New credentials on both sides, and the command that makes them hold.
+    pub(crate) fn restart(&mut self) -> Command {
+        self.ice.local_ufrag.push_str("again");
+        self.ice.remote_ufrag.push_str("again");
+        Command::RestartIce { transport: self.transport, ice: self.ice.clone() }
+    }
+
+    /// Whether SRTP is up.
+    pub(crate) fn connected(&self) -> bool {
+        self.outbound.is_some()
     }
 
     /// A connectivity check; true if it was answered.

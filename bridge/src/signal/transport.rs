@@ -46,7 +46,25 @@ impl Transport {
     pub(crate) fn new(room: &MediaRoom, open_channels: bool) -> Self {
         let id = TransportId::next();
         let local = ice::generate_credentials();
-        Self { id, events: room.attach(id), room: room.clone(), local, remote: None, open_channels, going_on: None }
+        let this = Self {
+            id,
+            events: room.attach(id),
+            room: room.clone(),
+            local,
+            remote: None,
+            open_channels,
+            going_on: None,
+        };
+        this.expect();
+        this
+    }
+
+    /// Where we offer, the client's checks may be there before its answer.
+    fn expect(&self) {
+        if self.open_channels {
+            let (local_ufrag, local_pwd) = self.local.clone();
+            self.send(Command::ExpectChecks { transport: self.id, local_ufrag, local_pwd });
+        }
     }
 
     /// The client made its PeerConnection with another server.
@@ -79,6 +97,7 @@ impl Transport {
     /// New ICE credentials of ours; they hold once the client's next description is taken.
     pub(crate) fn renew(&mut self) {
         self.local = ice::generate_credentials();
+        self.expect();
     }
 
     /// Takes the client's description: opens the transport at the worker, or restarts ICE where the client did.

@@ -101,8 +101,8 @@ impl From<Malformed> for IceRefusal {
 /// One generation of credentials, ready for checking.
 struct Credentials {
     local_ufrag: String,
-    /// What the peer writes into USERNAME.
-    username: String,
+    /// What the peer writes into USERNAME; `None` before its description has come.
+    username: Option<String>,
     key: hmac::Key,
 }
 
@@ -110,8 +110,21 @@ impl Credentials {
     fn new(parameters: &IceParameters) -> Self {
         Self {
             local_ufrag: parameters.local_ufrag.clone(),
-            username: format!("{}:{}", parameters.local_ufrag, parameters.remote_ufrag),
-            key: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, parameters.local_pwd.as_bytes()),
+            username: Some(format!("{}:{}", parameters.local_ufrag, parameters.remote_ufrag)),
+            ..Self::ours(&parameters.local_ufrag, &parameters.local_pwd)
+        }
+    }
+
+    fn ours(ufrag: &str, pwd: &str) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd.as_bytes());
+        Self { local_ufrag: ufrag.to_owned(), username: None, key }
+    }
+
+    /// Whether a check bears them, so far as they are known.
+    fn fit(&self, username: &str) -> bool {
+        match &self.username {
+            Some(whole) => whole == username,
+            None => username.split_once(':').is_some_and(|(ours, _)| ours == self.local_ufrag),
         }
     }
 }
@@ -138,7 +151,7 @@ pub struct IceLite {
 impl std::fmt::Debug for IceLite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IceLite")
-            .field("username", &self.current.username)
+            .field("local_ufrag", &self.current.local_ufrag)
             .field("selected", &self.selected)
             .finish_non_exhaustive()
     }
@@ -158,6 +171,28 @@ impl IceLite {
         }
     }
 
+    /// Waits for checks of a peer that was sent an offer. They may come before its answer, and are answered on the strength of
+    /// our credentials alone (RFC 8445 §7.3): left unanswered, browsers repeat them after 50 to 500 ms only.
+    #[must_use]
+    pub fn expecting(now: Instant, local_ufrag: &str, local_pwd: &str) -> Self {
+        Self {
+            current: Credentials::ours(local_ufrag, local_pwd),
+            previous: None,
+            valid: SmallVec::new(),
+            selected: None,
+            nominated: false,
+            last_heard: now,
+        }
+    }
+
+    /// The answer of a peer that was expected has come.
+    #[must_use]
+    pub fn answered(mut self, now: Instant, parameters: &IceParameters) -> Self {
+        self.current = Credentials::new(parameters);
+        self.last_heard = now;
+        self
+    }
+
     /// A STUN datagram (first byte 0–3). When it is a check of this peer, or one that needs an error response, `reply`
     /// holds the response to send back on the same pair; else `reply` is empty.
     ///
@@ -172,10 +207,10 @@ impl IceLite {
     ) -> Result<Outcome, IceRefusal> {
         reply.clear();
         let request = Request::parse(datagram)?;
-        let old_session = request.username != self.current.username;
+        let old_session = !self.current.fit(request.username);
         let credentials = match &self.previous {
             _ if !old_session => &self.current,
-            Some(previous) if request.username == previous.username => previous,
+            Some(previous) if previous.fit(request.username) => previous,
             _ => return Err(IceRefusal::Username),
         };
         if !request.authentic(&credentials.key) {
@@ -239,6 +274,16 @@ impl IceLite {
             self.previous = Some(replaced);
             None
         }
+    }
+
+    /// Takes over what was heard of the peer's new session, with the credentials of [`Self::restart`], before its description
+    /// came. Returns our ufrag that is no longer valid.
+    pub fn adopt(&mut self, now: Instant, early: Self) -> Option<String> {
+        early.valid.iter().for_each(|known| self.remember(now, known.pair, &mut Outcome::default()));
+        early.selected?;
+        (self.selected, self.nominated, self.last_heard) = (early.selected, early.nominated, now);
+        let retired = self.previous.take()?.local_ufrag;
+        (retired != self.current.local_ufrag).then_some(retired)
     }
 
     /// Where to send: the latest nominated pair, before a nomination the first that passed a check.

@@ -10,6 +10,7 @@ use super::super::track::Track;
 use super::link::Link;
 use super::peer::{LegRef, Peer};
 use super::{Engine, Room};
+use crate::transport::ice::IceLite;
 
 impl Engine {
     /// Carries out a command. One for something that is gone already does nothing.
@@ -28,14 +29,25 @@ impl Engine {
                 peers.into_iter().for_each(|key| self.close(key, CloseReason::Room));
                 self.rooms.remove(&room);
             }
+            Command::ExpectChecks { transport, local_ufrag, local_pwd } => {
+                self.expected.retain(|_, (other, _)| *other != transport);
+                let ice = IceLite::expecting(now, &local_ufrag, &local_pwd);
+                self.expected.insert(local_ufrag, (transport, ice));
+            }
             Command::OpenTransport { transport, room, ice, dtls, open_channels } => {
                 let Some(entry) = self.rooms.get_mut(&room) else { return };
-                let peer = Peer::new(now, &self.identity, (transport, room), &ice, &dtls, open_channels);
+                let early = self.expected.remove(&ice.local_ufrag);
+                let lite = match early {
+                    Some((_, early)) => early.answered(now, &ice),
+                    None => IceLite::new(now, &ice),
+                };
+                let peer = Peer::new(now, &self.identity, (transport, room), lite, &dtls, open_channels);
                 let key = self.peers.insert(peer);
                 entry.peers.push(key);
                 self.by_transport.insert(transport, key);
                 self.by_ufrag.insert(ice.local_ufrag, key);
                 self.next_tick.get_or_insert(now + super::TICK);
+                self.bind_pairs(now, key);
             }
             Command::GoOn { transport, channels, downlink } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
@@ -55,12 +67,17 @@ impl Engine {
             Command::RestartIce { transport, ice } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
                 let Link::Client(client) = &mut self.peers[key].link else { return };
-                if let Some(unused) = client.ice.restart(&ice) {
-                    self.by_ufrag.remove(&unused);
+                let unused = client.ice.restart(&ice);
+                let early = self.expected.remove(&ice.local_ufrag);
+                let retired = early.and_then(|(_, early)| client.ice.adopt(now, early));
+                for ufrag in [unused, retired].into_iter().flatten() {
+                    self.by_ufrag.remove(&ufrag);
                 }
                 self.by_ufrag.insert(ice.local_ufrag, key);
+                self.bind_pairs(now, key);
             }
             Command::CloseTransport { transport } => {
+                self.expected.retain(|_, (expected, _)| *expected != transport);
                 if let Some(&key) = self.by_transport.get(&transport) {
                     self.close(key, CloseReason::Requested);
                 }

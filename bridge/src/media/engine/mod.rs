@@ -32,6 +32,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::audio::Voices;
 use super::control::{CloseReason, Event, RoomId, TrackId, TransportId};
@@ -43,7 +44,7 @@ use super::track::Track;
 use super::udp::Datagram;
 use crate::transport::dtls::{DtlsEnd, Identity};
 use crate::transport::five_tuple::FiveTuple;
-use crate::transport::ice::stun_username;
+use crate::transport::ice::{CONSENT_TIMEOUT, IceLite, stun_username};
 use link::Link;
 use peer::Peer;
 
@@ -131,6 +132,8 @@ pub(crate) struct Engine {
     by_transport: HashMap<TransportId, usize>,
     by_track: HashMap<TrackId, usize>,
     by_ufrag: HashMap<String, usize>,
+    /// Clients whose answers have not come yet, by our ufrag.
+    expected: HashMap<String, (TransportId, IceLite)>,
     by_pair: HashMap<FiveTuple, usize>,
     /// The SSRCs that other bridges were told to use.
     by_relay_ssrc: HashMap<u32, usize>,
@@ -161,6 +164,7 @@ impl Engine {
             by_transport: HashMap::new(),
             by_track: HashMap::new(),
             by_ufrag: HashMap::new(),
+            expected: HashMap::new(),
             by_pair: HashMap::new(),
             by_relay_ssrc: HashMap::new(),
             last: None,
@@ -242,17 +246,14 @@ impl Engine {
     fn stun(&mut self, now: Instant, from: FiveTuple, datagram: &[u8]) {
         let ours = stun_username(datagram).and_then(|name| name.split_once(':')).map(|(ours, _)| ours);
         let Some(&key) = ours.and_then(|ufrag| self.by_ufrag.get(ufrag)) else {
-            self.counters.stun_refused += 1;
+            self.early_check(now, from, datagram);
             return;
         };
-        // Someone else's live pair is not given away: its packets would be lost to a spoofed check.
-        let holder = self.by_pair.get(&from).copied().filter(|&holder| holder != key);
-        if let Some(other) = holder.and_then(|holder| self.peers.get(holder))
-            && now + crate::transport::ice::CONSENT_TIMEOUT < other.link.expires_at() + ADDRESS_HOLD
-        {
+        if self.is_held(now, &from, Some(key)) {
             self.counters.stun_refused += 1;
             return;
         }
+        let holder = self.by_pair.get(&from).copied().filter(|&holder| holder != key);
         let Link::Client(client) = &mut self.peers[key].link else { return };
         let outcome = client.ice.handle(now, datagram, from, &mut self.reply);
         if !self.reply.is_empty() {
@@ -273,6 +274,45 @@ impl Engine {
         if let Some(ufrag) = outcome.retired_ufrag {
             self.by_ufrag.remove(&ufrag);
         }
+        if self.peers[key].link.selected().is_some() {
+            let end = self.peers[key].start_dtls(now, &mut self.events);
+            self.after_dtls(now, key, end);
+        }
+    }
+
+    /// A check of somebody whose answer has not come yet.
+    fn early_check(&mut self, now: Instant, from: FiveTuple, datagram: &[u8]) {
+        let ours = stun_username(datagram).and_then(|name| name.split_once(':')).map(|(ours, _)| ours);
+        let held = self.is_held(now, &from, None);
+        let Some((_, ice)) = ours.filter(|_| !held).and_then(|ufrag| self.expected.get_mut(ufrag)) else {
+            self.counters.stun_refused += 1;
+            return;
+        };
+        let outcome = ice.handle(now, datagram, from, &mut self.reply);
+        if !self.reply.is_empty() {
+            self.outbox.push(&from, &mut Slot::STALE.clone(), &self.reply);
+        }
+        self.counters.stun_refused += u64::from(outcome.is_err());
+    }
+
+    /// Whether a pair is somebody else's and alive. It is not given away: its packets would be lost to a spoofed check.
+    fn is_held(&self, now: Instant, pair: &FiveTuple, by: Option<usize>) -> bool {
+        let holder = self.by_pair.get(pair).filter(|&&holder| Some(holder) != by);
+        let until = holder.and_then(|&holder| self.peers.get(holder)).map(|other| other.link.expires_at());
+        until.is_some_and(|until| now + CONSENT_TIMEOUT < until + ADDRESS_HOLD)
+    }
+
+    /// The pairs of a peer are those that its ICE has found valid before it was there.
+    fn bind_pairs(&mut self, now: Instant, key: usize) {
+        let Some(Link::Client(client)) = self.peers.get(key).map(|peer| &peer.link) else { return };
+        let valid: SmallVec<[FiveTuple; 2]> = client.ice.valid().collect();
+        self.by_pair.retain(|pair, holder| *holder != key || valid.contains(pair));
+        for pair in valid {
+            if !self.is_held(now, &pair, Some(key)) {
+                self.by_pair.insert(pair, key);
+            }
+        }
+        self.last = None;
         if self.peers[key].link.selected().is_some() {
             let end = self.peers[key].start_dtls(now, &mut self.events);
             self.after_dtls(now, key, end);

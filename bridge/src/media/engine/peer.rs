@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use super::super::allocation::Memory;
 use super::super::bandwidth::Bandwidth;
 use super::super::control::{
-    Channel, DtlsParameters, Event, ExtensionIds, IceParameters, LegId, ReceiveSection, RelayParameters, RoomId,
-    SendSection, TransportId,
+    Channel, DtlsParameters, Event, ExtensionIds, LegId, ReceiveSection, RelayParameters, RoomId, SendSection,
+    TransportId,
 };
 use super::super::leg::Destination;
 use super::super::outbox::{Outbox, Slot};
@@ -115,12 +115,12 @@ impl Peer {
         now: Instant,
         identity: &Identity,
         (id, room): (TransportId, RoomId),
-        ice: &IceParameters,
+        ice: IceLite,
         dtls: &DtlsParameters,
         open_channels: bool,
     ) -> Self {
         let client = Client {
-            ice: IceLite::new(now, ice),
+            ice,
             dtls: Dtls::new(now, identity, dtls.active, dtls.remote_fingerprint),
             data: None,
             early: Vec::new(),

@@ -42,6 +42,42 @@ fn a_leg_may_come_before_its_track() {
 }
 
 #[test]
+fn checks_are_answered_before_the_clients_answer_comes() {
+    let mut world = World::new();
+    let (mut client, open) = Client::prepare(&mut world, "127.0.0.1:1001");
+    assert!(!client.check(&mut world, true), "nobody was offered anything");
+    world.command(client.expected());
+    assert!(!client.check_with(&mut world, true, "not the password that was offered"));
+    assert!(client.check(&mut world, true));
+    world.command(open);
+    client.handshake(&mut world); // no check again
+    assert!(client.connected());
+    assert!(world.engine.expected.is_empty());
+
+    let (mut other, _) = Client::prepare(&mut world, "127.0.0.1:1002");
+    world.command(other.expected());
+    world.command(Command::CloseTransport { transport: other.transport });
+    assert!(!other.check(&mut world, true), "it was given up");
+}
+
+#[test]
+fn a_restart_holds_from_its_first_check_on() {
+    let mut world = World::new();
+    let (mut publisher, mut camera, mut subscriber) = pair(&mut world);
+    show(&mut world, &mut publisher, &mut camera, true);
+    assert_eq!(subscriber.receive(&mut world).0.len(), 1);
+    let restart = subscriber.restart();
+    world.command(subscriber.expected());
+    subscriber.address = "127.0.0.9:4000".parse().unwrap();
+    assert!(subscriber.check(&mut world, true));
+    show(&mut world, &mut publisher, &mut camera, false);
+    assert!(subscriber.receive(&mut world).0.is_empty(), "the old pair holds until the answer comes");
+    world.command(restart);
+    show(&mut world, &mut publisher, &mut camera, false);
+    assert_eq!(subscriber.receive(&mut world).0.len(), 1);
+}
+
+#[test]
 fn the_pair_follows_the_latest_nomination() {
     let mut world = World::new();
     let (mut publisher, mut camera, mut subscriber) = pair(&mut world);
