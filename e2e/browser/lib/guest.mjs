@@ -38,7 +38,7 @@ export class Guest {
   }
 
   /** Waits until there is something with a test id, and answers its handle. */
-  find(testid, ms = 15_000) {
+  find(testid, ms = 30_000) {
     return this.page.waitForSelector(`[data-testid=${testid}]`, { visible: true, timeout: ms });
   }
 

@@ -281,7 +281,8 @@ describe('the screens of the web client', { skip: !ours && 'only our server has 
   });
 
   test('while it connects, and after the meeting', async () => {
-    const guest = await visitor();
+    // Here it is looked at for longer than the client waits.
+    const guest = await visitor({ init: () => { AbortSignal.timeout = () => new AbortController().signal; } });
     const found = [];
     await guest.goto('/r/langsam');
     await guest.type('name-input', guest.name);
@@ -296,7 +297,7 @@ describe('the screens of the web client', { skip: !ours && 'only our server has 
     } finally {
       process.kill(server.pid, 'SIGCONT');
     }
-    await guest.find('call', 30_000);
+    await guest.find('call', 60_000);
     await titled(guest, 'a meeting');
     await guest.click('tool-leave');
     await heading(guest, text.de.end.left.heading);
