@@ -37,10 +37,13 @@ function executable(kind) {
   return path;
 }
 
-/** Starts a browser (`chromium` or `firefox`) with a fresh profile; Firefox's fake microphone gives `hertz`; `args` go to Chromium. */
-export async function launch(kind, { width = 1280, height = 800, hertz = 1000, args = [] } = {}) {
+/**
+ * Starts a browser (`chromium` or `firefox`) with a fresh profile; Firefox's fake microphone gives `hertz`; `args` go to Chromium,
+ * and those of ours that begin with one of `without` do not.
+ */
+export async function launch(kind, { width = 1280, height = 800, hertz = 1000, args = [], without = [] } = {}) {
   const common = { executablePath: executable(kind), headless: true, defaultViewport: { width, height }, protocolTimeout: 60_000 };
   return kind === 'firefox'
     ? puppeteer.launch({ ...common, browser: 'firefox', extraPrefsFirefox: { ...FIREFOX, 'media.navigator.audio.fake_frequency': hertz } })
-    : puppeteer.launch({ ...common, args: [...CHROMIUM, ...args] });
+    : puppeteer.launch({ ...common, args: [...CHROMIUM.filter((flag) => !without.some((start) => flag.startsWith(start))), ...args] });
 }

@@ -1,19 +1,15 @@
 // A person in the web client, as a test steers it: by the test ids that web/ keeps stable, in a browser of its own.
-import { mkdirSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { inspect } from './inspect.mjs';
 import { bundle } from './pages.mjs';
 import { sameHue, sameTone } from './participant.mjs';
 import { until } from './wait.mjs';
 
-const OUT = join(dirname(fileURLToPath(import.meta.url)), '../out');
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const PHONE = { width: 390, height: 844 };
-
-/** One page of the web client. `guest.problems` collects what must not happen anywhere. */
+/**
+ * One page of the web client, in `browser` or in one of its contexts. Without a `hue` the guest has the devices that the browser
+ * gives. `init` is code to run before the client's. `guest.problems` collects what must not happen anywhere.
+ */
 export class Guest {
-  static async open(browser, server, { name, hue, hertz, share = { hue: 60, hertz: 2500 }, width = 1440, height = 900 }) {
+  static async open(browser, server, { name, hue, hertz, share = { hue: 60, hertz: 2500 }, width = 1440, height = 900, init }) {
     const guest = new Guest();
     Object.assign(guest, { name, hue, hertz, share, server, problems: [], viewport: { width, height } });
     const page = guest.page = await browser.newPage();
@@ -29,6 +25,7 @@ export class Guest {
     // An empty page has no devices, and nothing to test.
     const devices = `if (!navigator.mediaDevices) return; window.e2eDevices = ${JSON.stringify({ hue, hertz, share })};`;
     await page.evaluateOnNewDocument(new Function(`${devices}\n${await bundle('devices.mjs')}`));
+    if (init) await page.evaluateOnNewDocument(init);
     return guest;
   }
 
@@ -41,7 +38,7 @@ export class Guest {
   }
 
   /** Waits until there is something with a test id, and answers its handle. */
-  find(testid, ms = 15_000) {
+  find(testid, ms = 30_000) {
     return this.page.waitForSelector(`[data-testid=${testid}]`, { visible: true, timeout: ms });
   }
 
@@ -56,11 +53,27 @@ export class Guest {
     await field.type(text);
   }
 
-  /** Goes through the screen before the meeting and waits until in it. */
-  async enter() {
+  /** Waits until what has a test id says so. */
+  says(testid, wanted) {
+    return until(`${this.name}'s ${testid} says "${wanted}"`, async () => {
+      const said = await (await this.find(testid)).evaluate((element) => element.textContent);
+      if (said.includes(wanted)) return true;
+      throw new Error(said);
+    });
+  }
+
+  /** Chooses what is called so in a list. */
+  async choose(testid, label) {
+    const field = await this.find(testid);
+    const value = await until(`${testid} offers ${label}`, () => field.evaluate((select, name) => [...select.options].find(({ text }) => text === name)?.value, label));
+    await field.select(value);
+  }
+
+  /** Goes through the screen before the meeting and waits until in it; `camera: false` if there is none to wait for. */
+  async enter({ camera = true } = {}) {
     const field = await this.find('name-input');
     if ((await field.evaluate((element) => element.value)) === '') await field.type(this.name);
-    await until(`${this.name}'s devices run`, () => this.page.$eval('video[data-testid=preview]', (video) => video.videoWidth > 0));
+    if (camera) await until(`${this.name}'s devices run`, () => this.page.$eval('video[data-testid=preview]', (video) => video.videoWidth > 0));
     await this.click('prejoin-join');
     await this.find('call', 30_000);
   }
@@ -84,6 +97,15 @@ export class Guest {
     }, 30_000);
   }
 
+  /** Waits until exactly the devices of these names are sent. */
+  sends(wanted) {
+    return until(`${this.name} sends ${JSON.stringify(wanted)}`, async () => {
+      const sending = await this.call('sending');
+      if (sending.video === wanted.video && sending.audio === wanted.audio) return true;
+      throw new Error(JSON.stringify(sending));
+    });
+  }
+
   /** Waits for what a tile says of somebody. */
   awaitsTile(other, what, matches, kind = 'camera') {
     return until(`${this.name}: ${what}`, async () => {
@@ -102,20 +124,9 @@ export class Guest {
     });
   }
 
-  /** Checks the screen by axe-core and keeps a picture of it, on this viewport and on a phone's. */
-  async inspect(screen) {
-    mkdirSync(OUT, { recursive: true });
-    const found = [];
-    for (const [where, viewport] of [['desktop', this.viewport], ['phone', PHONE]]) {
-      await this.page.setViewport(viewport);
-      await this.page.screenshot({ path: join(OUT, `${screen}-${where}.png`) });
-      await this.page.evaluate(axe);
-      const violations = await this.page.evaluate(async () => (await window.axe.run(document, { resultTypes: ['violations'] })).violations
-        .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html.slice(0, 200)).join(' | ')}`));
-      found.push(...violations.map((violation) => `${screen} (${where}): ${violation}`));
-    }
-    await this.page.setViewport(this.viewport);
-    return found;
+  /** What is wrong with the screen, see inspect.mjs. */
+  inspect(screen, how = {}) {
+    return inspect(this.page, screen, { viewport: this.viewport, ...how });
   }
 
   /** What must be empty at the end: page errors, foreign requests and sockets, policy violations. */

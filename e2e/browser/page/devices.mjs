@@ -6,7 +6,8 @@ import { camera, ear, hueOf, microphone } from './sources.mjs';
 const { hue, hertz, share } = window.e2eDevices;
 const own = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
 
-navigator.mediaDevices.getUserMedia = async (constraints) => {
+// Without a hue the browser's own (fake) devices stay.
+if (hue !== undefined) navigator.mediaDevices.getUserMedia = async (constraints) => {
   const tracks = [];
   if (constraints.audio) tracks.push(await microphone({ hertz, own }));
   if (constraints.video) tracks.push(camera({ hue, width: 1280, height: 720 }));
@@ -42,6 +43,9 @@ const listen = (track) => {
 };
 
 const tile = (name, kind) => [...document.querySelectorAll(`[data-testid=tile][data-kind=${kind}]`)].find((element) => element.textContent.includes(name));
+
+/** Bytes that each received picture had when `arriving` was asked last, by its track's id. */
+let before = new Map();
 
 /** By name: when the picture last changed, the longest pause so far (ms). */
 const pictures = new Map();
@@ -92,6 +96,25 @@ window.e2e = {
   async hear() {
     const tracks = [...document.querySelectorAll('audio')].flatMap((element) => element.srcObject?.getAudioTracks() ?? []);
     return Promise.all(tracks.filter(({ readyState }) => readyState === 'live').map(async (track) => (await listen(track)).hertz()));
+  },
+
+  /** How many pictures have come on since this was asked last, shown or not. */
+  async arriving() {
+    const now = new Map();
+    for (const connection of connections.filter(({ connectionState }) => connectionState === 'connected')) {
+      for (const { type, kind, trackIdentifier, bytesReceived } of (await connection.getStats()).values()) {
+        if (type === 'inbound-rtp' && kind === 'video') now.set(trackIdentifier, bytesReceived);
+      }
+    }
+    const arriving = [...now].filter(([id, bytes]) => bytes > (before.get(id) ?? 0));
+    before = now;
+    return arriving.length;
+  },
+
+  /** The devices whose picture and sound are being sent, by their names: `{ video, audio }`. */
+  sending() {
+    const tracks = connections.filter(({ connectionState }) => connectionState === 'connected').flatMap((connection) => connection.getSenders().map(({ track }) => track));
+    return Object.fromEntries(tracks.filter((track) => track?.readyState === 'live').map(({ kind, label }) => [kind, label]));
   },
 
   /** Where media goes now, `address:port` of the newest connection; null while there is none. */

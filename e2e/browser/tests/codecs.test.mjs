@@ -5,6 +5,7 @@ import { launch } from '../lib/browsers.mjs';
 import { servePages } from '../lib/pages.mjs';
 import { Participant } from '../lib/participant.mjs';
 import { startServer } from '../lib/server.mjs';
+import { until } from '../lib/wait.mjs';
 
 describe('video codecs', () => {
   let server, pages, browsers;
@@ -33,6 +34,11 @@ describe('video codecs', () => {
       const [{ tracks }] = await receiver.call('others');
       const { codec: decoded } = await receiver.call('receives', 'sender');
       assert.equal(decoded.toLowerCase(), `video/${codec}`, 'what the decoder got');
+      if (codec === 'h264') await until('three layers are sent', async () => {
+        const layers = await sender.call('layers');
+        if (layers.map(({ rid, width }) => `${rid} ${width}`).join() === 'f 1280,h 640,q 320' && layers.every(({ frames }) => frames > 0)) return true;
+        throw new Error(JSON.stringify(layers));
+      }, 40_000);
       assert.equal(tracks.find(({ source }) => source === 'camera').mimeType.toLowerCase(), `video/${codec}`);
       await sender.page.close();
       await receiver.page.close();

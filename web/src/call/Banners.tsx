@@ -25,8 +25,11 @@ export function Banners() {
   const audioBlocked = useMeeting((state) => state.audioBlocked)
   const trouble = useMeeting((state) => state.trouble)
   const sharing = useMe()?.screen.state
+  const shared = sharing !== undefined && sharing !== 'off'
+  const any = connection === 'reconnecting' || audioBlocked || shared || trouble !== undefined
   return (
-    <div className={css.banners}>
+    // Named, and so a landmark, only while there is something in it.
+    <section className={css.banners} aria-label={any ? t('call.notices') : undefined}>
       {connection === 'reconnecting' && <Banner warning icon={WifiOff} text={t('call.reconnecting')} testid="banner-reconnecting" />}
       {audioBlocked && (
         <Banner icon={VolumeX} text={t('call.audioBlocked')} testid="banner-audio">
@@ -35,13 +38,13 @@ export function Banners() {
           </Button>
         </Banner>
       )}
-      {sharing !== undefined && sharing !== 'off' && (
+      {shared && (
         <Banner icon={MonitorUp} text={t('tile.screenOwnHint')} testid="banner-share">
           <Button onClick={() => void meeting.setScreen(false)}>{t('tile.stopShare')}</Button>
         </Banner>
       )}
       <div role="alert">{trouble && <TroubleBanner trouble={trouble} />}</div>
-    </div>
+    </section>
   )
 }
 

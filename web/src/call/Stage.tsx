@@ -11,6 +11,7 @@ import { focused } from './focus'
 import { fit, focusFor, gridFor, pageOf, type Box } from './grid'
 import { tilesOf, type Tile } from './people'
 import { TileView } from './TileView'
+import { useKeptFocus } from './use-kept-focus'
 import css from './Stage.module.css'
 
 function useSize() {
@@ -35,6 +36,7 @@ export function Stage() {
   const choice = useScreen(useShallow(({ view, pinned, dismissed }) => ({ view, pinned, dismissed })))
   const [wantedPage, setWantedPage] = useState(0)
   const [ref, size] = useSize()
+  const kept = useKeptFocus()
 
   const tiles = useMemo(() => tilesOf(people), [people])
   const large = focused(tiles, { ...choice, speaker })
@@ -57,7 +59,7 @@ export function Stage() {
     </ul>
   )
   return (
-    <section aria-label={t('call.stage')} className={css.stage} data-region="stage" tabIndex={-1} data-testid="stage">
+    <section {...kept} aria-label={t('call.stage')} className={css.stage} data-region="stage" tabIndex={-1} data-testid="stage">
       <div ref={ref} className={css.space}>
         {large ? (
           <div className={focus.beside ? css.beside : css.below}>

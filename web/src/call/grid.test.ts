@@ -6,6 +6,7 @@ const stages: [string, Box][] = [
   ['desktop with a panel', { width: 1080, height: 760 }],
   ['tablet', { width: 820, height: 1000 }],
   ['phone', { width: 374, height: 640 }],
+  ['tall phone', { width: 374, height: 730 }],
   ['phone on its side', { width: 780, height: 250 }],
   ['smallest', { width: 304, height: 400 }],
 ]
@@ -30,7 +31,7 @@ describe.each(stages)('on a %s', (_, stage) => {
   })
 
   it('a focus layout stays on the stage', () => {
-    for (const others of [0, 1, 5, 30]) {
+    for (const others of [0, 1, 2, 5, 30]) {
       const { beside, main, strip } = focusFor(stage, others)
       const used = others === 0 ? { width: 0, height: 0 } : strip.tile
       expect(main.width + (beside && others > 0 ? used.width + GAP : 0)).toBeLessThanOrEqual(stage.width)

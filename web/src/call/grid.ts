@@ -68,7 +68,11 @@ export function focusFor(stage: Box, others: number): FocusLayout {
   // What is shared is mostly 16:10 or wider; more height would only be black.
   const height = Math.floor(Math.min(stage.height * 0.6, stage.width / 1.6))
   const below = { width: stage.width, height: stage.height - height - GAP }
-  return { beside, main: { width: stage.width, height }, strip: gridFor(below, Math.max(2, others)) }
+  const { tile, perPage } = gridFor(below, Math.max(2, others))
+  // Two columns at least: nobody in the strip is larger than who speaks.
+  const half = Math.floor((stage.width - GAP) / 2)
+  const small = tile.width <= half ? tile : { width: half, height: Math.min(tile.height, half) }
+  return { beside, main: { width: stage.width, height }, strip: { tile: small, perPage } }
 }
 
 export interface PageOf<T> {

@@ -16,7 +16,7 @@ import type { Admission } from '../api/client'
 import { Moderation } from '../api/moderation'
 import type { EndReason } from '../end/reason'
 import { setPreferences, usePreferences } from '../lib/preferences'
-import { problemOf, stopHandover, type DeviceProblem, type Handover, type Kind } from '../prejoin/local-media'
+import { problemOf, stopHandover, theDevice, type DeviceProblem, type Handover, type Kind } from '../prejoin/local-media'
 import { append, receiveChat, sendChat, type Message } from './chat'
 import { endReason } from './end-reason'
 import { nextSpeaker } from './focus'
@@ -43,6 +43,9 @@ export interface MeetingState {
 /** Whether using `kind` again settles `trouble`. */
 const concerns = (trouble: Trouble, kind: Kind) =>
   trouble.kind === kind || (trouble.kind === 'muted-by-moderator' && kind === 'microphone')
+
+/** For LiveKit's options; no device is the system's default. */
+const chosen = (deviceId: string) => (deviceId === '' ? {} : { deviceId: theDevice(deviceId) })
 
 /** After any of these the people are read anew. */
 const CHANGES = [
@@ -103,8 +106,8 @@ export class Meeting {
       adaptiveStream: true,
       dynacast: true,
       dataStream: { maxPayloadByteLength: STREAM_MAX_BYTES },
-      audioCaptureDefaults: { deviceId: microphoneId, echoCancellation: true, noiseSuppression: true, autoGainControl: true },
-      videoCaptureDefaults: { deviceId: cameraId, resolution: VideoPresets.h720.resolution },
+      audioCaptureDefaults: { ...chosen(microphoneId), echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+      videoCaptureDefaults: { ...chosen(cameraId), resolution: VideoPresets.h720.resolution },
       audioOutput: { deviceId: speakerId },
       publishDefaults: { simulcast: true, red: true, dtx: true },
     })
@@ -171,7 +174,7 @@ export class Meeting {
   async selectDevice(kind: MediaDeviceKind, deviceId: string): Promise<void> {
     const key = ({ audioinput: 'microphoneId', videoinput: 'cameraId', audiooutput: 'speakerId' } as const)[kind]
     setPreferences({ [key]: deviceId })
-    await this.room.switchActiveDevice(kind, deviceId === '' ? 'default' : deviceId, false).catch(() => {
+    await this.room.switchActiveDevice(kind, deviceId === '' ? 'default' : deviceId, deviceId !== '').catch(() => {
       this.store.setState({ trouble: { kind: 'device' } })
     })
   }
@@ -233,12 +236,18 @@ export class Meeting {
 
   async #attempt(kind: Kind, action: () => Promise<unknown>): Promise<void> {
     try {
-      await action()
+      await action().catch((error: unknown) => this.#withoutChoice(kind, error).then(action))
       this.store.setState(({ trouble }) => ({ trouble: trouble && concerns(trouble, kind) ? undefined : trouble }))
     } catch (error) {
       this.store.setState({ trouble: { kind, problem: problemOf(error) } })
     }
     this.#refreshSoon()
+  }
+
+  /** Gives up the chosen device when it is not there; rejects with `error` when that was not the reason. */
+  async #withoutChoice(kind: Kind, error: unknown): Promise<void> {
+    if (problemOf(error) !== 'missing' || usePreferences.getState()[`${kind}Id`] === '') throw error
+    await this.room.switchActiveDevice(kind === 'camera' ? 'videoinput' : 'audioinput', 'default', false)
   }
 
   #listen(): void {

@@ -1,7 +1,7 @@
 // Camera and microphone before the meeting: asks for them, tells why one is missing, hands the running
 // tracks over to the meeting so that the browser does not ask twice.
 import { createStore } from 'zustand/vanilla'
-import { setPreferences, usePreferences } from '../lib/preferences'
+import { setPreferences, usePreferences, type Preferences } from '../lib/preferences'
 
 export type Kind = 'camera' | 'microphone'
 
@@ -36,14 +36,20 @@ export const stopHandover = (handover: Handover) =>
     microphone?.stop()
   })
 
+/** The chosen devices; empty is the system's default. */
+type Ids = Pick<Preferences, 'cameraId' | 'microphoneId'>
+
 const KINDS = ['camera', 'microphone'] as const
 
 /** Three simulcast layers need 960×540 or more; 720p is what meetings are made for. */
 const VIDEO = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } }
 
+/** Nothing less than the chosen device: Chromium takes its default in spite of a mere `ideal`. Who asks copes with a device that is gone. */
+export const theDevice = (deviceId: string): ConstrainDOMString => ({ exact: deviceId })
+
 const constraint = (kind: Kind, deviceId: string): MediaTrackConstraints => ({
   ...(kind === 'camera' ? VIDEO : { echoCancellation: true, noiseSuppression: true, autoGainControl: true }),
-  ...(deviceId === '' ? {} : { deviceId: { ideal: deviceId } }),
+  ...(deviceId === '' ? {} : { deviceId: theDevice(deviceId) }),
 })
 
 /** The names of MediaDevices.getUserMedia's errors (Media Capture and Streams §10.2.1). */
@@ -147,8 +153,7 @@ export class LocalMedia {
   }
 
   /** One request for all kinds; when that fails, one for each, so that one missing device costs not both. */
-  async #capture(kinds: readonly Kind[]): Promise<Partial<Record<Kind, DeviceState>>> {
-    const ids = usePreferences.getState()
+  async #capture(kinds: readonly Kind[], ids: Ids = usePreferences.getState()): Promise<Partial<Record<Kind, DeviceState>>> {
     try {
       const stream = await navigator.mediaDevices.getUserMedia({
         ...(kinds.includes('camera') ? { video: constraint('camera', ids.cameraId) } : {}),
@@ -157,7 +162,12 @@ export class LocalMedia {
       return Object.fromEntries(kinds.map((kind) => [kind, this.#running(kind, stream)]))
     } catch (error) {
       const [only, ...more] = kinds
-      if (only !== undefined && more.length === 0) return { [only]: { status: problemOf(error) } }
+      if (only !== undefined && more.length === 0) {
+        const problem = problemOf(error)
+        // The device chosen once is not there today: any other will do.
+        if (problem === 'missing' && ids[`${only}Id`] !== '') return this.#capture(kinds, { cameraId: '', microphoneId: '' })
+        return { [only]: { status: problem } }
+      }
       // A denial counts for both; asking again would only ask the same question twice.
       if (problemOf(error) === 'denied' && !(await this.#granted(kinds))) {
         return Object.fromEntries(kinds.map((kind) => [kind, { status: 'denied' }]))
