@@ -40,7 +40,8 @@ async fn people_can_join_within_a_second_of_the_line_with_the_address() -> Resul
         let (eins, zwei) = tokio::try_join!(join(1), join(2)).with_context(|| server.log())?;
         let connected = said.elapsed();
         for bot in [&eins, &zwei] {
-            let both = |view: &View| (view.received.values().filter(|track| track.packets > 0).count() == 2).then_some(());
+            let both =
+                |view: &View| (view.received.values().filter(|track| track.packets > 0).count() == 2).then_some(());
             bot.wait("camera and microphone of the other come", LIMIT, both).await?;
         }
         let flowing = said.elapsed();
