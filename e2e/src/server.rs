@@ -7,6 +7,7 @@ use std::{
     env,
     io::{BufRead, BufReader, Read},
     net::{TcpListener, UdpSocket},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -46,6 +47,8 @@ pub struct Server {
     /// The first of its UDP ports, if it was started here.
     pub media_port: u16,
     child: Option<Child>,
+    /// Whether it was started through another command, which may be its parent: they are a process group of their own then.
+    through: bool,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -88,7 +91,7 @@ impl Server {
 
     fn at(url: &str, key: String, secret: String) -> Self {
         let http = url.trim_end_matches('/').replacen("ws", "http", 1);
-        Self { http, key, secret, media_port: 0, child: None, log: Arc::default() }
+        Self { http, key, secret, media_port: 0, child: None, through: false, log: Arc::default() }
     }
 
     /// Starts ours with further arguments, through the command `prefix` if it is not empty, and waits until it is ready.
@@ -103,12 +106,13 @@ impl Server {
             [] => Command::new(&binary),
             [program, more @ ..] => {
                 let mut command = Command::new(program);
-                command.args(more).arg(&binary);
+                command.args(more).arg(&binary).process_group(0);
                 command
             }
         };
         configure(&mut command, port, media_port).args(arguments);
         let mut server = Self::spawn(command, http.clone(), media_port)?;
+        server.through = !prefix.is_empty();
         server.wait_ready(&format!("{http}/readyz")).await?;
         Ok(server)
     }
@@ -163,7 +167,8 @@ impl Server {
             keep(stdout, &log);
             keep(stderr, &log);
         }
-        Ok(Self { http, key: DEV.0.to_owned(), secret: DEV.1.to_owned(), media_port, child: Some(child), log })
+        let (key, secret) = (DEV.0.to_owned(), DEV.1.to_owned());
+        Ok(Self { http, key, secret, media_port, child: Some(child), through: false, log })
     }
 
     async fn wait_ready(&mut self, url: &str) -> Result<()> {
@@ -220,6 +225,9 @@ impl Server {
     /// Ends it as a crash would.
     pub fn kill(&mut self) {
         if let Some(child) = &mut self.child {
+            if self.through {
+                let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", child.id())]).status();
+            }
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -244,10 +252,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.kill();
     }
 }
 
