@@ -38,7 +38,7 @@ lint: web/node_modules/.package-lock.json ## Format and lints only
 
 e2e: web e2e/browser/node_modules/.package-lock.json ## Browser tests only (Chromium and Firefox)
 	@scripts/need rust browsers network
-	cargo build --locked -p ratssaal
+	cargo build --locked -p ratssaal -p ratssaal-e2e --bins
 	RATSSAAL_BIN=$(abspath $(target))/debug/ratssaal npm --prefix e2e/browser run --silent test
 
 e2e-kubernetes: web e2e/browser/node_modules/.package-lock.json ## Charts and image on a real Kubernetes, built here once (Go; root for nodes)

@@ -200,19 +200,39 @@ async fn reset(redis: &Server) {
     redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut connection).await.expect("reset");
 }
 
-/// Time within Redis per placement, as Redis counts it.
-async fn curve(redis: &Server) {
-    println!("\n| bridges | time of the script in Redis per placement | of a full cluster's refusal |\n|---|---|---|");
-    for bridges in [1_u32, 10, 100, 1_000] {
-        let mut micros = vec![];
-        for (kind, limit) in [("free", 100_000), ("full", 1)] {
-            let own = store(redis, &format!("curve-{bridges}-{kind}")).await;
-            attach(&own, bridges, limit).await;
-            for number in 0..u64::from(if kind == "full" { bridges } else { 0 }) {
-                own.place(placement(format!("voll-{number}"), "anna".into())).await.expect("placed");
+/// So many participants per bridge are there before anything is measured: 100 000 on 1000 bridges.
+const SEATED: u32 = 100;
+/// Placements that are measured.
+const MEASURED: u64 = 5_000;
+
+/// Seats participants in rooms of 30, many at once.
+async fn fill(own: &Arc<RedisStore>, participants: u64) {
+    const CALLERS: u64 = 64;
+    let mut tasks = JoinSet::new();
+    for caller in 0..CALLERS {
+        let own = Arc::clone(own);
+        tasks.spawn(async move {
+            for number in (caller..participants).step_by(CALLERS as usize) {
+                own.place(numbered(number)).await.expect("placed");
             }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Time within Redis per placement, as Redis counts it, in clusters of up to `largest` bridges.
+async fn curve(redis: &Server, largest: u32) {
+    println!("\n| bridges | participants | time of the script in Redis per placement | of a full cluster's refusal |");
+    println!("|---|---|---|---|");
+    for bridges in [1_u32, 10, 100, 1_000].into_iter().filter(|bridges| *bridges <= largest) {
+        let participants = u64::from(bridges * SEATED);
+        let mut micros = vec![];
+        for (kind, limit) in [("free", 100_000), ("full", SEATED)] {
+            let own = Arc::new(store(redis, &format!("curve-{bridges}-{kind}")).await);
+            attach(&*own, bridges, limit).await;
+            fill(&own, participants).await;
             reset(redis).await;
-            for number in 0..5_000 {
+            for number in participants..participants + MEASURED {
                 assert_eq!(own.place(numbered(number)).await.is_ok(), kind == "free");
             }
             micros.push(info(redis, "commandstats", "cmdstat_evalsha:").await);
@@ -220,7 +240,7 @@ async fn curve(redis: &Server) {
             let usec = info(redis, "commandstats", &format!("cmdstat_evalsha:calls={calls},usec=")).await;
             *micros.last_mut().expect("pushed") = usec / calls;
         }
-        println!("| {bridges} | {:.0} µs | {:.0} µs |", micros[0], micros[1]);
+        println!("| {bridges} | {participants} | {:.0} µs | {:.0} µs |", micros[0], micros[1]);
     }
 }
 
@@ -265,9 +285,14 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    // `-- --curve 10`: only that table, for clusters of up to 10 bridges.
+    let only = std::env::args().skip_while(|argument| argument != "--curve").nth(1);
     let redis = Server::new();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
+        if let Some(largest) = only {
+            return curve(&redis, largest.parse().expect("a number of bridges")).await;
+        }
         println!("| | |\n|---|---|");
         let client = allocator(&redis, "throughput").await;
         attach(&store(&redis, "throughput").await, 10, 100_000).await;
@@ -281,6 +306,6 @@ fn main() {
         joiners(&redis, 1000).await;
         burst(&redis).await;
         memory(&redis).await;
-        curve(&redis).await;
+        curve(&redis, 1_000).await;
     });
 }

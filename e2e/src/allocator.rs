@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::server::binary;
 
@@ -20,6 +20,16 @@ impl Allocator {
         command.args(["allocator", "--redis", redis, "--listen", listen, "--bind", "127.0.0.1:0"]);
         command.envs(settings.iter().copied());
         Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+    }
+
+    /// Sends it a signal, by name without `SIG`.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status()?;
+        ensure!(status.success(), "the allocator has ended");
+        Ok(())
     }
 }
 

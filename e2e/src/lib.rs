@@ -4,12 +4,15 @@
 //!   starts allocators.
 //! - [`bot`] is a participant: it speaks the LiveKit client protocol ([`signal`]), publishes generated media
 //!   ([`media`]) and counts what arrives ([`received`]).
+//! - [`link`] is the network between two processes, to be slowed down and cut.
 //! - [`token`] makes access tokens, good and forged ones; [`metrics`] reads the server's counters and memory.
 //!
-//! The tests in `tests/` use these; the browser tests are in `browser/`.
+//! The tests in `tests/` use these; the browser tests are in `browser/`, with
+//! `bin/rust-participant` as a bot among browsers.
 
 pub mod allocator;
 pub mod bot;
+pub mod link;
 pub mod media;
 pub mod meeting;
 pub mod metrics;

@@ -14,7 +14,8 @@ const PACKETS: u64 = 80;
 
 /// Two participants, v0 and v1, who see and hear each other.
 pub struct Meeting {
-    bots: [Bot; 2],
+    /// The two.
+    pub bots: [Bot; 2],
 }
 
 impl Meeting {

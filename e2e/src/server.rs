@@ -7,6 +7,7 @@ use std::{
     env,
     io::{BufRead, BufReader, Read},
     net::{TcpListener, UdpSocket},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -46,6 +47,8 @@ pub struct Server {
     /// The first of its UDP ports, if it was started here.
     pub media_port: u16,
     child: Option<Child>,
+    /// Whether it was started through another command, which may be its parent: they are a process group of their own then.
+    through: bool,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -64,14 +67,9 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         if let Ok(url) = env::var("E2E_URL") {
-            return Ok(Self {
-                http: url.trim_end_matches('/').replacen("ws", "http", 1),
-                key: env::var("E2E_KEY").unwrap_or_else(|_| DEV.0.to_owned()),
-                secret: env::var("E2E_SECRET").unwrap_or_else(|_| DEV.1.to_owned()),
-                media_port: 0,
-                child: None,
-                log: Arc::default(),
-            });
+            let key = env::var("E2E_KEY").unwrap_or_else(|_| DEV.0.to_owned());
+            let secret = env::var("E2E_SECRET").unwrap_or_else(|_| DEV.1.to_owned());
+            return Ok(Self::at(&url, key, secret));
         }
         let (port, media_port) = (free_port()?, free_udp_ports(MEDIA_PORTS)?);
         let http = format!("http://127.0.0.1:{port}");
@@ -83,6 +81,17 @@ impl Server {
         let mut server = Self::spawn(command, http, media_port)?;
         server.wait_ready(&ready).await?;
         Ok(server)
+    }
+
+    /// One that somebody else has started, with the key pair of `--dev`.
+    #[must_use]
+    pub fn running(url: &str) -> Self {
+        Self::at(url, DEV.0.to_owned(), DEV.1.to_owned())
+    }
+
+    fn at(url: &str, key: String, secret: String) -> Self {
+        let http = url.trim_end_matches('/').replacen("ws", "http", 1);
+        Self { http, key, secret, media_port: 0, child: None, through: false, log: Arc::default() }
     }
 
     /// Starts ours with further arguments, through the command `prefix` if it is not empty, and waits until it is ready.
@@ -97,14 +106,53 @@ impl Server {
             [] => Command::new(&binary),
             [program, more @ ..] => {
                 let mut command = Command::new(program);
-                command.args(more).arg(&binary);
+                command.args(more).arg(&binary).process_group(0);
                 command
             }
         };
         configure(&mut command, port, media_port).args(arguments);
         let mut server = Self::spawn(command, http.clone(), media_port)?;
+        server.through = !prefix.is_empty();
         server.wait_ready(&format!("{http}/readyz")).await?;
         Ok(server)
+    }
+
+    /// Starts ours and comes back as soon as it has printed which address to open; [`Server::http`] is that address. Nothing
+    /// has been asked of it before.
+    ///
+    /// # Errors
+    /// There is no binary, or it prints no address within 30 s.
+    pub async fn start_announced(arguments: &[&str]) -> Result<Self> {
+        let media_port = free_udp_ports(MEDIA_PORTS)?;
+        let mut command = Command::new(binary()?);
+        configure(&mut command, 0, media_port).args(arguments);
+        let mut server = Self::spawn(command, String::new(), media_port)?;
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let log = server.log();
+            let said = log.split_once("Ratssaal is ready. Open ").and_then(|(_, rest)| rest.split_once(' '));
+            if let Some((address, _)) = said {
+                address.clone_into(&mut server.http);
+                return Ok(server);
+            }
+            ensure!(Instant::now() < end && server.ended().is_none(), "no address to open: {log}");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits until it has ended by itself; its exit status.
+    ///
+    /// # Errors
+    /// Not within `limit`.
+    pub async fn ends(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.ended() {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < end, "it still runs after {limit:?}: {}", self.log());
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     fn spawn(mut command: Command, http: String, media_port: u16) -> Result<Self> {
@@ -119,7 +167,8 @@ impl Server {
             keep(stdout, &log);
             keep(stderr, &log);
         }
-        Ok(Self { http, key: DEV.0.to_owned(), secret: DEV.1.to_owned(), media_port, child: Some(child), log })
+        let (key, secret) = (DEV.0.to_owned(), DEV.1.to_owned());
+        Ok(Self { http, key, secret, media_port, child: Some(child), through: false, log })
     }
 
     async fn wait_ready(&mut self, url: &str) -> Result<()> {
@@ -176,6 +225,9 @@ impl Server {
     /// Ends it as a crash would.
     pub fn kill(&mut self) {
         if let Some(child) = &mut self.child {
+            if self.through {
+                let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", child.id())]).status();
+            }
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -200,10 +252,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.kill();
     }
 }
 

@@ -13,7 +13,7 @@ use livekit_protocol::{DataPacket, Ping, UpdateParticipantMetadata, UserPacket, 
 use ratssaal_e2e::{
     bot::{Bot, Options, View},
     meeting::Meeting,
-    metrics::Before,
+    metrics::{Before, Metrics},
     server::{Server, turn},
     signal, token,
     wire::{Kind, Tamper, kind},
@@ -83,11 +83,13 @@ async fn a_subscriber_that_stops_reading_its_websocket() -> Result<()> {
     let talker = Bot::join_with(&server, Options::new(room, 1, true), &talker_token).await?;
     let hearer = Bot::join(&server, Options::new(room, 2, false)).await?;
     deaf_websocket(&server, room, &talker, &hearer).await?;
-    let base = Before::read(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     for _ in 1..ROUNDS {
         deaf_websocket(&server, room, &talker, &hearer).await?;
     }
     meeting.goes_on(&server).await?;
+    // Without its WebSocket it can never be connected.
+    before.grows(&server, "signal_sessions_ended", &["reason=\"NeverConnected\""], f64::from(ROUNDS - 1)).await?;
     base.is_restored(&server, SLACK, LIMIT).await
 }
 
@@ -136,7 +138,7 @@ async fn a_subscriber_that_stops_reading_its_data_channel() -> Result<()> {
     let hearer = Bot::join(&server, Options::new(room, 2, true).v1(true)).await?;
     let deafness = Arc::new(Deaf::default());
     let deaf = Bot::join(&server, Options::new(room, 3, true).v1(true).tampered(deafness.clone())).await?;
-    let base = Before::read(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     deafness.0.store(true, Ordering::Relaxed);
     // 10 MB: far above what may wait for one subscriber.
     let count = 800usize;
@@ -157,6 +159,11 @@ async fn a_subscriber_that_stops_reading_its_data_channel() -> Result<()> {
         }
         assert_eq!(view.data.len(), count);
     });
+    // Its session was over as soon as more waited for it than may wait: it is told to come anew, and the others see it go.
+    let told = deaf.wait("who does not read is told", LIMIT, |view| view.ended.clone()).await?;
+    ensure!(told.contains("MediaFailure"), "{told}");
+    hearer.wait("it is gone", LIMIT, |view| view.other("bot-3").is_none().then_some(())).await?;
+    before.grows(&server, "signal_sessions_ended", &["reason=\"MediaLost\""], 1.0).await?;
     talker.check_alive()?;
     meeting.goes_on(&server).await?;
     drop(deaf);

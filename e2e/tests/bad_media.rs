@@ -30,6 +30,7 @@ async fn connectivity_checks_need_integrity() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
     let meeting = Meeting::start(&server).await?;
+    let base = Before::read(&server).await?;
     let raw = Raw::join(&server, "stun", "raw").await?;
     let before = Metrics::read(&server).await?;
     let wait = Duration::from_millis(300);
@@ -51,7 +52,9 @@ async fn connectivity_checks_need_integrity() -> Result<()> {
     ensure!(!raw.is_answered(&damaged, wait)?, "a changed check was answered");
     before.grows(&server, "media_dropped", &[], 6.0).await?;
     raw.open()?;
-    meeting.goes_on(&server).await
+    meeting.goes_on(&server).await?;
+    drop(raw);
+    base.is_restored(&server, SLACK, HALF_OPEN).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +99,7 @@ async fn a_handshake_in_one_byte_fragments() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
     let meeting = Meeting::start(&server).await?;
-    let base = Before::read(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     for order in ["forwards", "backwards", "every other"] {
         let raw = Raw::join(&server, "fragments", "raw").await?;
         raw.open()?;
@@ -111,6 +114,7 @@ async fn a_handshake_in_one_byte_fragments() -> Result<()> {
         }
         meeting.goes_on(&server).await?;
     }
+    before.grows(&server, "media_handshakes_failed", &[], 3.0).await?;
     base.is_restored(&server, SLACK, HALF_OPEN).await
 }
 
@@ -119,7 +123,7 @@ async fn handshakes_that_are_never_finished() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
     let meeting = Meeting::start(&server).await?;
-    let base = Before::read(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     let mut raws = Vec::new();
     for number in 0..50 {
         let raw = Raw::join(&server, "unfinished", &format!("raw-{number}")).await?;
@@ -132,6 +136,7 @@ async fn handshakes_that_are_never_finished() -> Result<()> {
     meeting.goes_on(&server).await?;
     // Their WebSockets stay open: the server ends what never connects by itself.
     base.is_restored(&server, SLACK, HALF_OPEN).await?;
+    before.grows(&server, "media_handshakes_failed", &[], 50.0).await?;
     drop(raws);
     meeting.goes_on(&server).await
 }
@@ -172,10 +177,11 @@ impl Tamper for Forger {
 async fn changed_repeated_and_truncated_srtp() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
     let forger = Arc::new(Forger::default());
-    let before = Metrics::read(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     let listener = Bot::join(&server, Options::new("forged", 1, false)).await?;
-    let _forging = Bot::join(&server, Options::new("forged", 2, true).tampered(forger.clone())).await?;
+    let forging = Bot::join(&server, Options::new("forged", 2, true).tampered(forger.clone())).await?;
     let enough = |view: &ratssaal_e2e::bot::View| {
         (view.received.values().filter(|track| track.packets > 150).count() == 2).then_some(())
     };
@@ -190,7 +196,10 @@ async fn changed_repeated_and_truncated_srtp() -> Result<()> {
     let complete = |view: &ratssaal_e2e::bot::View| view.received.values().all(Received::is_complete).then_some(());
     listener.wait("nothing true was lost", Duration::from_secs(10), complete).await?;
     let forged = u32::try_from(forger.sent.load(Ordering::Relaxed))?;
-    before.grows(&server, "media_dropped_unauthentic", &[], f64::from(forged)).await
+    before.grows(&server, "media_dropped_unauthentic", &[], f64::from(forged)).await?;
+    meeting.goes_on(&server).await?;
+    drop((listener, forging));
+    base.is_restored(&server, SLACK, HALF_OPEN).await
 }
 
 /// Loses the first DTLS datagram that leaves, and sends every later one twice.
@@ -214,11 +223,14 @@ async fn lost_and_repeated_handshake_datagrams() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
     let meeting = Meeting::start(&server).await?;
+    let base = Before::read(&server).await?;
     let shaky =
         Bot::join(&server, Options::new("beside", 3, true).v1(true).tampered(Arc::new(Shaky::default()))).await?;
     let flowing = |view: &ratssaal_e2e::bot::View| {
         (view.received.values().filter(|track| track.packets > 20).count() == 4).then_some(())
     };
     shaky.wait("media flows after a shaky handshake", Duration::from_secs(20), flowing).await?;
-    meeting.goes_on(&server).await
+    meeting.goes_on(&server).await?;
+    drop(shaky);
+    base.is_restored(&server, SLACK, HALF_OPEN).await
 }

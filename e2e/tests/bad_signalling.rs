@@ -2,10 +2,11 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compression, write::GzEncoder};
 use livekit_protocol::{
-    JoinRequest, Ping, SessionDescription, SignalRequest, WrappedJoinRequest, signal_request, signal_response,
+    DisconnectReason, JoinRequest, Ping, SessionDescription, SignalRequest, UpdateTrackSettings, WrappedJoinRequest,
+    leave_request, signal_request, signal_response,
 };
 use prost::Message as _;
 use ratssaal_e2e::{
@@ -45,19 +46,40 @@ async fn is_ended(receiver: &mut Receiver) -> bool {
     timeout(Duration::from_secs(5), ended).await.is_ok()
 }
 
-/// Whether the session still answers a ping within 5 s.
-async fn is_alive(sender: &mut Sender, receiver: &mut Receiver) -> bool {
-    let answered = async {
-        sender.send(signal_request::Message::PingReq(Ping { timestamp: 77, rtt: 0 })).await.ok()?;
+/// What came of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// The session is over: the client sent what no client sends, and would send it again.
+    Refused,
+    /// The offer was answered, and the session goes on.
+    Answered,
+    /// Nothing came of it, and the session goes on.
+    Ignored,
+}
+
+/// Sends a request and a ping, and reads until one of them has ended the session or been answered.
+async fn outcome(sender: &mut Sender, receiver: &mut Receiver, request: signal_request::Message) -> Result<Outcome> {
+    sender.send(request).await?;
+    sender.send(signal_request::Message::PingReq(Ping { timestamp: 77, rtt: 0 })).await?;
+    let read = async {
+        let mut outcome = Outcome::Ignored;
         loop {
-            match receiver.next().await {
-                Ok(Some(signal_response::Message::PongResp(pong))) if pong.last_ping_timestamp == 77 => return Some(()),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return None,
+            match receiver.next().await? {
+                Some(signal_response::Message::Leave(leave)) => {
+                    // With another session it would be the same.
+                    ensure!(leave.reason() == DisconnectReason::StateMismatch, "{leave:?}");
+                    ensure!(leave.action() == leave_request::Action::Disconnect, "{leave:?}");
+                    ensure!(receiver.close_code().await? == Some(1007), "closed with another code");
+                    return Ok(Outcome::Refused);
+                }
+                Some(signal_response::Message::Answer(_)) => outcome = Outcome::Answered,
+                Some(signal_response::Message::PongResp(pong)) if pong.last_ping_timestamp == 77 => return Ok(outcome),
+                Some(_) => {}
+                None => bail!("closed without a word"),
             }
         }
     };
-    matches!(timeout(Duration::from_secs(5), answered).await, Ok(Some(())))
+    timeout(Duration::from_secs(5), read).await.context("the session hangs")?
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +87,7 @@ async fn frames_that_are_no_requests() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
     let meeting = Meeting::start(&server).await?;
-    let base = Before::read(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     // A field of 2^60 bytes, a group that never ends, a varint of eleven bytes, plain noise.
     let lies = [
         vec![0x0A, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10],
@@ -78,6 +100,8 @@ async fn frames_that_are_no_requests() -> Result<()> {
     bad.push(("text that is no JSON", Message::Text("{\"offer\": [".into())));
     bad.push(("a frame of a megabyte", Message::Binary(vec![0; 1 << 20].into())));
     bad.push(("a text of a megabyte", Message::Text(" ".repeat(1 << 20).into())));
+    // The WebSocket of a frame that is too long is cut without reading it.
+    let (count, malformed) = (f64::from(u32::try_from(bad.len())?), f64::from(u32::try_from(bad.len() - 2)?));
     for (what, message) in bad {
         let (mut sender, mut receiver) = joined(&server, "bad-frame").await?;
         // The server may close while a long frame is still being written.
@@ -85,6 +109,8 @@ async fn frames_that_are_no_requests() -> Result<()> {
         let refused = is_ended(&mut receiver).await;
         ensure!(refused || !Server::is_ours(), "the session goes on after {what}");
     }
+    before.grows(&server, "signal_sessions_ended", &["reason=\"Refused\""], malformed).await?;
+    before.grows(&server, "signal_sessions_ended", &[], count).await?;
     meeting.goes_on(&server).await?;
     base.is_restored(&server, SLACK, LIMIT).await
 }
@@ -94,22 +120,30 @@ async fn floods_of_requests() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
     let meeting = Meeting::start(&server).await?;
-    let (mut sender, mut receiver) = joined(&server, "flood").await?;
-    let request = SignalRequest { message: Some(signal_request::Message::PingReq(Ping { timestamp: 1, rtt: 0 })) };
-    let bytes = request.encode_to_vec();
-    let reading = tokio::spawn(async move { is_ended(&mut receiver).await });
-    for _ in 0..20_000 {
-        if sender.raw(Message::Binary(bytes.clone().into())).await.is_err() {
-            break;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
+    let settings = signal_request::Message::TrackSetting(UpdateTrackSettings::default());
+    let ping = signal_request::Message::PingReq(Ping { timestamp: 1, rtt: 0 });
+    for (what, message) in [("requests without an answer", settings), ("pings", ping)] {
+        let (mut sender, mut receiver) = joined(&server, "flood").await?;
+        let bytes = SignalRequest { message: Some(message) }.encode_to_vec();
+        let reading = tokio::spawn(async move { is_ended(&mut receiver).await });
+        for _ in 0..20_000 {
+            if sender.raw(Message::Binary(bytes.clone().into())).await.is_err() {
+                break;
+            }
         }
+        let refused = reading.await?;
+        ensure!(refused || !Server::is_ours(), "twenty thousand {what} at once are served");
     }
-    let refused = reading.await?;
-    ensure!(refused || !Server::is_ours(), "twenty thousand requests at once are served");
-    meeting.goes_on(&server).await
+    // Pings may first be more than answers can be sent: that session is not refused but cut off.
+    before.grows(&server, "signal_sessions_ended", &["reason=\"Refused\""], 1.0).await?;
+    meeting.goes_on(&server).await?;
+    base.is_restored(&server, SLACK, LIMIT).await
 }
 
 /// Offers that no client makes.
-fn bad_offers() -> Vec<(&'static str, String)> {
+fn bad_offers() -> Vec<(&'static str, String, Outcome)> {
+    use Outcome::{Answered, Refused};
     let good = raw::offer();
     let section = |n: u32| {
         format!(
@@ -117,20 +151,22 @@ fn bad_offers() -> Vec<(&'static str, String)> {
         )
     };
     vec![
-        ("nothing", String::new()),
-        ("noise", "\u{1F980}".repeat(3000)),
-        ("no version", good.replace("v=0\r\n", "")),
-        ("no credentials", good.replace("a=ice-ufrag:rawu\r\n", "")),
-        ("a short password", good.replace("rawpasswordrawpasswordra", "short")),
+        ("nothing", String::new(), Refused),
+        ("noise", "\u{1F980}".repeat(3000), Refused),
+        ("no version", good.replace("v=0\r\n", ""), Refused),
+        ("no credentials", good.replace("a=ice-ufrag:rawu\r\n", ""), Refused),
+        ("a short password", good.replace("rawpasswordrawpasswordra", "short"), Refused),
         (
             "no fingerprint",
             good.lines().filter(|line| !line.starts_with("a=fingerprint")).map(|line| format!("{line}\r\n")).collect(),
+            Refused,
         ),
-        ("a fingerprint that is none", good.replace("AB:AB:AB", "XY:AB")),
-        ("an endless line", format!("{good}a={}\r\n", "x".repeat(100_000))),
-        ("a thousand sections", format!("{good}{}", (1..=1000).map(section).collect::<String>())),
-        ("lines without an end", good.replace("\r\n", "\r")),
-        ("numbers that do not fit", good.replace("m=application 9", "m=application 99999999999999999999")),
+        ("a fingerprint that is none", good.replace("AB:AB:AB", "XY:AB"), Refused),
+        // A client may say of itself what it likes.
+        ("an endless line", format!("{good}a={}\r\n", "x".repeat(100_000)), Answered),
+        ("a thousand sections", format!("{good}{}", (1..=1000).map(section).collect::<String>()), Refused),
+        ("lines without an end", good.replace("\r\n", "\r"), Refused),
+        ("numbers that do not fit", good.replace("m=application 9", "m=application 99999999999999999999"), Refused),
     ]
 }
 
@@ -139,19 +175,25 @@ async fn sdp_that_no_client_sends() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
     let meeting = Meeting::start(&server).await?;
-    let base = Before::read(&server).await?;
-    for (what, sdp) in bad_offers() {
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
+    let mut refused = 0.0;
+    for (what, sdp, expected) in bad_offers() {
         let (mut sender, mut receiver) = joined(&server, "bad-sdp").await?;
         let offer = SessionDescription { r#type: "offer".to_owned(), sdp, id: 1, ..SessionDescription::default() };
-        sender.send(signal_request::Message::Offer(offer)).await?;
-        // Refused: the session ends. Or understood in spite of all: then it must go on.
-        let fine = is_alive(&mut sender, &mut receiver).await || is_ended(&mut receiver).await;
-        ensure!(fine, "an offer with {what} leaves the session hanging");
+        let offer = signal_request::Message::Offer(offer);
+        let outcome = outcome(&mut sender, &mut receiver, offer).await;
+        if Server::is_ours() {
+            let outcome = outcome.with_context(|| format!("an offer with {what}"))?;
+            ensure!(outcome == expected, "an offer with {what}: {outcome:?}");
+        }
+        refused += f64::from(u8::from(expected == Outcome::Refused));
     }
-    for (what, message) in [
+    before.grows(&server, "signal_sessions_ended", &["reason=\"Refused\""], refused).await?;
+    for (what, message, expected) in [
         (
             "an answer to nothing",
             signal_request::Message::Answer(SessionDescription { sdp: raw::offer(), ..SessionDescription::default() }),
+            Outcome::Refused,
         ),
         (
             "a candidate that is none",
@@ -159,6 +201,7 @@ async fn sdp_that_no_client_sends() -> Result<()> {
                 candidate_init: "{\"candidate\":17}".to_owned(),
                 ..livekit_protocol::TrickleRequest::default()
             }),
+            Outcome::Ignored,
         ),
         (
             "a mute of a track that is not there",
@@ -166,12 +209,13 @@ async fn sdp_that_no_client_sends() -> Result<()> {
                 sid: "TR_nothing".to_owned(),
                 muted: true,
             }),
+            Outcome::Ignored,
         ),
     ] {
         let (mut sender, mut receiver) = joined(&server, "bad-request").await?;
-        sender.send(message).await?;
-        let fine = is_alive(&mut sender, &mut receiver).await || is_ended(&mut receiver).await;
-        ensure!(fine, "{what} leaves the session hanging");
+        let outcome = outcome(&mut sender, &mut receiver, message).await;
+        let right = outcome.as_ref().is_ok_and(|outcome| *outcome == expected);
+        ensure!(right || !Server::is_ours(), "{what}: {outcome:?}");
     }
     meeting.goes_on(&server).await?;
     base.is_restored(&server, SLACK, LIMIT).await
@@ -190,7 +234,7 @@ async fn tokens_that_do_not_hold() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
     let meeting = Meeting::start(&server).await?;
-    let before = Metrics::read(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     let claims = |changes: Value| {
         let mut claims = token::claims(&server, "somebody", token::grants("tokens"));
         for (key, value) in changes.as_object().cloned().unwrap_or_default() {
@@ -237,9 +281,13 @@ async fn tokens_that_do_not_hold() -> Result<()> {
             ensure!(cors, "{path} refuses a token {what} without CORS: browsers would call it unreachable");
             ensure!(!Server::is_ours() || !text.is_empty(), "{path} refuses a token {what} without a reason");
         }
-        let opened = signal::open(&server, &signal::path_v0(token, true)).await;
-        ensure!(opened.is_err(), "a WebSocket with a token {what} is open");
-        refused += 1.0;
+        for path in [signal::path_v0(token, true), signal::path_v1(token, &JoinRequest::default())] {
+            let Err(denied) = signal::open(&server, &path).await else { bail!("{path} with a token {what} is open") };
+            let denied = denied.to_string();
+            let status = ["400", "401", "403"].iter().any(|status| denied.contains(&format!("refused with {status}")));
+            ensure!(status, "{path} with a token {what}: {denied}");
+            refused += 1.0;
+        }
     }
     before.grows(&server, "signal_refused", &[], refused).await?;
 
@@ -250,7 +298,8 @@ async fn tokens_that_do_not_hold() -> Result<()> {
     let call = reqwest::Client::new().post(url).bearer_auth(moderator).json(&json!({ "room": "beside" }));
     let status = call.timeout(Duration::from_secs(10)).send().await?.status().as_u16();
     ensure!(matches!(status, 401 | 403), "the wrong room's moderator gets {status}");
-    meeting.goes_on(&server).await
+    meeting.goes_on(&server).await?;
+    base.is_restored(&server, SLACK, LIMIT).await
 }
 
 fn bomb() -> Result<Vec<u8>> {
@@ -265,6 +314,8 @@ fn bomb() -> Result<Vec<u8>> {
 async fn join_requests_that_are_none() -> Result<()> {
     let _turn = turn().await;
     let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     let token = token::token(&server, "join-requests", "somebody");
     let encode = |wrapped: WrappedJoinRequest| {
         use base64::{Engine, prelude::BASE64_URL_SAFE};
@@ -297,7 +348,9 @@ async fn join_requests_that_are_none() -> Result<()> {
             }
         }
     }
-    // The server is as before.
+    before.grows(&server, "signal_refused", &[], 4.0).await?;
+    before.grows(&server, "signal_sessions_ended", &["reason=\"Refused\""], 1.0).await?;
     joined(&server, "after").await?;
-    Ok(())
+    meeting.goes_on(&server).await?;
+    base.is_restored(&server, SLACK, LIMIT).await
 }

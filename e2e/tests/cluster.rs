@@ -4,11 +4,11 @@
 #[expect(dead_code, clippy::expect_used, reason = "made for the allocator's tests; a part is used here")]
 mod redis_server;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use livekit_api::services::room::{RoomClient, SendDataOptions};
-use livekit_protocol::{DataPacket, RpcAck, RpcResponse, TrackSource, data_packet, rpc_response};
+use livekit_api::services::room::{CreateRoomOptions, RoomClient, SendDataOptions, UpdateParticipantOptions};
+use livekit_protocol::{DataPacket, ParticipantInfo, RpcAck, RpcResponse, TrackSource, data_packet, rpc_response};
 use ratssaal_e2e::{
     bot::{Bot, Options, View},
     server::{Server, turn},
@@ -87,7 +87,7 @@ fn heard(view: &View, payload: &[u8]) -> Option<()> {
     view.data.iter().any(|heard| is(&heard.packet)).then_some(())
 }
 
-/// Every method of the server API at a server where nobody of the room sits.
+/// The methods for media, data and moving at a server where nobody of the room sits.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_api_works_at_any_server() -> Result<()> {
     let _turn = turn().await;
@@ -160,6 +160,88 @@ async fn the_server_api_works_at_any_server() -> Result<()> {
     )
     .await?;
     ensure!(refused.0 == 403, "{refused:?}");
+    Ok(())
+}
+
+/// The methods for rooms and single participants, at a server where nobody of the room sits.
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_and_participants_are_looked_after_from_any_server() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let (entry, seat, first) = entry_and_seat(&redis, "rat").await?;
+    let second = Bot::join(&seat, Options::new("rat", 1, false).v1(true)).await?;
+    let api = RoomClient::with_api_key(&entry.http, &entry.key, &entry.secret);
+
+    let found = api.get_participant("rat", "bot-0").await?;
+    ensure!(found.sid == first.view(|view| view.me.sid.clone()) && found.tracks.len() == 2, "{found:?}");
+    let nobody = api.get_participant("rat", "niemand").await.err().context("there is nobody")?.to_string();
+    ensure!(nobody.contains("not_found"), "{nobody}");
+
+    let attributes = HashMap::from([("hand".to_owned(), "oben".to_owned())]);
+    let options = UpdateParticipantOptions {
+        name: "Erste Bürgermeisterin".to_owned(),
+        metadata: "Vorsitz".to_owned(),
+        attributes: attributes.clone(),
+        ..UpdateParticipantOptions::default()
+    };
+    api.update_participant("rat", "bot-0", options).await?;
+    let is_it = |who: &ParticipantInfo| {
+        let told = (who.name.as_str(), who.metadata.as_str()) == ("Erste Bürgermeisterin", "Vorsitz");
+        (told && who.attributes == attributes).then_some(())
+    };
+    first.wait("it knows its name", LIMIT, |view| is_it(&view.me)).await?;
+    second.wait("the other knows it", LIMIT, |view| view.other("bot-0").and_then(is_it)).await?;
+
+    api.update_room_metadata("rat", "Tagesordnung").await?;
+    for bot in [&first, &second] {
+        let told = |view: &View| (view.room.metadata == "Tagesordnung").then_some(());
+        bot.wait("the room's metadata arrives", LIMIT, told).await?;
+    }
+    api.create_room("leer", CreateRoomOptions::default()).await?;
+    let mut rooms = api.list_rooms(vec![]).await?;
+    rooms.sort_by(|a, b| a.name.cmp(&b.name));
+    let seen: Vec<_> = rooms.iter().map(|r| (r.name.as_str(), r.metadata.as_str(), r.num_participants)).collect();
+    ensure!(seen == [("leer", "", 0), ("rat", "Tagesordnung", 2)], "{seen:?}");
+
+    api.remove_participant("rat", "bot-1").await?;
+    let ended = second.wait("it is put out", LIMIT, |view| view.ended.clone()).await?;
+    ensure!(ended.contains("ParticipantRemoved"), "{ended}");
+    first.wait("it is gone", LIMIT, |view| view.other("bot-1").is_none().then_some(())).await?;
+
+    api.delete_room("rat").await?;
+    let ended = first.wait("the room is over", LIMIT, |view| view.ended.clone()).await?;
+    ensure!(ended.contains("RoomDeleted"), "{ended}");
+    let rooms = api.list_rooms(vec!["rat".to_owned()]).await?;
+    ensure!(rooms.is_empty(), "{rooms:?}");
+    Ok(())
+}
+
+/// A room that was created for a site has everybody there, wherever they come in, and nobody elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_pinned_to_a_site() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let url = redis.url();
+    let mut servers = Vec::new();
+    for site in ["rathaus", "kreishaus"] {
+        let settings = [
+            ("RATSSAAL_CLUSTER__REDIS", url.as_str()),
+            ("RATSSAAL_CLUSTER__BRIDGE", site),
+            ("RATSSAAL_SITE__NAME", site),
+            ("RATSSAAL_ROOM__SEATS", "1"),
+        ];
+        servers.push(Server::start_with(&settings).await?);
+    }
+    let api = RoomClient::with_api_key(&servers[0].http, &servers[0].key, &servers[0].secret);
+    let pinned = CreateRoomOptions { node_id: "kreishaus".to_owned(), ..CreateRoomOptions::default() };
+    api.create_room("kreistag", pinned).await?;
+    let _first = Bot::join(&servers[0], Options::new("kreistag", 0, false)).await?;
+    ensure!(seat(&servers).await? == 1, "it sits at the other site");
+    let refused = Bot::join(&servers[0], Options::new("kreistag", 1, false)).await.err().context("it is full there")?;
+    ensure!(format!("{refused:#}").contains("503"), "{refused:#}");
+    // A room that is open to all sites takes the seat that is free here.
+    let _second = Bot::join(&servers[0], Options::new("stadtrat", 1, false)).await?;
+    seat(&servers[..1]).await.context("it sits where it came in")?;
     Ok(())
 }
 

@@ -36,6 +36,7 @@ struct Span {
     instance: String,
     name: String,
     identity: String,
+    by: String,
     trace: Vec<u8>,
     id: Vec<u8>,
     parent: Vec<u8>,
@@ -67,6 +68,7 @@ impl TraceService for Collector {
                     service: text(&process, "service.name"),
                     instance: text(&process, "service.instance.id"),
                     identity: text(&span.attributes, "identity"),
+                    by: text(&span.attributes, "by"),
                     name: span.name,
                     trace: span.trace_id,
                     id: span.span_id,
@@ -92,8 +94,8 @@ impl Collector {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The trace of somebody's join, once it has a span that `last` accepts.
-    async fn join_of(&self, identity: &str, last: impl Fn(&Span) -> bool) -> Result<Vec<Span>> {
+    /// The trace of somebody's join, once it is `complete`.
+    async fn join_of(&self, identity: &str, complete: impl Fn(&[Span]) -> bool) -> Result<Vec<Span>> {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             let all = self.spans();
@@ -101,7 +103,7 @@ impl Collector {
                 all.iter().filter(|span| span.name == "join" && span.identity == identity).collect();
             for join in &joins {
                 let trace: Vec<Span> = all.iter().filter(|span| span.trace == join.trace).cloned().collect();
-                if trace.iter().any(&last) {
+                if complete(&trace) {
                     return Ok(trace);
                 }
             }
@@ -142,12 +144,22 @@ async fn a_join_is_one_trace_across_three_processes() -> Result<()> {
 
     // The first one sits where the WebSocket is.
     let is_place = |span: &Span| span.service == "ratssaal-allocator" && span.name.ends_with("/Place");
-    let trace = collector.join_of(&first.options.identity, is_place).await?;
+    let negotiated = |by: &'static str| move |span: &Span| span.name == "negotiation" && span.by == by;
+    let complete = |trace: &[Span]| {
+        trace.iter().any(is_place) && ["client", "server"].iter().all(|by| trace.iter().any(negotiated(by)))
+    };
+    let trace = collector.join_of(&first.options.identity, complete).await?;
     assert!(trace.iter().all(|span| span.instance != "zwei"), "{trace:#?}");
+    let join = trace.iter().find(|span| span.parent.is_empty()).context("no first span")?;
+    assert_eq!((join.name.as_str(), join.identity.as_str()), ("join", first.options.identity.as_str()));
+    for span in trace.iter().filter(|span| span.name == "negotiation") {
+        assert_eq!(span.parent, join.id, "a part of the joining: {trace:#?}");
+    }
 
     // For the second one there is a seat on the other bridge only.
     let entered = |span: &Span| span.instance == "zwei" && span.name == "enter";
-    let trace = collector.join_of(&second.options.identity, entered).await?;
+    let complete = |trace: &[Span]| trace.iter().any(entered) && complete(trace);
+    let trace = collector.join_of(&second.options.identity, complete).await?;
     let by_id: HashMap<&[u8], &Span> = trace.iter().map(|span| (span.id.as_slice(), span)).collect();
     let place = trace.iter().find(|span| is_place(span)).context("no placement")?;
     let signal = trace.iter().find(|span| span.instance == "zwei" && span.name.ends_with("/Signal"));
@@ -157,5 +169,9 @@ async fn a_join_is_one_trace_across_three_processes() -> Result<()> {
     }
     let enter = trace.iter().find(|span| entered(span)).context("nobody let in")?;
     assert_eq!(enter.identity, second.options.identity);
+    for span in trace.iter().filter(|span| span.name == "negotiation") {
+        assert_eq!(span.instance, "zwei", "where the seat is: {trace:#?}");
+        assert_eq!(Some(&span.parent), signal.map(|signal| &signal.id), "a part of its signalling: {trace:#?}");
+    }
     Ok(())
 }

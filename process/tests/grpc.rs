@@ -5,7 +5,7 @@ mod common;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::Authority;
 use ratssaal_process::grpc::{Caller, Credentials, GrpcError, Identity, Listener, Role, channel, peer, require};
@@ -17,6 +17,8 @@ use tonic::body::Body;
 use tonic::transport::{Channel, Server};
 use tower::ServiceExt as _;
 
+/// How soon the next address is used when a server has died or hangs.
+const FAILOVER: Duration = Duration::from_secs(1);
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 /// An identity from an authority; certificates are for `localhost`.
@@ -153,6 +155,7 @@ async fn the_next_address_takes_over() {
         "a" => ("b", first, second),
         _ => ("a", second, first),
     };
+    let began = Instant::now();
     gone.shutdown_background();
     let took_over = patiently(async {
         loop {
@@ -166,10 +169,13 @@ async fn the_next_address_takes_over() {
         }
     });
     assert_eq!(took_over.await, other);
+    let took = began.elapsed();
+    println!("{took:?}");
+    assert!(took < FAILOVER, "{took:?}");
     left.shutdown_background();
 }
 
-/// A server that accepts and then says nothing is left for the next.
+/// A server that accepts and then says nothing is left for the next, whichever of them is asked first.
 #[tokio::test]
 async fn a_hanging_address_is_left() {
     let none = Identity::default();
@@ -182,13 +188,19 @@ async fn a_hanging_address_is_left() {
         }
     });
     let (alive, _server) = serve("alive", &none).await;
-    let channel = channel(&format!("http://{silent_address},http://{alive}"), &load(&none)).unwrap();
-    let answered = patiently(async {
-        loop {
-            if let Ok(name) = who(&channel).await {
-                return name;
+    for addresses in [[silent_address, alive], [alive, silent_address]] {
+        let channel = channel(&addresses.map(|address| format!("http://{address}")).join(","), &load(&none)).unwrap();
+        let began = Instant::now();
+        let answered = patiently(async {
+            loop {
+                if let Ok(name) = who(&channel).await {
+                    return name;
+                }
             }
-        }
-    });
-    assert_eq!(answered.await, "alive");
+        });
+        assert_eq!(answered.await, "alive");
+        let took = began.elapsed();
+        println!("{addresses:?}: {took:?}");
+        assert!(took < FAILOVER, "{took:?}");
+    }
 }

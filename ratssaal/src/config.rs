@@ -22,8 +22,8 @@ use crate::{
 pub(crate) const DEV: (&str, &str) = ("devkey", "secret-secret-secret-secret-secret");
 
 /// What to do without an API key.
-pub(crate) const NO_KEYS: &str = "no API key is configured; run `ratssaal keys > ratssaal.toml` and give --config ratssaal.toml, or \
-     try it on this machine only with --dev";
+pub(crate) const NO_KEYS: &str = "no API key is configured; run `ratssaal keys > ratssaal.toml` and give --config ratssaal.toml \
+     (`ratssaal token --help` says how to make access tokens with it), or try it on this machine only with --dev";
 
 /// What to do without a Redis.
 pub(crate) const NO_REDIS: &str = "an allocator keeps everything in Redis; give cluster.redis, e.g. redis://localhost";

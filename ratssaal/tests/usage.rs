@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 
-use common::{finish, ratssaal, run};
+use common::{Server, finish, ratssaal, run};
 
 /// Asserts the status and that standard error is one line with these parts.
 fn refused(args: &[&str], status: i32, parts: &[&str]) {
@@ -20,8 +20,9 @@ fn refused(args: &[&str], status: i32, parts: &[&str]) {
 
 #[test]
 fn without_keys_it_says_how_to_make_them() {
-    refused(&["serve"], 64, &["no API key", "ratssaal keys", "--dev"]);
-    refused(&["token", "--room", "r", "--identity", "i"], 64, &["no API key", "ratssaal keys"]);
+    let remedies = ["no API key", "`ratssaal keys", "--config", "`ratssaal token --help`", "--dev"];
+    refused(&["serve"], 64, &remedies);
+    refused(&["token", "--room", "r", "--identity", "i"], 64, &remedies);
 }
 
 #[test]
@@ -93,6 +94,24 @@ fn a_port_in_use_ends_with_1() {
     assert!(out.is_empty(), "no promise before it is kept: {out}");
     let last = err.lines().last().unwrap();
     assert!(last.contains(&address) && last.contains("in use") && last.contains("--bind"), "{err}");
+}
+
+#[test]
+fn media_ports_in_use_end_with_1() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ports = format!("{port}-{port}");
+    let (code, out, err) =
+        run(&["serve", "--dev", "--bind", "127.0.0.1:0", "--media-bind", "127.0.0.1", "--media-ports", &ports]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(out.is_empty(), "no promise before it is kept: {out}");
+    let last = err.lines().last().unwrap();
+    for part in ["no free UDP port", &port, "127.0.0.1", "in use", "media.ports"] {
+        assert!(last.contains(part), "{part:?} is missing in: {err}");
+    }
+    // Whoever does what it says gets on.
+    drop(taken);
+    drop(Server::dev(&["--media-bind", "127.0.0.1", "--media-ports", &ports]));
 }
 
 #[test]

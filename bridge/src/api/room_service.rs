@@ -100,7 +100,8 @@ async fn create_room(api: &Api, claims: &Claims, request: CreateRoomRequest) -> 
         metadata: request.metadata,
         ..RoomConfiguration::default()
     };
-    let room = api.rooms.create(&request.name, Some(&config), false).await?;
+    // What a node is in LiveKit's cluster is a site in ours: servers come and go.
+    let room = api.rooms.create(&request.name, Some(&config), &request.node_id, false).await?;
     let room = room.ok_or_else(|| TwirpError::new(Code::Internal, "the room was neither opened nor found"))?;
     Ok(room.state().info())
 }

@@ -52,7 +52,7 @@ async fn try_open(api: &Api, peer: Peer, body: Result<Json<OpenRequest>, JsonRej
         Some(text) => room_name(text)?,
         None => names::fresh_room(),
     };
-    if api.rooms.create(&room, None, true).await?.is_none() {
+    if api.rooms.create(&room, None, "", true).await?.is_none() {
         let message = "a room of this name is open already; join it or choose another name";
         return Err(ApiError::new(StatusCode::CONFLICT, "room_exists", message));
     }

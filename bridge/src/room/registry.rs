@@ -210,7 +210,8 @@ impl Rooms {
         }
     }
 
-    /// Opens a room, or finds the open one; `must_be_new` refuses that with `None`.
+    /// Opens a room, or finds the open one; `must_be_new` refuses that with `None`. Everybody is to sit at the site `pin`,
+    /// unless that is empty.
     ///
     /// # Errors
     /// The allocator is away or takes no more rooms; the metadata is too long.
@@ -218,18 +219,22 @@ impl Rooms {
         &self,
         name: &str,
         config: Option<&RoomConfiguration>,
+        pin: &str,
         must_be_new: bool,
     ) -> Result<Option<RoomHandle>, Refusal> {
         let metadata = config.map_or("", |config| config.metadata.as_str());
         if metadata.len() > super::limits::METADATA {
             return Err(Refusal::too_large("the room's metadata (bytes)", super::limits::METADATA));
         }
-        let request = OpenRoomRequest { name: name.to_owned(), settings: Some(self.settings(config)), must_be_new };
+        let settings = RoomSettings { site_pin: pin.to_owned(), ..self.settings(config) };
+        let request = OpenRoomRequest { name: name.to_owned(), settings: Some(settings), must_be_new };
         let opened = match within(self.allocator().open_room(request)).await {
             Ok(opened) => opened,
             Err(status) if status.code() == tonic::Code::AlreadyExists => return Ok(None),
             Err(status) if status.code() == tonic::Code::InvalidArgument => {
-                return Err(Refusal::Invalid { what: "the room's name is empty or too long; use at most 256 bytes" });
+                return Err(Refusal::Invalid {
+                    what: "the room's name is empty, or it or the site's is too long; use at most 256 bytes",
+                });
             }
             Err(status) if status.code() == tonic::Code::ResourceExhausted => return Err(Refusal::TooManyRooms),
             Err(_) => return Err(Refusal::unavailable()),

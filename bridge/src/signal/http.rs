@@ -212,11 +212,11 @@ async fn join(
 ) -> Result<Response, Denial> {
     let (room, identity) = (opening.claims.grants.room.clone(), opening.claims.identity.clone());
     let span = tracing::info_span!("join", %room, %identity, path = ?opening.path);
-    let arrived = timeout(JOIN_WITHIN, arrival::join(signal, &opening, address)).instrument(span).await;
+    let arrived = timeout(JOIN_WITHIN, arrival::join(signal, &opening, address)).instrument(span.clone()).await;
     match arrived.unwrap_or_else(|_| Err(Denial::late())) {
         Ok(Arrival::Here(joined)) => {
             let returns = signal.sessions.register(joined.sid.clone(), &identity, &room);
-            let session = Session::new(Arc::clone(signal), *joined, opening, returns, place);
+            let session = span.in_scope(|| Session::new(Arc::clone(signal), *joined, opening, returns, place));
             // If the upgrade fails, dropping the session takes the participant out of the room.
             Ok(upgrade.on_upgrade(move |socket| session.run(Socket::Own(Box::new(socket)))))
         }

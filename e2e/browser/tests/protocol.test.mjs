@@ -4,6 +4,7 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { launch } from '../lib/browsers.mjs';
 import { servePages } from '../lib/pages.mjs';
 import { Participant } from '../lib/participant.mjs';
+import { joinRust } from '../lib/rust.mjs';
 import { startServer } from '../lib/server.mjs';
 import { until } from '../lib/wait.mjs';
 
@@ -176,6 +177,35 @@ describe('three browsers in one room', () => {
     }
     await anna.awaitsOthers('has two others, not three', (others) => others.length === 2);
   });
+
+  for (const v1 of [true, false]) {
+    test(`a participant on the webrtc crate (${v1 ? 'v1' : 'v0'}) is one of them: media and data both ways`, async () => {
+      const rust = await joinRust(server, room, `rosa-${v1 ? 'v1' : 'v0'}`, { v1 });
+      try {
+        for (const participant of everyone) {
+          for (const source of ['camera', 'microphone']) {
+            await rust.awaits('media', (entry) => entry.from === participant.identity && entry.source === source.toUpperCase() && entry.packets > 50);
+            // What it sends is no picture, so packets are counted where the browser takes them.
+            await until(`${participant.identity} gets ${rust.identity}'s ${source}`, async () => {
+              const received = await participant.call('received', rust.identity, source);
+              if (received?.packetsReceived > 50) return true;
+              throw new Error(JSON.stringify(received));
+            }, 30_000);
+          }
+          await participant.call('send', `from ${participant.identity}`, { reliable: true });
+          await rust.awaits('data', ({ from, text }) => from === participant.identity && text === `from ${participant.identity}`);
+        }
+        rust.send('Grüße aus Rust');
+        for (const participant of everyone) await participant.awaits('data', ({ from, text }) => from === rust.identity && text === 'Grüße aus Rust');
+        assert.equal(await rust.leave(), 0, JSON.stringify(rust.events.slice(-5)));
+        for (const participant of everyone) {
+          await participant.awaitsOthers('it is gone', (others) => others.every(({ identity }) => identity !== rust.identity), 3000);
+        }
+      } finally {
+        rust.kill();
+      }
+    });
+  }
 
   test('who leaves is gone at once', async () => {
     await bela.call('leave');

@@ -1,6 +1,7 @@
 //! gRPC between our processes: [`Listener`] takes connections, [`channel`] and [`peer`] make them, both with TLS in which
 //! each side shows a certificate of the cluster's authority. Without TLS only on loopback addresses. What a caller may do
-//! is in its certificate: [`Caller`]. [`TraceContext`] and [`Traces`] make one trace of what several processes do.
+//! is in its certificate: [`Caller`]. [`TraceContext`], [`Traces`] and [`Origin`] make one trace of what
+//! several processes do, at once and later.
 
 mod caller;
 mod channel;
@@ -18,7 +19,7 @@ use crate::tls::{self, Certificate, Files, TlsError};
 pub use caller::{Caller, Role, require};
 pub use channel::{channel, peer};
 pub use listener::{Io, Listener};
-pub use trace::{TraceContext, Traced, Traces};
+pub use trace::{Origin, TraceContext, Traced, Traces};
 
 /// Who this process is among the cluster's, and whom it trusts: all three files, or none on loopback addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,9 @@
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request};
+use opentelemetry::Context as Trace;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::service::Interceptor;
@@ -25,6 +27,32 @@ impl Interceptor for TraceContext {
     fn call(&mut self, mut call: Call<()>) -> Result<Call<()>, Status> {
         TraceContextPropagator::new().inject_context(&Span::current().context(), &mut Headers(call.metadata_mut()));
         Ok(call)
+    }
+}
+
+/// A span that later ones belong to although it has ended by then.
+#[derive(Clone, Debug)]
+pub struct Origin(SpanContext);
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self(SpanContext::NONE)
+    }
+}
+
+impl Origin {
+    /// The span in which this is called; none where spans are not exported.
+    #[must_use]
+    pub fn current() -> Self {
+        Self(Span::current().context().span().span_context().clone())
+    }
+
+    /// Makes a span that nothing has happened in yet a child of it.
+    pub fn adopt(&self, span: &Span) {
+        if self.0.is_valid() {
+            // A span that is not recorded has no parent.
+            let _ = span.set_parent(Trace::new().with_remote_span_context(self.0.clone()));
+        }
     }
 }
 

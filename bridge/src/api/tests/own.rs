@@ -117,7 +117,7 @@ async fn rooms_may_be_the_organisations_to_open() {
     assert_eq!((status, &answer["error"]), (StatusCode::FORBIDDEN, &json!("rooms_closed")));
     let (status, answer) = join(&bridge, json!({ "room": "rat", "name": "Gast" })).await;
     assert_eq!((status, &answer["error"]), (StatusCode::NOT_FOUND, &json!("no_such_room")));
-    bridge.rooms.create("rat", None, true).await.unwrap().unwrap();
+    bridge.rooms.create("rat", None, "", true).await.unwrap().unwrap();
     let (status, _) = join(&bridge, json!({ "room": "rat", "name": "Gast" })).await;
     assert_eq!(status, StatusCode::OK);
 }

@@ -264,7 +264,7 @@ async fn who_may_not_come_in_is_told_why() {
     let bridge = bridge_with(room).await;
     assert_eq!(join(&bridge, guest("", "a")).await.unwrap_err(), JoinRefusal::NoGrant);
     assert_eq!(join(&bridge, guest("rat", "a")).await.unwrap_err(), JoinRefusal::UnknownRoom);
-    bridge.rooms.create("rat", None, true).await.unwrap().unwrap();
+    bridge.rooms.create("rat", None, "", true).await.unwrap().unwrap();
     join(&bridge, guest("rat", "a")).await.unwrap();
     let long = Claims { name: "x".repeat(300), ..guest("rat", "b") };
     let refused = join(&bridge, long).await.unwrap_err();

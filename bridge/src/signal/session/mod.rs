@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{AddTrackRequest, DisconnectReason, ParticipantInfo, SessionDescription};
+use ratssaal_process::grpc::Origin;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
@@ -118,6 +119,8 @@ pub(crate) struct Session {
     link: Link,
     returns: Registration,
     place: Option<Place>,
+    /// The joining, to whose trace everything belongs until media can flow.
+    joining: Origin,
     rate: RateLimit,
     clocks: Clocks,
     /// Media can flow.
@@ -162,7 +165,7 @@ struct First {
 }
 
 impl Session {
-    /// For a participant who is in the room already.
+    /// For a participant who is in the room already. It is a part of the span in which this is called until media can flow.
     pub(crate) fn new(
         signal: Arc<Inner>,
         joined: Joined,
@@ -173,7 +176,7 @@ impl Session {
         let welcome = messages::join(&joined, opening.path);
         let first = First { welcome, tracks: std::mem::take(&mut opening.tracks), offer: opening.offer.take() };
         let session = Self::silent(signal, (joined.room, joined.sid, joined.inbox), &opening, returns, place);
-        Self { first: Some(Box::new(first)), ..session }
+        Self { first: Some(Box::new(first)), joining: Origin::current(), ..session }
     }
 
     /// One that has nothing to say yet.
@@ -195,6 +198,7 @@ impl Session {
             link: Link::down(),
             returns,
             place: Some(place),
+            joining: Origin::default(),
             rate: RateLimit::new(now),
             clocks: Clocks::new(now),
             active: false,

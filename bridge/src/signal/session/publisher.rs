@@ -67,7 +67,7 @@ pub(super) fn mint(last: &mut u32) -> u32 {
 impl Session {
     /// The client's offer: read, plan, answer, and tell the worker and the room what it brought.
     pub(super) async fn offer(&mut self, offer: SessionDescription) -> Flow {
-        let span = tracing::info_span!("negotiation", participant = %self.seat.sid, by = "client", id = offer.id);
+        let span = self.negotiating("client", offer.id);
         async {
             let changes = match self.take_offer(&offer) {
                 Ok(changes) => changes,
@@ -86,6 +86,15 @@ impl Session {
         }
         .instrument(span)
         .await
+    }
+
+    /// The span of a negotiation. What has to be agreed before media can flow is a part of the joining.
+    pub(super) fn negotiating(&self, by: &'static str, id: u32) -> tracing::Span {
+        let span = tracing::info_span!("negotiation", participant = %self.seat.sid, by, id);
+        if !self.active {
+            self.joining.adopt(&span);
+        }
+        span
     }
 
     /// A description that cannot be used: a client that sends it again after reconnecting would get no further.

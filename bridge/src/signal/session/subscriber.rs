@@ -112,7 +112,7 @@ impl Session {
 
     /// The client's answer to our offer. One to an older offer says nothing any more.
     pub(super) fn answer(&mut self, answer: &SessionDescription) -> Flow {
-        let span = tracing::info_span!("negotiation", participant = %self.seat.sid, by = "server", id = answer.id);
+        let span = self.negotiating("server", answer.id);
         let current = |subscriber: &Subscriber| {
             (answer.id == 0 || answer.id == subscriber.id) && subscriber.offer.awaits_answer()
         };
