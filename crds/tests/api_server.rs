@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 include!("cases/objects.rs");
+include!("cases/fields.rs");
 
 /// A control plane; ends when it is dropped, unless somebody else started it.
 struct Cluster {
@@ -82,7 +83,10 @@ impl Drop for Cluster {
 
 type Case = (&'static str, fn(&Cluster));
 
-const CASES: &[Case] = &[("rules_hold_on_a_real_api_server", rules_hold_on_a_real_api_server)];
+const CASES: &[Case] = &[
+    ("rules_hold_on_a_real_api_server", rules_hold_on_a_real_api_server),
+    ("every_field_wrong_in_turn_is_refused_by_name", every_field_wrong_in_turn_is_refused_by_name),
+];
 
 fn main() {
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -156,4 +160,32 @@ fn rules_hold_on_a_real_api_server(cluster: &Cluster) {
     assert_eq!(filled["spec"]["redis"]["managed"]["image"], "docker.io/library/redis:7.2-alpine");
     let explained = cluster.kubectl(&["explain", "vconf.spec.media.port"], "").unwrap();
     assert!(explained.contains("First UDP port"), "{explained}");
+}
+
+fn every_field_wrong_in_turn_is_refused_by_name(cluster: &Cluster) {
+    let definition = ratssaal_crds::definition().unwrap();
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let all = wrong_in_turn(schema);
+    let fields = all.iter().filter(|wrong| wrong.what == "another type").count();
+    assert!(fields >= 85 && all.len() > 2 * fields, "{} cases of {fields} fields", all.len());
+    // In one call, whose answer has a line for each object; kubectl would look at a list by itself first.
+    let items = all.iter().enumerate().map(|(number, wrong)| {
+        let mut object = object(wrong.spec.clone());
+        object["metadata"]["name"] = json!(format!("f{number}"));
+        object
+    });
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items.collect::<Vec<_>>()});
+    let said = cluster
+        .kubectl(&["create", "--dry-run=server", "--validate=ignore", "-f", "-"], &list.to_string())
+        .unwrap_err();
+    let mut faults = Vec::new();
+    for (number, Wrong { path, what, .. }) in all.iter().enumerate() {
+        let about = format!("\"f{number}\" is invalid:");
+        match said.lines().find(|line| line.contains(&about)) {
+            Some(line) if line.contains(&format!("{path}:")) => {}
+            Some(line) => faults.push(format!("{path}, {what}: the message does not name it: {line}")),
+            None => faults.push(format!("{path}, {what}: taken")),
+        }
+    }
+    assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), all.len(), faults.join("\n"));
 }
