@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_docs, reason = "tests")]
 
 mod cluster;
+mod growth;
 mod life;
 mod scale;
 mod takeover;
+mod told;
 mod world;
 
 use std::future::Future;
@@ -35,6 +37,12 @@ const CASES: &[Case] = cases![
     life::a_foreign_object_is_left_alone_and_told,
     life::a_bridge_comes_when_its_load_balancer_has_an_address,
     life::a_rollout_that_fails_stops_and_can_be_undone,
+    growth::a_node_that_gets_the_label_has_a_bridge,
+    growth::seats_are_kept_free_between_the_least_and_the_most_bridges_and_kubectl_scales,
+    told::a_host_name_that_nobody_knows,
+    told::secrets_that_are_missing_and_certificates_that_are_wrong,
+    told::ports_that_another_installation_has,
+    told::an_image_that_cannot_be_pulled,
     takeover::of_two_operators_one_acts_and_the_other_takes_over,
     takeover::an_operator_that_is_killed_again_and_again_gets_there,
     takeover::every_right_is_needed_and_no_other,
