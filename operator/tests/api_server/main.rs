@@ -11,6 +11,7 @@ mod life;
 mod scale;
 mod takeover;
 mod told;
+mod trouble;
 mod world;
 
 use std::future::Future;
@@ -45,6 +46,8 @@ const CASES: &[Case] = cases![
     told::an_image_that_cannot_be_pulled,
     takeover::of_two_operators_one_acts_and_the_other_takes_over,
     takeover::an_operator_that_is_killed_again_and_again_gets_there,
+    trouble::an_operator_killed_after_each_of_its_writes_gets_there,
+    trouble::half_a_minute_of_api_errors_harms_nobody,
     takeover::every_right_is_needed_and_no_other,
     scale::two_hundred_installations_with_a_thousand_bridges,
     // Last: of a control plane that has been away something may still be missing for a while.
