@@ -6,11 +6,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_docs, reason = "tests")]
 
 mod cluster;
+#[path = "../../../e2e/tests/collector/mod.rs"]
+#[expect(dead_code, reason = "a part is used here")]
+mod collector;
 mod growth;
 mod life;
 mod scale;
 mod takeover;
 mod told;
+mod traces;
 mod trouble;
 mod world;
 
@@ -48,6 +52,7 @@ const CASES: &[Case] = cases![
     takeover::an_operator_that_is_killed_again_and_again_gets_there,
     trouble::an_operator_killed_after_each_of_its_writes_gets_there,
     trouble::half_a_minute_of_api_errors_harms_nobody,
+    traces::a_look_is_one_trace_down_to_each_write,
     takeover::every_right_is_needed_and_no_other,
     scale::two_hundred_installations_with_a_thousand_bridges,
     // Last: of a control plane that has been away something may still be missing for a while.
