@@ -22,7 +22,25 @@ pub struct Unprintable(String);
 pub fn definition() -> Result<serde_json::Value, Unprintable> {
     let mut crd = serde_json::to_value(VideoConference::crd()).map_err(|error| Unprintable(error.to_string()))?;
     without_unsigned(&mut crd);
+    with_quantities(&mut crd);
     Ok(crd)
+}
+
+/// What Kubernetes reads as a quantity, as its own tools write it into schemas.
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+
+/// The generated schema of a quantity takes every text, and the fault would show when objects made of it are refused.
+fn with_quantities(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            if map.get("x-kubernetes-int-or-string").is_some_and(|flag| flag == true) {
+                map.insert("pattern".into(), QUANTITY.into());
+            }
+            map.values_mut().for_each(with_quantities);
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(with_quantities),
+        _ => {}
+    }
 }
 
 fn without_unsigned(value: &mut serde_json::Value) {

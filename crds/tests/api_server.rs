@@ -1,11 +1,13 @@
 //! The definition and its rules on a real API server: right objects are taken, each wrong one is refused with the message that
 //! was meant, and so are changes that must not be made.
 //!
-//! Without the programs of Kubernetes (`scripts/kubernetes`, which needs Go once) it is skipped, loudly; with
-//! `RATSSAAL_TEST_CLUSTER=FOLDER` a cluster that is up already is used.
+//! Without the programs of Kubernetes (`scripts/kubernetes`, which needs Go once) all of it is skipped, loudly; with
+//! `RATSSAAL_TEST_CLUSTER=FOLDER` a cluster that is up already is used. It has a `main` of its own, because libtest keeps to
+//! itself what a test that passes says, and `scripts/test` counts what was skipped.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 include!("cases/objects.rs");
+include!("cases/fields.rs");
 
 /// A control plane; ends when it is dropped, unless somebody else started it.
 struct Cluster {
@@ -24,7 +27,11 @@ fn script(arguments: &[&str]) -> Result<(), String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kubernetes");
     let output = Command::new(script).args(arguments).output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(text.lines().last().unwrap_or("no reason given").to_owned()) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(text.lines().last().unwrap_or("scripts/kubernetes failed without a word").to_owned())
+    }
 }
 
 impl Cluster {
@@ -53,6 +60,16 @@ impl Cluster {
         let dry = if dry { "--dry-run=server" } else { "--dry-run=none" };
         self.kubectl(&["apply", dry, "--server-side", "--force-conflicts", "-f", "-"], &object.to_string())
     }
+
+    /// Brings the definition, and waits until it is served: its path may answer a moment after it is there.
+    fn define(&self) {
+        self.kubectl(&["apply", "--server-side", "-f", "-"], &ratssaal_crds::yaml().unwrap()).unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        while let Err(error) = self.apply(&object(good().remove(0).1), true) {
+            assert!(Instant::now() < until, "{error}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
 }
 
 impl Drop for Cluster {
@@ -64,24 +81,54 @@ impl Drop for Cluster {
     }
 }
 
-#[test]
-fn rules_hold_on_a_real_api_server() {
+type Case = (&'static str, fn(&Cluster));
+
+const CASES: &[Case] = &[
+    ("rules_hold_on_a_real_api_server", rules_hold_on_a_real_api_server),
+    ("every_field_wrong_in_turn_is_refused_by_name", every_field_wrong_in_turn_is_refused_by_name),
+];
+
+fn main() {
+    let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|part| name.contains(part.as_str()));
+    let chosen: Vec<&Case> = CASES.iter().filter(|(name, _)| wanted(name)).collect();
+    if std::env::args().any(|arg| arg == "--list") {
+        CASES.iter().for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    if chosen.is_empty() {
+        println!("\ntest result: ok. 0 passed; 0 failed; 0 ignored");
+        return;
+    }
     let cluster = match Cluster::start() {
         Ok(cluster) => cluster,
         Err(reason) => {
-            eprintln!("SKIPPED: the definition's rules on a real API server: {reason}");
+            println!("SKIPPED: {} tests of the definition on a real API server: {reason}", chosen.len());
+            println!("test result: ok. 0 passed; 0 failed; {} ignored", chosen.len());
             // Where it must run, it must run.
-            assert!(std::env::var_os("RATSSAAL_KUBERNETES_REQUIRED").is_none(), "{reason}");
-            return;
+            std::process::exit(i32::from(std::env::var_os("RATSSAAL_KUBERNETES_REQUIRED").is_some()));
         }
     };
-    cluster.kubectl(&["apply", "--server-side", "-f", "-"], &ratssaal_crds::yaml().unwrap()).unwrap();
-    // Its path may answer a moment after the definition is there.
-    let until = Instant::now() + Duration::from_secs(30);
-    while let Err(error) = cluster.apply(&object(good().remove(0).1), true) {
-        assert!(Instant::now() < until, "{error}");
-        std::thread::sleep(Duration::from_millis(200));
+    let passes = |case: fn(&Cluster)| std::panic::catch_unwind(AssertUnwindSafe(|| case(&cluster))).is_ok();
+    let mut failed = Vec::new();
+    if !passes(Cluster::define) {
+        failed.push("the definition is served");
     }
+    let can_run = failed.is_empty();
+    for (name, case) in chosen.iter().filter(|_| can_run) {
+        let ok = passes(*case);
+        println!("test {name} ... {}", if ok { "ok" } else { "FAILED" });
+        if !ok {
+            failed.push(name);
+        }
+    }
+    drop(cluster);
+    let (word, passed) = (if failed.is_empty() { "ok" } else { "FAILED" }, chosen.len().saturating_sub(failed.len()));
+    println!("\ntest result: {word}. {passed} passed; {} failed; 0 ignored {failed:?}", failed.len());
+    std::process::exit(i32::from(!failed.is_empty()));
+}
+
+fn rules_hold_on_a_real_api_server(cluster: &Cluster) {
     for (name, spec) in good() {
         if let Err(error) = cluster.apply(&object(spec), true) {
             panic!("{name}: {error}");
@@ -113,4 +160,32 @@ fn rules_hold_on_a_real_api_server() {
     assert_eq!(filled["spec"]["redis"]["managed"]["image"], "docker.io/library/redis:7.2-alpine");
     let explained = cluster.kubectl(&["explain", "vconf.spec.media.port"], "").unwrap();
     assert!(explained.contains("First UDP port"), "{explained}");
+}
+
+fn every_field_wrong_in_turn_is_refused_by_name(cluster: &Cluster) {
+    let definition = ratssaal_crds::definition().unwrap();
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let all = wrong_in_turn(schema);
+    let fields = all.iter().filter(|wrong| wrong.what == "another type").count();
+    assert!(fields >= 85 && all.len() > 2 * fields, "{} cases of {fields} fields", all.len());
+    // In one call, whose answer has a line for each object; kubectl would look at a list by itself first.
+    let items = all.iter().enumerate().map(|(number, wrong)| {
+        let mut object = object(wrong.spec.clone());
+        object["metadata"]["name"] = json!(format!("f{number}"));
+        object
+    });
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items.collect::<Vec<_>>()});
+    let said = cluster
+        .kubectl(&["create", "--dry-run=server", "--validate=ignore", "-f", "-"], &list.to_string())
+        .unwrap_err();
+    let mut faults = Vec::new();
+    for (number, Wrong { path, what, .. }) in all.iter().enumerate() {
+        let about = format!("\"f{number}\" is invalid:");
+        match said.lines().find(|line| line.contains(&about)) {
+            Some(line) if line.contains(&format!("{path}:")) => {}
+            Some(line) => faults.push(format!("{path}, {what}: the message does not name it: {line}")),
+            None => faults.push(format!("{path}, {what}: taken")),
+        }
+    }
+    assert!(faults.is_empty(), "{} of {} cases:\n{}", faults.len(), all.len(), faults.join("\n"));
 }

@@ -11,6 +11,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditi
 use kube::core::params::ValidationDirective;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
+use tracing::{Instrument as _, info_span};
 
 use crate::build::Object;
 use crate::hash;
@@ -104,7 +105,9 @@ impl Applier {
         }
         let validation = Some(ValidationDirective::Strict);
         let params = PatchParams { field_validation: validation, ..PatchParams::apply(MANAGER).force() };
-        let written = self.api(object.kind, namespace).patch(&object.name, &params, &Patch::Apply(&wish)).await?;
+        let span = info_span!("write", kind = object.kind.name(), object = object.name);
+        let api = self.api(object.kind, namespace);
+        let written = api.patch(&object.name, &params, &Patch::Apply(&wish)).instrument(span).await?;
         self.metrics.written(object.kind.name());
         let last = Last { version: version(&written), tag };
         self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(key, last);

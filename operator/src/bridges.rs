@@ -12,6 +12,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::{Client, ResourceExt};
 use rand::RngCore as _;
 use serde_json::json;
+use tracing::{Instrument as _, info_span};
 
 use crate::apply::version;
 use crate::hash;
@@ -115,7 +116,8 @@ impl<'a> Bridges<'a> {
     pub(crate) async fn create(&self, body: &serde_json::Value) -> kube::Result<()> {
         let pod: Pod = serde_json::from_value(body.clone()).map_err(kube::Error::SerdeError)?;
         let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let pod = self.api().create(&params, &pod).await?;
+        let span = info_span!("write", kind = "Pod", object = pod.name_any());
+        let pod = self.api().create(&params, &pod).instrument(span).await?;
         self.ahead.note(self.namespace, &pod.name_any(), Step::Made(pod));
         Ok(())
     }

@@ -99,8 +99,8 @@ pub(crate) struct Memory {
     pub(crate) told: Vec<String>,
     /// When the status was written last.
     pub(crate) figures: Option<Instant>,
-    /// When its host name was looked up last, and whether it was found.
-    pub(crate) resolved: Option<(Instant, bool)>,
+    /// The host name that was looked up last, when, and whether it was found.
+    pub(crate) resolved: Option<(String, Instant, bool)>,
 }
 
 impl Context {

@@ -82,6 +82,22 @@ describe('charts and examples', () => {
     await cluster.kubectl('apply', '--server-side', '--dry-run=server', '--warnings-as-errors', '--filename', input);
   });
 
+  test('the notes of an install give commands for files and objects that are there', async () => {
+    const notes = async (...values) => (await cluster.helm('install', 'ratssaal', join(charts, 'ratssaal'), '--namespace', SYSTEM, '--dry-run=server', ...values)).split('NOTES:\n')[1];
+    const plain = await notes();
+    for (const [, file] of plain.matchAll(/--filename (\S+)/g)) assert.ok(existsSync(join(repository, file)), file);
+    const example = readFileSync(join(repository, /--filename (\S+)/.exec(plain)[1]), 'utf8');
+    // The example is what the other commands name.
+    const [, secret] = /secret tls (\S+)/.exec(plain);
+    assert.match(example, new RegExp(`secretName: ${secret}$`, 'm'));
+    assert.match(plain, /wait vconf\/konferenz .*condition=Ready/);
+    assert.match(plain, new RegExp(`namespace ${SYSTEM} rollout status deployment/ratssaal$`, 'm'));
+    const own = await notes('--set=videoConference.create=true', '--set=videoConference.spec.hostname=konferenz.landkreis.example');
+    assert.match(own, new RegExp(`namespace ${SYSTEM} get vconf konferenz -o wide[^]*helm test ratssaal --namespace ${SYSTEM}`));
+    for (const said of [plain, own]) assert.doesNotMatch(said, /noch nicht|not yet|cannot/);
+    assert.match(await notes('--set=namespaces={konferenz}'), /looks after these only: konferenz/);
+  });
+
   for (const [wrong, part] of [
     [['--set=replicas=-1'], /replicas/],
     [['--set=replica=2'], /replica/],

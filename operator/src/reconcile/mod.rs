@@ -17,7 +17,7 @@ use rand::RngCore as _;
 use ratssaal_crds::VideoConference;
 use ratssaal_crds::v1alpha1::SiteSpec;
 use time::OffsetDateTime;
-use tracing::error;
+use tracing::{Instrument as _, error, info_span};
 
 use crate::apply::is_owned;
 use crate::build::{self, Credentials, Facts};
@@ -95,7 +95,7 @@ impl Look<'_> {
 
         // Observe and validate.
         let given_keys = self.given_keys().await?;
-        self.validate(now).await?;
+        self.validate(now).instrument(info_span!("validate")).await?;
         let mut facts = self.facts();
         let Some(own) = self.own_secrets(&facts, now).await? else {
             let seen = self.seen(None, millis);
@@ -118,11 +118,15 @@ impl Look<'_> {
         self.remember_calm(&plan, millis);
 
         // Build and apply.
-        let failed = if spec.paused { None } else { self.apply(&facts, &own, &plan, &world, millis).await.err() };
+        let failed = if spec.paused {
+            None
+        } else {
+            self.apply(&facts, &own, &plan, &world, millis).instrument(info_span!("apply")).await.err()
+        };
 
         // Tell.
         let seen = self.seen(view.as_ref(), millis);
-        let figures_due = self.tell(&plan, &seen, view.as_ref(), time).await?;
+        let figures_due = self.tell(&plan, &seen, view.as_ref(), time).instrument(info_span!("tell")).await?;
         match failed {
             Some(error) => Err(error),
             None => Ok(Action::requeue(figures_due.unwrap_or(QUIET).min(self.pause(&plan)))),

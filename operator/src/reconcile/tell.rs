@@ -10,7 +10,7 @@ use kube::runtime::events::{Event, EventType};
 use ratssaal_crds::VideoConference;
 use ratssaal_crds::v1alpha1::VideoConferenceStatus;
 use serde_json::json;
-use tracing::{debug, info};
+use tracing::{Instrument as _, debug, info, info_span};
 
 use super::{Look, ReconcileError};
 use crate::cluster::View;
@@ -106,7 +106,8 @@ impl Look<'_> {
         let objects: Api<VideoConference> = Api::namespaced(self.context.client.clone(), &self.names.namespace);
         let body = json!({ "apiVersion": "ratssaal.io/v1alpha1", "kind": "VideoConference", "status": status });
         let params = PatchParams::apply(MANAGER).force();
-        match objects.patch_status(&self.names.name, &params, &Patch::Apply(&body)).await {
+        let span = info_span!("write", kind = "VideoConference", object = self.names.name);
+        match objects.patch_status(&self.names.name, &params, &Patch::Apply(&body)).instrument(span).await {
             Ok(_) => {
                 self.context.metrics.written("VideoConference");
                 Ok(())

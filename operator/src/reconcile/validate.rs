@@ -60,15 +60,17 @@ impl Look<'_> {
     }
 
     async fn resolves(&self) -> bool {
+        let host = &self.object.spec.hostname;
         let counts = |found: bool| if found { RESOLVED } else { UNRESOLVED };
-        let known = self.context.remember(&self.uid, |memory| memory.resolved);
-        if let Some((_, found)) = known.filter(|(at, found)| at.elapsed() < counts(*found)) {
+        let known = self.context.remember(&self.uid, |memory| memory.resolved.clone());
+        if let Some((.., found)) = known.filter(|(known, at, found)| known == host && at.elapsed() < counts(*found)) {
             return found;
         }
-        let lookup = tokio::net::lookup_host((self.object.spec.hostname.as_str(), 443));
+        let lookup = tokio::net::lookup_host((host.as_str(), 443));
         let found = tokio::time::timeout(LOOKUP, lookup).await;
         let found = found.ok().and_then(Result::ok).is_some_and(|mut addresses| addresses.next().is_some());
-        self.context.remember(&self.uid, |memory| memory.resolved = Some((Instant::now(), found)));
+        let looked_up = Some((host.clone(), Instant::now(), found));
+        self.context.remember(&self.uid, |memory| memory.resolved = looked_up);
         found
     }
 

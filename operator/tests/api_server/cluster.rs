@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http_body_util::Either;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -62,8 +63,19 @@ impl Cluster {
         script(&["api-server", &self.folder.to_string_lossy(), word]).unwrap();
     }
 
+    /// What a person does by hand.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = Command::new(self.folder.join("kubectl")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub fn kubeconfig_path(&self) -> PathBuf {
+        self.folder.join("keys/admin.kubeconfig")
+    }
+
     fn kubeconfig(&self) -> Kubeconfig {
-        Kubeconfig::read_from(self.folder.join("keys/admin.kubeconfig")).unwrap()
+        Kubeconfig::read_from(self.kubeconfig_path()).unwrap()
     }
 
     /// As the cluster's administrator.
@@ -107,31 +119,77 @@ pub async fn eventually(what: &str, seconds: u64, mut check: impl AsyncFnMut() -
     }
 }
 
-/// What was asked of the API server: `verb group/resource`, and how often.
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// It is answered.
+    Answered,
+    /// It does not arrive, and this status is the answer.
+    Refused(u16),
+    /// It is carried out, and the answer is never heard.
+    Unheard,
+    /// It does not arrive, and there is no answer.
+    Lost,
+}
+
+type Decide = Box<dyn FnMut(&str) -> Fate + Send>;
+
+/// What was asked of the API server: `verb group/resource`, and how often; and what becomes of it.
 #[derive(Clone, Default)]
-pub struct Asked(Arc<Mutex<BTreeMap<String, usize>>>);
+pub struct Asked {
+    rights: Arc<Mutex<BTreeMap<String, usize>>>,
+    decide: Arc<Mutex<Option<Decide>>>,
+    unheard: Arc<tokio::sync::Notify>,
+}
+
+/// Whether a request of this right writes, but for the Lease.
+pub fn is_write(right: &str) -> bool {
+    ["create ", "patch ", "update ", "delete "].iter().any(|verb| right.starts_with(verb))
+        && !right.ends_with("/leases")
+}
 
 impl Asked {
     fn note(&self, right: String) {
-        *self.0.lock().unwrap().entry(right).or_default() += 1;
+        *self.rights.lock().unwrap().entry(right).or_default() += 1;
     }
 
     pub fn rights(&self) -> BTreeSet<String> {
-        self.0.lock().unwrap().keys().cloned().collect()
+        self.rights.lock().unwrap().keys().cloned().collect()
     }
 
     /// Requests that write, but for the Lease.
     pub fn writes(&self) -> BTreeMap<String, usize> {
-        let asked = self.0.lock().unwrap();
-        let writes = |right: &String| {
-            ["create ", "patch ", "update ", "delete "].iter().any(|verb| right.starts_with(verb))
-                && !right.ends_with("/leases")
-        };
-        asked.iter().filter(|(right, _)| writes(right)).map(|(right, count)| (right.clone(), *count)).collect()
+        let asked = self.rights.lock().unwrap();
+        let writes = asked.iter().filter(|(right, _)| is_write(right));
+        writes.map(|(right, count)| (right.clone(), *count)).collect()
+    }
+
+    /// From now on this decides what becomes of requests; their rights are empty for discovery.
+    pub fn decide(&self, by: impl FnMut(&str) -> Fate + Send + 'static) {
+        *self.decide.lock().unwrap() = Some(Box::new(by));
+    }
+
+    /// Waits until a request whose answer is not heard has been carried out.
+    pub async fn unheard(&self) {
+        self.unheard.notified().await;
+    }
+
+    fn fate(&self, right: &str) -> Fate {
+        self.decide.lock().unwrap().as_mut().map_or(Fate::Answered, |decide| decide(right))
     }
 }
 
-/// Sends requests in somebody's name and notes them.
+/// As the API server refuses.
+fn refusal(code: u16) -> http::Response<kube::client::Body> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+        "message": "refused by the test", "reason": "Test",
+    });
+    let answer = http::Response::builder().status(code).header("content-type", "application/json");
+    answer.body(status.to_string().into_bytes().into()).unwrap()
+}
+
+/// Sends requests in somebody's name, notes them, and does to them what is decided.
 #[derive(Clone)]
 struct Recorder<S> {
     inner: S,
@@ -143,10 +201,12 @@ impl<S, R> tower::Service<http::Request<kube::client::Body>> for Recorder<S>
 where
     S: tower::Service<http::Request<kube::client::Body>, Response = http::Response<R>>,
     S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: Send + 'static,
 {
-    type Response = S::Response;
+    type Response = http::Response<Either<R, kube::client::Body>>;
     type Error = S::Error;
-    type Future = futures_util::future::BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -161,16 +221,26 @@ where
         if let Some(right) = &right {
             asked.note(right.clone());
         }
+        let fate = self.asked.fate(right.as_deref().unwrap_or_default());
+        match fate {
+            Fate::Refused(code) => return Box::pin(async move { Ok(refusal(code).map(Either::Right)) }),
+            Fate::Lost => return Box::pin(std::future::pending()),
+            Fate::Answered | Fate::Unheard => {}
+        }
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await?;
+            if fate == Fate::Unheard {
+                asked.unheard.notify_one();
+                return std::future::pending().await;
+            }
             // To apply what is not there yet takes the right to create it, too.
             if let Some(("patch", what)) = right.as_deref().and_then(|right| right.split_once(' '))
                 && answer.status() == http::StatusCode::CREATED
             {
                 asked.note(format!("create {what}"));
             }
-            Ok(answer)
+            Ok(answer.map(Either::Left))
         })
     }
 }

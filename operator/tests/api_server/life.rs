@@ -52,14 +52,14 @@ pub async fn is_ready_within(world: &World, bridges: u32, seconds: u64) {
 }
 
 /// The bridge on a node, by its Pod's name.
-async fn bridge_on(world: &World, number: u32) -> String {
+pub async fn bridge_on(world: &World, number: u32) -> String {
     let node = world.node_name(number);
     let pods = world.pods().await;
     let on = |pod: &&k8s_openapi::api::core::v1::Pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some(&*node);
     pods.iter().find(on).map(kube::ResourceExt::name_any).unwrap_or_default()
 }
 
-fn people(world: &World, bridge: &str, people: u32, stuck: bool) {
+pub fn people(world: &World, bridge: &str, people: u32, stuck: bool) {
     let mut bridges = world.bridges.lock().unwrap();
     let bridge = bridges.get_mut(bridge).unwrap();
     (bridge.people, bridge.stuck) = (people, stuck);

@@ -6,9 +6,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_docs, reason = "tests")]
 
 mod cluster;
+#[path = "../../../e2e/tests/collector/mod.rs"]
+#[expect(dead_code, reason = "a part is used here")]
+mod collector;
+mod growth;
 mod life;
 mod scale;
 mod takeover;
+mod told;
+mod traces;
+mod trouble;
 mod world;
 
 use std::future::Future;
@@ -35,8 +42,17 @@ const CASES: &[Case] = cases![
     life::a_foreign_object_is_left_alone_and_told,
     life::a_bridge_comes_when_its_load_balancer_has_an_address,
     life::a_rollout_that_fails_stops_and_can_be_undone,
+    growth::a_node_that_gets_the_label_has_a_bridge,
+    growth::seats_are_kept_free_between_the_least_and_the_most_bridges_and_kubectl_scales,
+    told::a_host_name_that_nobody_knows,
+    told::secrets_that_are_missing_and_certificates_that_are_wrong,
+    told::ports_that_another_installation_has,
+    told::an_image_that_cannot_be_pulled,
     takeover::of_two_operators_one_acts_and_the_other_takes_over,
     takeover::an_operator_that_is_killed_again_and_again_gets_there,
+    trouble::an_operator_killed_after_each_of_its_writes_gets_there,
+    trouble::half_a_minute_of_api_errors_harms_nobody,
+    traces::a_look_is_one_trace_down_to_each_write,
     takeover::every_right_is_needed_and_no_other,
     scale::two_hundred_installations_with_a_thousand_bridges,
     // Last: of a control plane that has been away something may still be missing for a while.

@@ -1,0 +1,73 @@
+//! A look at an installation is one trace: the program itself, and a collector that takes what it exports by OTLP.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::cluster::Cluster;
+use crate::collector::{Collector, Span};
+use crate::world::{World, free_port};
+
+const NAME: &str = "konferenz";
+
+/// The program that is under test elsewhere too.
+fn binary() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let given = std::env::var_os("RATSSAAL_BIN").map(PathBuf::from);
+    let all = [given, Some(target.join("debug/ratssaal"))];
+    all.into_iter().flatten().find(|path| path.exists()).expect("no ratssaal binary: run `cargo build -p ratssaal`")
+}
+
+/// Ends with the test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub async fn a_look_is_one_trace_down_to_each_write(cluster: Cluster) {
+    let collector = Collector::default();
+    let endpoint = collector.start().await.unwrap();
+    let (client, namespace) = cluster.prepare("traces").await;
+    let world = World::new(client, namespace.clone());
+    world.add_node(1).await;
+    world.install(NAME, |_| {}).await;
+    let operator = Command::new(binary())
+        .arg("operator")
+        .env("KUBECONFIG", cluster.kubeconfig_path())
+        .env("RATSSAAL_HTTP__BIND", format!("127.0.0.1:{}", free_port()))
+        .env("RATSSAAL_OPERATOR__IMAGE", "registry.example/ratssaal:1")
+        .env("RATSSAAL_OPERATOR__NAMESPACE", &namespace)
+        .env("RATSSAAL_OPERATOR__NAMESPACES", &namespace)
+        .env("RATSSAAL_OPERATOR__IDENTITY", "one")
+        .env("RATSSAAL_OPERATOR__ALLOCATOR", format!("127.0.0.1:{}", free_port()))
+        .env("RATSSAAL_OTLP__ENDPOINT", endpoint)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _operator = Program(operator);
+    let ours = |span: &Span| span.name == "reconcile" && span.attribute("installation") == NAME;
+    // The look that made the bridge.
+    let made = |span: &Span| span.name == "write" && span.attribute("kind") == "Pod";
+    let whole = collector.trace_of(made, |trace| trace.iter().any(ours)).await.unwrap();
+    let by_id: HashMap<&[u8], &Span> = whole.iter().map(|span| (span.id.as_slice(), span)).collect();
+    let looks: Vec<&Span> = whole.iter().filter(|span| span.name == "reconcile").collect();
+    assert!(looks.len() == 1 && ours(looks[0]), "one look, of this installation: {whole:#?}");
+    assert_eq!((looks[0].attribute("namespace"), looks[0].service.as_str()), (&*namespace, "ratssaal-operator"));
+    let parent = |span: &Span| by_id.get(span.parent.as_slice()).map(|span| span.name.as_str());
+    for step in ["validate", "apply", "tell"] {
+        let steps: Vec<&Span> = whole.iter().filter(|span| span.name == step).collect();
+        assert!(steps.len() == 1 && parent(steps[0]) == Some("reconcile"), "{step}: {whole:#?}");
+    }
+    let writes: Vec<&Span> = whole.iter().filter(|span| span.name == "write").collect();
+    for (kind, step) in [("Secret", "apply"), ("Deployment", "apply"), ("Pod", "apply"), ("VideoConference", "tell")] {
+        let of_kind: Vec<_> = writes.iter().filter(|span| span.attribute("kind") == kind).collect();
+        assert!(!of_kind.is_empty() && of_kind.iter().all(|span| parent(span) == Some(step)), "{kind}: {whole:#?}");
+    }
+    world.remove_nodes().await;
+}
