@@ -44,8 +44,18 @@ const listen = (track) => {
 
 const tile = (name, kind) => [...document.querySelectorAll(`[data-testid=tile][data-kind=${kind}]`)].find((element) => element.textContent.includes(name));
 
-/** Bytes that each received picture had when `arriving` was asked last, by its track's id. */
-let before = new Map();
+/** Bytes that each received picture had at `markPictures`, by its track's id. */
+let marked = new Map();
+
+async function pictureBytes() {
+  const bytes = new Map();
+  for (const connection of connections.filter(({ connectionState }) => connectionState === 'connected')) {
+    for (const { type, kind, trackIdentifier, bytesReceived } of (await connection.getStats()).values()) {
+      if (type === 'inbound-rtp' && kind === 'video') bytes.set(trackIdentifier, bytesReceived);
+    }
+  }
+  return bytes;
+}
 
 /** By name: when the picture last changed, the longest pause so far (ms). */
 const pictures = new Map();
@@ -98,18 +108,12 @@ window.e2e = {
     return Promise.all(tracks.filter(({ readyState }) => readyState === 'live').map(async (track) => (await listen(track)).hertz()));
   },
 
-  /** How many pictures have come on since this was asked last, shown or not. */
-  async arriving() {
-    const now = new Map();
-    for (const connection of connections.filter(({ connectionState }) => connectionState === 'connected')) {
-      for (const { type, kind, trackIdentifier, bytesReceived } of (await connection.getStats()).values()) {
-        if (type === 'inbound-rtp' && kind === 'video') now.set(trackIdentifier, bytesReceived);
-      }
-    }
-    const arriving = [...now].filter(([id, bytes]) => bytes > (before.get(id) ?? 0));
-    before = now;
-    return arriving.length;
+  async markPictures() {
+    marked = await pictureBytes();
   },
+
+  /** Of how many pictures something has come since `markPictures`, shown or not. */
+  arriving: async () => [...await pictureBytes()].filter(([id, bytes]) => bytes > (marked.get(id) ?? 0)).length,
 
   /** The devices whose picture and sound are being sent, by their names: `{ video, audio }`. */
   sending() {
