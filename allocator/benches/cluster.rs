@@ -29,10 +29,11 @@ use tonic::transport::{Channel, Endpoint};
 
 type Client = AllocatorClient<Channel>;
 
-/// Bridges report once and stay; no quota is met.
+/// Bridges report once and stay, and so do their participants, whom nobody confirms; no quota is met.
 fn config() -> Config {
     let hour = Duration::from_secs(3600);
-    Config { expiry: hour, settle: Duration::ZERO, max_rooms: 1_000_000, empty_timeout: hour, ..Config::default() }
+    let long = Config { expiry: hour, reservation: hour, empty_timeout: hour, ..Config::default() };
+    Config { settle: Duration::ZERO, max_rooms: 1_000_000, ..long }
 }
 
 fn settings(redis: &Server, name: &str) -> RedisSettings {
