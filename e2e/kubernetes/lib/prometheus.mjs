@@ -59,10 +59,10 @@ export class Prometheus {
     return answer.data.result.filter(({ value }) => Number.isFinite(Number(value[1])));
   }
 
-  /** These dashboards' queries that have no data, each with its panel. */
-  async empty(dashboards) {
+  /** These dashboards' queries that have no data, each with its panel; those that ask for `absent` need not have any. */
+  async empty(dashboards, absent) {
     await this.discover();
-    const queries = (await output(join(repository, 'scripts/dashboards'), ['--queries'])).trim().split('\n').map((line) => JSON.parse(line)).filter(({ dashboard }) => dashboards.includes(dashboard));
+    const queries = (await output(join(repository, 'scripts/dashboards'), ['--queries'])).trim().split('\n').map((line) => JSON.parse(line)).filter(({ dashboard, expr }) => dashboards.includes(dashboard) && !absent?.test(expr));
     const empty = [];
     for (const { dashboard, panel, expr } of queries) if ((await this.query(expr)).length === 0) empty.push(`${dashboard}: ${panel}: ${expr}`);
     return { queries: queries.length, empty };

@@ -67,6 +67,15 @@ describe('charts and examples', () => {
     });
   }
 
+  test('an operator for some namespaces has no right in others but to see nodes', async () => {
+    const kinds = readFileSync(join(charts, 'snapshots/namespaced.yaml'), 'utf8').split(/^---$/m);
+    const roles = (kind) => kinds.filter((object) => new RegExp(`^kind: ${kind}$`, 'm').test(object));
+    const [everywhere, ...others] = roles('ClusterRole').map((object) => [...object.matchAll(/resources: \[(.*)\]\n +verbs: \[(.*)\]/g)].map(([, resources, verbs]) => `${resources}: ${verbs}`));
+    assert.deepEqual([everywhere, others], [['nodes: list, watch'], []]);
+    const where = roles('Role').filter((object) => /resources: \[secrets\]/.test(object)).map((object) => /namespace: (\S+)/.exec(object)[1]);
+    assert.deepEqual(where, ['konferenz', 'nachbarstadt']);
+  });
+
   test('the operator meets the Pod Security level "restricted"', async () => {
     await cluster.kubectl('label', '--overwrite', 'namespace', SYSTEM, 'pod-security.kubernetes.io/enforce=restricted');
     const rendered = readFileSync(join(charts, 'snapshots/everything.yaml'), 'utf8');
