@@ -26,7 +26,7 @@ fn fields(path: &str, value: &Value, all: &mut BTreeSet<String>) {
             fields(&format!("{path}.{name}"), value, all);
         }),
         Value::Array(inner) => {
-            inner.iter().enumerate().for_each(|(at, value)| fields(&format!("{path}[{at}]"), value, all))
+            inner.iter().enumerate().for_each(|(at, value)| fields(&format!("{path}[{at}]"), value, all));
         }
         _ => _ = all.insert(path.to_owned()),
     }
