@@ -15,7 +15,7 @@ const binary = process.env.RATSSAAL_BIN ?? join(repository, 'target/debug/ratssa
 const SUITES = {
   charts: { nodes: 0, minutes: 4 },
   image: { nodes: 1, minutes: 5, needs: ['nodes', 'browsers', 'prometheus'] },
-  installation: { nodes: 2, minutes: 12, needs: ['nodes', 'browsers', 'prometheus', 'redis'], redis: true, tags: ['1', '2'] },
+  installation: { nodes: 2, minutes: 12, needs: ['nodes', 'browsers', 'prometheus', 'redis'], redis: true, builds: 2 },
 };
 
 const say = (text) => console.error(`==> ${text}`);
@@ -25,8 +25,9 @@ function must(program, args, how = {}) {
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`);
 }
 
-async function suite(name, { nodes, grace, minutes, needs, redis, tags = ['1'] }) {
+async function suite(name, { nodes, grace, minutes, needs, redis, builds = 1 }) {
   const run = mkdtempSync(join(tmpdir(), 'rk-'));
+  const versions = [];
   const scripts = (script, ...args) => must(join(repository, 'scripts', script), args);
   try {
     if (needs) scripts('need', ...needs);
@@ -34,7 +35,13 @@ async function suite(name, { nodes, grace, minutes, needs, redis, tags = ['1'] }
       const images = await import('./lib/images.mjs');
       mkdirSync(join(run, 'images'));
       say('Images');
-      for (const tag of tags) await images.ratssaal(join(run, 'images'), binary, tag);
+      await images.ratssaal(join(run, 'images'), binary, '1');
+      versions.push(await images.versionOf(binary));
+      if (builds > 1) {
+        const other = await images.anotherBuild(run, binary);
+        await images.ratssaal(join(run, 'images'), other.binary, '2');
+        versions.push(other.version);
+      }
       if (redis) await images.redis(join(run, 'images'));
     }
     say(`Kubernetes, ${nodes === 0 ? 'control plane only' : `${nodes} nodes`}`);
@@ -42,7 +49,7 @@ async function suite(name, { nodes, grace, minutes, needs, redis, tags = ['1'] }
     const tests = [process.execPath, '--test', '--test-concurrency=1', '--test-reporter=spec', `--test-timeout=${minutes * 60_000}`, join(here, `tests/${name}.test.mjs`)];
     const { tag } = Object.fromEntries(readFileSync(join(run, 'cluster'), 'utf8').trim().split(' ').map((pair) => pair.split('=')));
     const [program, ...args] = nodes > 0 ? ['nsenter', `--net=/run/netns/${tag}-client`, ...tests] : tests;
-    return spawnSync(program, args, { stdio: 'inherit', env: { ...process.env, E2E_CLUSTER: run, RATSSAAL_BIN: binary } }).status === 0;
+    return spawnSync(program, args, { stdio: 'inherit', env: { ...process.env, E2E_CLUSTER: run, E2E_VERSIONS: versions.join(' '), RATSSAAL_BIN: binary } }).status === 0;
   } finally {
     if (process.env.E2E_KEEP) {
       say(`The cluster is left in ${run}; end it: scripts/kubernetes down ${run}`);
