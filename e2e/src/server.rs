@@ -317,7 +317,9 @@ pub fn binary() -> Result<PathBuf> {
 /// # Errors
 /// There is none.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    // Below those that the kernel gives out by itself (32768 and up): nobody gets it before it is used.
+    let mut some = std::iter::repeat_with(|| rand::random_range(10_000..20_000)).take(1000);
+    some.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port between 10000 and 20000")
 }
 
 /// The first of `count` neighbouring UDP ports that are free now.

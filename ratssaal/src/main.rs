@@ -37,10 +37,19 @@ fn main() -> ExitCode {
     match run(&matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ratssaal: {error:#}");
+            eprintln!("ratssaal: {}", said(&error));
             exit::status(&error).into()
         }
     }
+}
+
+/// One sentence: what went wrong and why, each cause once (many errors name theirs themselves).
+fn said(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        _ if said.contains(&cause) => said,
+        _ => said + ": " + &cause,
+    })
 }
 
 fn run(matches: &ArgMatches) -> anyhow::Result<()> {
