@@ -10,7 +10,7 @@ use ratssaal_bridge::{
 };
 use ratssaal_operator::OperatorConfig;
 use ratssaal_process::{config::Sources, exit::Usage, http::HttpConfig, logs::LogConfig, telemetry::OtlpConfig};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::{
@@ -109,12 +109,6 @@ pub(crate) fn load(matches: &ArgMatches) -> anyhow::Result<Config> {
             .into());
         }
         add_dev(&mut config);
-    } else if let Some((key, _)) = config.keys.iter().find(|(_, secret)| secret.expose_secret() == DEV.1) {
-        return Err(Usage(format!(
-            "the secret of the API key {key} is the one that everybody knows from --dev; make another with `ratssaal keys`, or \
-             give --dev on a loopback address"
-        ))
-        .into());
     }
     check(&config)?;
     config.cluster.check()?;

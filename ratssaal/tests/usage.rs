@@ -29,11 +29,6 @@ fn without_keys_it_says_how_to_make_them() {
 fn the_built_in_key_works_on_loopback_only() {
     refused(&["serve", "--dev", "--bind", "0.0.0.0:7880"], 64, &["--dev", "loopback", "ratssaal keys"]);
     refused(&["serve", "--dev", "--bind", "0.0.0.0:7880", "--plain"], 64, &["--dev", "loopback"]);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("by-hand.yaml");
-    std::fs::write(&path, "keys:\n  town-hall: secret-secret-secret-secret-secret\n").unwrap();
-    let by_hand = ["serve", "--bind", "0.0.0.0:7880", "--plain", "--config", path.to_str().unwrap()];
-    refused(&by_hand, 64, &["town-hall", "`ratssaal keys`", "--dev"]);
 }
 
 #[test]

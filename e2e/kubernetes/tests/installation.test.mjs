@@ -79,8 +79,12 @@ describe('an installation on real nodes', () => {
 
   /** Runs something that puts nobody out: the server knows them by the same sids as before, and no page has left the call. */
   async function nobodyOut(run, judge = sameSids) {
-    const before = await sids(cluster, anna, room);
-    assert.deepEqual(Object.keys(before), people.map(({ name }) => name).sort());
+    // Whoever was there before and went without a word is given up after some seconds.
+    const before = await until('the server knows of exactly those who are there', async () => {
+      const all = await sids(cluster, anna, room);
+      assert.deepEqual(Object.keys(all), people.map(({ name }) => name).sort());
+      return all;
+    }, 40_000);
     for (const guest of people) await guest.page.$eval('[data-testid=call]', (call) => { call.dataset.e2eHere = 'since before'; });
     await run();
     judge(await sids(cluster, anna, room), before);
