@@ -161,28 +161,18 @@ impl IceLite {
     /// Waits for checks. The peer has [`CONSENT_TIMEOUT`] to send the first one.
     #[must_use]
     pub fn new(now: Instant, parameters: &IceParameters) -> Self {
-        Self {
-            current: Credentials::new(parameters),
-            previous: None,
-            valid: SmallVec::new(),
-            selected: None,
-            nominated: false,
-            last_heard: now,
-        }
+        Self::waiting(now, Credentials::new(parameters))
     }
 
     /// Waits for checks of a peer that was sent an offer. They may come before its answer, and are answered on the strength of
     /// our credentials alone (RFC 8445 §7.3): left unanswered, browsers repeat them after 50 to 500 ms only.
     #[must_use]
     pub fn expecting(now: Instant, local_ufrag: &str, local_pwd: &str) -> Self {
-        Self {
-            current: Credentials::ours(local_ufrag, local_pwd),
-            previous: None,
-            valid: SmallVec::new(),
-            selected: None,
-            nominated: false,
-            last_heard: now,
-        }
+        Self::waiting(now, Credentials::ours(local_ufrag, local_pwd))
+    }
+
+    fn waiting(now: Instant, current: Credentials) -> Self {
+        Self { current, previous: None, valid: SmallVec::new(), selected: None, nominated: false, last_heard: now }
     }
 
     /// The answer of a peer that was expected has come.

@@ -246,7 +246,7 @@ impl Engine {
     fn stun(&mut self, now: Instant, from: FiveTuple, datagram: &[u8]) {
         let ours = stun_username(datagram).and_then(|name| name.split_once(':')).map(|(ours, _)| ours);
         let Some(&key) = ours.and_then(|ufrag| self.by_ufrag.get(ufrag)) else {
-            self.early_check(now, from, datagram);
+            self.early_check(now, from, ours, datagram);
             return;
         };
         if self.is_held(now, &from, Some(key)) {
@@ -281,8 +281,7 @@ impl Engine {
     }
 
     /// A check of somebody whose answer has not come yet.
-    fn early_check(&mut self, now: Instant, from: FiveTuple, datagram: &[u8]) {
-        let ours = stun_username(datagram).and_then(|name| name.split_once(':')).map(|(ours, _)| ours);
+    fn early_check(&mut self, now: Instant, from: FiveTuple, ours: Option<&str>, datagram: &[u8]) {
         let held = self.is_held(now, &from, None);
         let Some((_, ice)) = ours.filter(|_| !held).and_then(|ufrag| self.expected.get_mut(ufrag)) else {
             self.counters.stun_refused += 1;
@@ -306,6 +305,9 @@ impl Engine {
     fn bind_pairs(&mut self, now: Instant, key: usize) {
         let Some(Link::Client(client)) = self.peers.get(key).map(|peer| &peer.link) else { return };
         let valid: SmallVec<[FiveTuple; 2]> = client.ice.valid().collect();
+        if valid.is_empty() {
+            return; // as nearly always at a join
+        }
         self.by_pair.retain(|pair, holder| *holder != key || valid.contains(pair));
         for pair in valid {
             if !self.is_held(now, &pair, Some(key)) {
