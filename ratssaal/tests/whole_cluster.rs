@@ -3,31 +3,39 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
-#[path = "../../allocator/src/redis_server.rs"]
-#[expect(dead_code, clippy::expect_used, reason = "made for the allocator's tests; a part is used here")]
-mod redis_server;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use common::{ratssaal, run};
-use redis_server::free_port;
 use tempfile::TempDir;
 
-/// Ports the script counts from the first one: HTTP, Redis, gRPC.
+/// TCP ports the script counts from the first one: HTTP, Redis, gRPC.
 const PORTS: u16 = 26;
+/// From the first port of a cluster to that of the next, which may run at the same time: its UDP ports, a thousand above, are
+/// more than those.
+const APART: u32 = 64;
+
+/// The first of a cluster's free ports, which no other gets.
+fn first_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(APART);
+    // Below those that the kernel gives out by itself (32768 and up).
+    let next = || 20_000 + (begin.wrapping_add(NEXT.fetch_add(APART, Ordering::Relaxed)) % 9_000) as u16;
+    let free = |first: &u16| (0..PORTS).all(|n| TcpListener::bind(("127.0.0.1", first + n)).is_ok());
+    std::iter::repeat_with(next).find(free).unwrap()
+}
 
 /// The script on free ports, in a folder that is its own.
 fn script() -> (Command, u16, TempDir) {
-    // Its UDP ports are a thousand above.
-    let free = |first: u16| first < 60_000 && (0..PORTS).all(|n| TcpListener::bind(("127.0.0.1", first + n)).is_ok());
-    let port = std::iter::repeat_with(free_port).find(|port| free(*port)).unwrap();
+    let port = first_port();
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/cluster"));
     command.env("RATSSAAL_BIN", env!("CARGO_BIN_EXE_ratssaal")).env("NAMESPACES", "no");
