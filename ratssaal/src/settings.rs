@@ -164,6 +164,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "found",
         "What the network carries each way, e.g. 1Gbit; unless given, what the network cards say",
     ),
+    value(
+        "media.spread",
+        "spread",
+        "NUMBER",
+        "40",
+        "Participants of one room on one media worker before the next ones are seated on another; 0 keeps rooms on one",
+    ),
     switch("media.pin", "pin-workers", "false", "Keep each media worker on a core of its own"),
     value("room.empty_timeout", "empty-timeout", "DURATION", "5m", "A room nobody enters ends after this"),
     value(

@@ -41,6 +41,35 @@ fn in_a_room_of_five_everything_arrives() {
     assert!(out.contains("forwarding latency") && out.contains("20 wanted, 0 missing"), "{out}");
 }
 
+/// A counter of the server's.
+fn metric(server: &Server, name: &str) -> u64 {
+    let text = server.get("/metrics");
+    let line =
+        text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name} in {text}"));
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap()
+}
+
+#[test]
+fn a_room_on_three_workers_is_one_room() {
+    let server = Server::dev(&["--media-workers", "3", "--spread", "2"]);
+    let args = ["--publishers", "5", "--subscribers", "1", "--talk", "1", "--ramp", "50", "--duration", "3s"];
+    let (code, out, err, json) = load(&server, &args);
+    assert_eq!(code, Some(0), "{err}{out}");
+    assert_eq!((count(&json, "/joins/connected"), count(&json, "/joins/failed")), (6, 0));
+    for kind in ["audio", "video"] {
+        let of = |what: &str| count(&json, &format!("/clean/{kind}/{what}"));
+        assert_eq!((of("streams_wanted"), of("streams_missing")), (25, 0), "{kind}: {json:#}");
+        assert_eq!((of("lost"), of("skipped"), of("expected")), (0, 0, of("received")), "{kind}: {json:#}");
+        assert!(of("received") > 25 * 30, "{kind}: {json:#}");
+    }
+    assert_eq!(count(&json, "/clean/foreign_packets"), 0);
+    let crossed = metric(&server, "ratssaal_media_crossed_packets_total");
+    let received = metric(&server, "ratssaal_media_received_packets_total");
+    // Everything is watched on all three, nothing crosses twice the same way.
+    assert!(crossed > received / 2 && crossed <= 2 * received, "{crossed} of {received}");
+    assert_eq!(metric(&server, "ratssaal_media_lost_crossings_total"), 0);
+}
+
 #[test]
 fn media_flows_over_ipv6_where_that_is_what_is_advertised() {
     if std::net::UdpSocket::bind("[::1]:0").is_err() {

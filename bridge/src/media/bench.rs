@@ -166,6 +166,7 @@ impl Forwarding {
         }
         if self.world.now > self.answered + twcc::INTERVAL {
             self.answered = self.world.now;
+            self.world.take(self.source.client.address); // what nobody takes would stay, and fill the caches
             for subscriber in &mut self.subscribers {
                 for datagram in self.world.take(subscriber.client.address) {
                     note(&mut subscriber.arrivals, self.world.now, &self.map, &datagram); // probes

@@ -38,6 +38,9 @@ pub struct MediaConfig {
     /// What the network carries each way, bits per second; 0: what the network cards say.
     #[serde(deserialize_with = "units::bit_rate")]
     pub link: u64,
+    /// Participants of one room on one worker before the next ones are seated on another; 0 keeps rooms on one. With 40 who
+    /// all publish and see nine others, a room takes a quarter of a core; a second worker costs the way to it.
+    pub spread: u16,
     /// Keeps each worker on a processor core of its own, for machines that do nothing else.
     pub pin: bool,
 }
@@ -60,6 +63,7 @@ impl Default for MediaConfig {
             socket_buffer: 4 << 20,
             gather: Duration::from_millis(1),
             link: 0,
+            spread: 40,
             pin: false,
         }
     }

@@ -1,14 +1,16 @@
-//! The handles by which signalling reaches the media workers: [`Media`] (the pool) and [`MediaRoom`] (one room's worker).
+//! The handles by which signalling reaches the media workers: [`Media`] (the pool) and [`MediaRoom`] (one room's workers).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{OnceLock, mpsc as std_mpsc};
 
 use tokio::sync::mpsc;
 
 use super::control::{Command, Event, RoomId, TransportId};
+use super::crossing::Outlet;
+use super::spread::Spread;
 use super::stats::{SocketStats, Stats};
 
 /// Events that may wait for a session before it counts as dead and loses them.
@@ -23,6 +25,8 @@ pub(crate) enum Input {
     TransportSink(TransportId, mpsc::Sender<Event>),
     /// Where a room's events go.
     RoomSink(RoomId, mpsc::Sender<Event>),
+    /// A ring to the worker of that number, for what it needs.
+    Way(usize, Outlet),
     /// End the thread after saying goodbye to everyone.
     Stop,
 }
@@ -34,6 +38,8 @@ pub(crate) struct WorkerHandle {
     pub(crate) waker: mio::Waker,
     pub(crate) candidates: Vec<SocketAddr>,
     pub(crate) rooms: AtomicUsize,
+    /// Participants, of all rooms.
+    pub(crate) seats: AtomicUsize,
     pub(crate) stats: Stats,
     pub(crate) socket_stats: SocketStats,
     pub(crate) alive: AtomicBool,
@@ -57,23 +63,20 @@ pub struct Media {
     pub(crate) fingerprint: Arc<str>,
     /// What the link carries each way, bits per second; 0 if unknown.
     pub(crate) link_bps: u64,
+    /// Participants of a room on one worker before the next takes more; 0 keeps rooms on one.
+    pub(crate) spread: usize,
 }
 
 impl Media {
-    /// Opens a room on the worker with the fewest rooms. The receiver gets the room's events ([`Event::Speakers`]).
+    /// Opens a room on the worker with the fewest participants. The receiver gets the room's events ([`Event::Speakers`]).
     /// The room ends when the last clone of the [`MediaRoom`] is dropped.
     #[must_use]
     pub fn open_room(&self) -> (MediaRoom, mpsc::Receiver<Event>) {
         let room = RoomId::next();
-        let worker = self.workers.iter().min_by_key(|w| w.rooms.load(Ordering::Relaxed));
-        #[expect(clippy::expect_used, reason = "`Media::start` makes at least one worker")]
-        let worker = Arc::clone(worker.expect("at least one worker"));
-        worker.rooms.fetch_add(1, Ordering::Relaxed);
         let (sink, events) = mpsc::channel(EVENT_QUEUE);
-        worker.send(Input::RoomSink(room, sink));
-        worker.send(Input::Command(Command::OpenRoom { room }));
-        let fingerprint = Arc::clone(&self.fingerprint);
-        (MediaRoom { inner: Arc::new(Inner { room, worker, fingerprint }) }, events)
+        let spread = Arc::new(Spread::new(room, Arc::clone(&self.workers), self.spread));
+        spread.worker(spread.home()).send(Input::RoomSink(room, sink));
+        (MediaRoom { spread, seat: None, fingerprint: Arc::clone(&self.fingerprint) }, events)
     }
 }
 
@@ -86,47 +89,81 @@ impl Media {
 
     /// The same with this fingerprint and these addresses.
     pub(crate) fn watched_as(fingerprint: &str, candidates: Vec<SocketAddr>) -> (Self, std_mpsc::Receiver<Input>) {
-        let (inputs, queue) = std_mpsc::channel();
-        let poll = mio::Poll::new().unwrap();
-        let worker = WorkerHandle {
-            inputs,
-            waker: mio::Waker::new(poll.registry(), mio::Token(0)).unwrap(),
-            candidates,
-            rooms: AtomicUsize::new(0),
-            stats: Stats::default(),
-            socket_stats: SocketStats::default(),
-            alive: AtomicBool::new(true),
-            task: OnceLock::new(),
+        let (media, mut queues) = Self::watched_workers(fingerprint, &[candidates], 0);
+        (media, queues.remove(0))
+    }
+
+    /// Several workers with these addresses, and after how many participants a room is spread over them.
+    pub(crate) fn watched_workers(
+        fingerprint: &str,
+        workers: &[Vec<SocketAddr>],
+        spread: usize,
+    ) -> (Self, Vec<std_mpsc::Receiver<Input>>) {
+        let watched = |candidates: &Vec<SocketAddr>| {
+            let (inputs, queue) = std_mpsc::channel();
+            let poll = mio::Poll::new().unwrap();
+            let worker = WorkerHandle {
+                inputs,
+                waker: mio::Waker::new(poll.registry(), mio::Token(0)).unwrap(),
+                candidates: candidates.clone(),
+                rooms: AtomicUsize::new(0),
+                seats: AtomicUsize::new(0),
+                stats: Stats::default(),
+                socket_stats: SocketStats::default(),
+                alive: AtomicBool::new(true),
+                task: OnceLock::new(),
+            };
+            (Arc::new(worker), queue)
         };
-        (Self { workers: [Arc::new(worker)].into(), fingerprint: fingerprint.into(), link_bps: 0 }, queue)
+        let (workers, queues): (Vec<_>, _) = workers.iter().map(watched).unzip();
+        (Self { workers: workers.into(), fingerprint: fingerprint.into(), link_bps: 0, spread }, queues)
     }
 }
 
-/// A room on its worker. Cheap to clone; the last clone's drop closes the room.
+/// A room on its workers, as one of its participants sees it or nobody in particular. Cheap to clone; the last clone's drop
+/// closes the room.
 #[derive(Clone, Debug)]
 pub struct MediaRoom {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    room: RoomId,
-    worker: Arc<WorkerHandle>,
+    spread: Arc<Spread>,
+    seat: Option<Arc<Seat>>,
     fingerprint: Arc<str>,
 }
 
-impl Drop for Inner {
+/// A participant's place on a worker; given back when dropped.
+#[derive(Debug)]
+struct Seat {
+    spread: Arc<Spread>,
+    worker: usize,
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
-        self.worker.rooms.fetch_sub(1, Ordering::Relaxed);
-        self.worker.send(Input::Command(Command::CloseRoom { room: self.room }));
+        self.spread.unseat(self.worker);
     }
 }
 
 impl MediaRoom {
+    /// The room for one more participant, whose transports are all on one worker. The place is taken until the last clone is
+    /// dropped.
+    #[must_use]
+    pub fn seat(&self) -> Self {
+        let seat = Seat { worker: self.spread.seat(), spread: Arc::clone(&self.spread) };
+        Self { seat: Some(Arc::new(seat)), ..self.clone() }
+    }
+
+    /// The worker's number: of the participant, or where the room began.
+    fn number(&self) -> usize {
+        self.seat.as_ref().map_or_else(|| self.spread.home(), |seat| seat.worker)
+    }
+
+    fn worker(&self) -> &WorkerHandle {
+        self.spread.worker(self.number())
+    }
+
     /// The room's id in commands and events.
     #[must_use]
     pub fn id(&self) -> RoomId {
-        self.inner.room
+        self.spread.room
     }
 
     /// Announces a transport: its events go to the returned receiver. Call it before [`Command::OpenTransport`].
@@ -134,24 +171,24 @@ impl MediaRoom {
     #[must_use]
     pub fn attach(&self, transport: TransportId) -> mpsc::Receiver<Event> {
         let (sink, events) = mpsc::channel(EVENT_QUEUE);
-        self.inner.worker.send(Input::TransportSink(transport, sink));
+        self.worker().send(Input::TransportSink(transport, sink));
         events
     }
 
-    /// Sends a command to the room's worker. Never blocks; order is kept.
+    /// Sends a command to the worker, and what concerns the whole room to its other workers. Never blocks; order is kept.
     pub fn send(&self, command: Command) {
-        self.inner.worker.send(Input::Command(command));
+        self.spread.send(self.number(), command);
     }
 
-    /// The addresses of this room's worker to write as host candidates, best first.
+    /// The addresses of the worker to write as host candidates, best first.
     #[must_use]
     pub fn candidates(&self) -> &[SocketAddr] {
-        &self.inner.worker.candidates
+        &self.worker().candidates
     }
 
     /// SHA-256 of our DTLS certificate as SDP writes it (`AB:CD:…`).
     #[must_use]
     pub fn fingerprint(&self) -> &str {
-        &self.inner.fingerprint
+        &self.fingerprint
     }
 }

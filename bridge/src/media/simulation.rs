@@ -13,7 +13,7 @@ use rtc::stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
 use rtc::stun::textattrs::TextAttribute;
 
 use super::control::*;
-use super::engine::Engine;
+use super::engine::{Crossed, Crossing, Engine};
 use super::rtp::{ExtensionMap, Header, Outgoing, OutgoingExtensions, Values, payload};
 use super::srtp::{Inbound, OutStream, Outbound, contexts};
 use crate::transport::dtls::{DEFAULT_RTO, Dtls, DtlsEvent, Identity};
@@ -72,6 +72,8 @@ pub(crate) struct World {
     server: [u8; 32],
     /// What the engine has sent and nobody has taken.
     wire: Vec<(SocketAddr, Vec<u8>)>,
+    /// What other workers need of what has come.
+    pub(crate) crossings: Vec<(Crossing, Vec<u8>)>,
 }
 
 /// The bytes of a fingerprint as SDP writes it.
@@ -89,7 +91,7 @@ impl World {
         let (server, now, room) = (hash(identity.fingerprint()), Instant::now(), RoomId::next());
         let mut engine = Engine::new(identity);
         engine.command(now, Command::OpenRoom { room });
-        Self { now, engine, room, events: Vec::new(), server, wire: Vec::new() }
+        Self { now, engine, room, events: Vec::new(), server, wire: Vec::new(), crossings: Vec::new() }
     }
 
     /// Lets time pass, tick by tick.
@@ -101,6 +103,26 @@ impl World {
             self.collect();
         }
         self.now = until;
+    }
+
+    /// The same room on one more worker.
+    pub(crate) fn beside(&self, number: usize) -> Self {
+        let mut other = Self::new();
+        other.engine.command(self.now, Command::CloseRoom { room: other.room });
+        other.engine.command(self.now, Command::OpenRoom { room: self.room });
+        Self { now: self.now, room: self.room, engine: other.engine.numbered(number), ..other }
+    }
+
+    /// Takes packets of another worker.
+    pub(crate) fn cross(&mut self, packets: &[(Crossing, Vec<u8>)]) {
+        let (mut buffer, mut crossed) = (Vec::new(), Vec::new());
+        for (Crossing { track, stream, index, .. }, packet) in packets {
+            let (start, len) = (buffer.len(), packet.len());
+            crossed.push(Crossed { track: *track, stream: *stream, index: *index, start, len });
+            buffer.extend_from_slice(packet);
+        }
+        self.engine.crossed(self.now, &buffer, &crossed, &mut |_| {});
+        self.collect();
     }
 
     fn collect(&mut self) {
@@ -132,6 +154,8 @@ impl Wire for World {
 
     fn send(&mut self, from: SocketAddr, mut datagram: Vec<u8>) {
         self.engine.datagram(self.now, pair(from), &mut datagram);
+        let packet = |of: Crossing| (of, datagram[of.start..of.start + of.len].to_vec());
+        self.crossings.extend(self.engine.crossings().map(packet));
         self.collect();
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct SocketStats {
     pub(crate) calls: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) lost_events: AtomicU64,
+    pub(crate) crossed: AtomicU64,
+    pub(crate) uncrossed: AtomicU64,
 }
 
 impl SocketStats {
@@ -87,6 +89,11 @@ impl SocketStats {
         add(&self.runs, sent.runs);
         add(&self.calls, sent.calls);
         add(&self.refused, sent.refused);
+    }
+
+    /// A packet was passed on to another worker, or its ring was full.
+    pub(crate) fn add_crossed(&self, crossed: bool) {
+        add(if crossed { &self.crossed } else { &self.uncrossed }, 1);
     }
 
     pub(crate) fn add_received(&self, datagrams: u64, bytes: u64) {
@@ -110,6 +117,8 @@ const SOCKET: &[(&str, &str, Read<SocketStats>)] = &[
     ("media_sent_runs", "Messages given to the kernel; with GSO one holds many datagrams", |s| &s.runs),
     ("media_send_calls", "System calls that sent them", |s| &s.calls),
     ("media_refused_datagrams", "Datagrams the kernel did not take", |s| &s.refused),
+    ("media_crossed_packets", "RTP packets passed on to another worker of the bridge", |s| &s.crossed),
+    ("media_lost_crossings", "RTP packets another worker did not take in time", |s| &s.uncrossed),
     ("media_lost_events", "Events dropped because a session did not read them", |s| &s.lost_events),
 ];
 

@@ -3,9 +3,11 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::allocation::{Ladder, Step};
 use super::codec::Reader;
-use super::control::{Codec, Kind, PayloadType, ReceiveSection, RoomId, TrackId, TransportId, Wanted};
+use super::control::{Codec, Kind, Needs, PayloadType, ReceiveSection, RoomId, TrackId, TransportId, Wanted};
 use super::history::History;
 use super::layer::Layer;
 use super::leg::Leg;
@@ -81,8 +83,10 @@ pub(crate) struct Track {
     pub(crate) peer: usize,
     /// Tells whose voice or picture it is: that key again, or of a track from another bridge its participant's.
     pub(crate) voice: usize,
-    /// Whether it comes from another bridge.
+    /// Whether it comes from another bridge, or from another worker: nothing of it comes unasked.
     pub(crate) relayed: bool,
+    /// Whether it comes from another worker.
+    pub(crate) mirrored: bool,
     pub(crate) kind: Kind,
     pub(crate) payload_types: Vec<PayloadType>,
     pub(crate) layers: [Encoding; MAX_LAYERS],
@@ -108,6 +112,8 @@ pub(crate) struct Track {
     /// Whether its voice is held back now.
     pub(crate) held: bool,
     pub(crate) legs: Vec<Leg>,
+    /// What other workers need of it.
+    pub(crate) elsewhere: SmallVec<[(usize, Needs); 2]>,
 }
 
 impl Track {
@@ -127,6 +133,7 @@ impl Track {
             peer,
             voice: if relayed { participant(&section.mid) } else { peer },
             relayed,
+            mirrored: false,
             kind: section.kind,
             payload_types: Vec::new(),
             layers: Default::default(),
@@ -144,6 +151,7 @@ impl Track {
             recent: None,
             held: false,
             legs: Vec::new(),
+            elsewhere: SmallVec::new(),
         };
         track.renegotiate(section);
         track
@@ -156,6 +164,21 @@ impl Track {
         for leg in &mut self.legs {
             leg.translate(&self.payload_types, self.layer_count);
         }
+    }
+
+    /// Whether anybody gets it, here or at another worker.
+    pub(crate) fn is_taken(&self) -> bool {
+        !self.legs.is_empty() || !self.elsewhere.is_empty()
+    }
+
+    /// What another worker needs of it from now on; the streams that it did not need before, a bit each.
+    pub(crate) fn needed_by(&mut self, worker: usize, needs: Needs) -> u8 {
+        let before = self.elsewhere.iter().find(|(other, _)| *other == worker).map_or(0, |(_, needs)| needs.streams);
+        self.elsewhere.retain(|(other, _)| *other != worker);
+        if needs != Needs::default() {
+            self.elsewhere.push((worker, needs));
+        }
+        needs.streams & !before
     }
 
     /// These streams will come, whose key frames can be asked for before their first packet.
@@ -296,7 +319,11 @@ impl Track {
         let top = self.layer_count.min(MAX_LAYERS) as u8 - 1;
         let targets = self.legs.iter().filter_map(|leg| leg.target).map(|target| target.spatial.min(top));
         let wanted = self.legs.iter().filter_map(|leg| leg.wanted.layer).map(|layer| layer.min(top));
-        (targets.fold(0, |all, layer| all | 1 << layer), wanted.fold(0, |all, layer| all | ((2 << layer) - 1)))
+        let elsewhere = self.elsewhere.iter().fold(0, |all, (_, needs)| all | needs.streams);
+        (
+            targets.fold(elsewhere, |all, layer| all | 1 << layer),
+            wanted.fold(elsewhere, |all, layer| all | ((2 << layer) - 1)),
+        )
     }
 
     /// How many layers are needed for what the legs are to get, and up to which they would take them if they could.
@@ -304,7 +331,8 @@ impl Track {
         let count = |layer: Option<u8>| layer.map_or(0, |layer| layer.saturating_add(1));
         let needed = self.legs.iter().map(|leg| count(leg.target.map(|target| target.spatial))).max();
         let wanted = self.legs.iter().map(|leg| count(leg.wanted.layer)).max();
-        (needed.unwrap_or(0), wanted.unwrap_or(0))
+        let elsewhere = self.elsewhere.iter().map(|(_, needs)| needs.layers).max().unwrap_or(0);
+        (needed.unwrap_or(0).max(elsewhere), wanted.unwrap_or(0).max(elsewhere))
     }
 }
 

@@ -1,12 +1,12 @@
-//! A media worker: one thread with one UDP socket and one [`Engine`]. It waits for datagrams, commands and time, and
-//! sends what comes of them batch by batch.
+//! A media worker: one thread with one UDP socket and one [`Engine`]. It waits for datagrams, commands, time and what other
+//! workers pass on to it, and sends what comes of them batch by batch.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -17,8 +17,9 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::config::{MediaConfig, PortRange};
-use super::control::{Command, Event, RoomId, TransportId};
-use super::engine::Engine;
+use super::control::{CloseReason, Command, Event, RoomId, TransportId};
+use super::crossing::Crossings;
+use super::engine::{Engine, Note};
 use super::handle::{Input, Media, WorkerHandle};
 use super::stats::{MediaCollector, SocketStats, Stats};
 use super::udp::{ReceiveBatch, SendBatch, Socket};
@@ -68,6 +69,7 @@ impl Media {
         let addresses = config.addresses();
         let mut ports = config.ports.range();
         let mut workers = Vec::new();
+        let all = Arc::new(OnceLock::new());
         for number in 0..config.worker_count() {
             let socket = match bind(config, &mut ports) {
                 Ok(socket) => socket,
@@ -79,12 +81,14 @@ impl Media {
                     break;
                 }
             };
-            workers.push(spawn(number, socket, &addresses, identity.clone(), config)?);
+            workers.push(spawn((number, &all), socket, &addresses, identity.clone(), config)?);
         }
         let workers: Arc<[Arc<WorkerHandle>]> = workers.into();
+        let _ = all.set(workers.iter().map(Arc::downgrade).collect());
         registry.register_collector(Box::new(MediaCollector(Arc::clone(&workers))));
         let link_bps = if config.link == 0 { load::link_bps(&addresses) } else { config.link };
-        Ok(Self { workers, fingerprint: identity.fingerprint().into(), link_bps })
+        let spread = usize::from(config.spread);
+        Ok(Self { workers, fingerprint: identity.fingerprint().into(), link_bps, spread })
     }
 
     /// Whether all worker threads are alive.
@@ -144,8 +148,11 @@ fn bind_port(ip: IpAddr, port: u16) -> io::Result<RawSocket> {
     Ok(socket)
 }
 
+/// All workers, by their numbers, once they are there.
+type Others = Arc<OnceLock<Vec<Weak<WorkerHandle>>>>;
+
 fn spawn(
-    number: usize,
+    (number, others): (usize, &Others),
     socket: UdpSocket,
     addresses: &[IpAddr],
     identity: Identity,
@@ -166,6 +173,7 @@ fn spawn(
             .map(|ip| SocketAddr::new(*ip, local.port()))
             .collect(),
         rooms: AtomicUsize::new(0),
+        seats: AtomicUsize::new(0),
         stats: Stats::default(),
         socket_stats: SocketStats::default(),
         alive: AtomicBool::new(true),
@@ -179,7 +187,7 @@ fn spawn(
         candidates = ?handle.candidates,
         "media worker"
     );
-    let own = Arc::clone(&handle);
+    let (own, others) = (Arc::clone(&handle), Arc::clone(others));
     let gather = config.gather;
     let core = config.pin.then(|| core_affinity::get_core_ids().unwrap_or_default());
     let core = core.and_then(|cores| cores.get(number % cores.len().max(1)).copied());
@@ -197,7 +205,10 @@ fn spawn(
             socket,
             queue,
             handle: own,
-            engine: Engine::new(identity),
+            number,
+            others,
+            crossings: Crossings::default(),
+            engine: Engine::new(identity).numbered(number),
             receive: ReceiveBatch::new(),
             send: SendBatch::new(),
             transports: HashMap::new(),
@@ -216,6 +227,9 @@ struct Worker {
     socket: Socket,
     queue: Receiver<Input>,
     handle: Arc<WorkerHandle>,
+    number: usize,
+    others: Others,
+    crossings: Crossings,
     engine: Engine,
     receive: ReceiveBatch,
     send: SendBatch,
@@ -293,10 +307,12 @@ impl Worker {
                 self.pace.wait();
             }
             more = self.datagrams();
+            more |= self.crossed();
             let now = Instant::now();
             self.pace.look(now, self.engine.counters().forwarded);
             self.engine.handle_timeout(now);
             self.flush();
+            self.tell_others();
             self.dispatch();
             self.sweep(now);
             self.handle.stats.publish(self.engine.counters());
@@ -319,6 +335,7 @@ impl Worker {
                 Input::RoomSink(room, sink) => {
                     self.rooms.insert(room, sink);
                 }
+                Input::Way(worker, outlet) => self.crossings.opened(worker, outlet),
                 Input::Stop => return false,
             }
         }
@@ -336,7 +353,7 @@ impl Worker {
                     return true;
                 }
             };
-            let Self { engine, socket, send, handle, receive, .. } = self;
+            let Self { engine, socket, send, handle, receive, crossings, .. } = self;
             let (buffer, datagrams) = receive.datagrams();
             let bytes = datagrams.iter().map(|datagram| datagram.len as u64).sum();
             handle.socket_stats.add_received(datagrams.len() as u64, bytes);
@@ -344,6 +361,12 @@ impl Worker {
                 handle.socket_stats.add(&socket.send(outbox, send));
                 outbox.clear();
             });
+            for crossing in engine.crossings() {
+                let packet = buffer.get(crossing.start..crossing.start + crossing.len);
+                let crossed = packet.is_some_and(|packet| crossings.push(&crossing, packet));
+                handle.socket_stats.add_crossed(crossed);
+            }
+            self.wake_others();
             self.flush();
             // A batch that is not full was all there was.
             if messages < ReceiveBatch::MESSAGES {
@@ -351,6 +374,57 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// Takes and forwards what other workers have passed on; true when there may be more.
+    fn crossed(&mut self) -> bool {
+        let Self { engine, socket, send, handle, crossings, .. } = self;
+        let (buffer, packets) = crossings.take();
+        if packets.is_empty() {
+            return false;
+        }
+        engine.crossed(Instant::now(), buffer, packets, &mut |outbox| {
+            handle.socket_stats.add(&socket.send(outbox, send));
+            outbox.clear();
+        });
+        self.flush();
+        true
+    }
+
+    fn other(&self, number: usize) -> Option<Arc<WorkerHandle>> {
+        self.others.get()?.get(number)?.upgrade()
+    }
+
+    /// Other workers have something to read.
+    fn wake_others(&mut self) {
+        let Self { crossings, others, .. } = self;
+        for number in crossings.written() {
+            let other = others.get().and_then(|others| others.get(number)).and_then(Weak::upgrade);
+            if let Some(other) = other {
+                let _ = other.waker.wake(); // one that has ended reads nothing more
+            }
+        }
+    }
+
+    /// Tells other workers what they have to know. Who needs packets of one for the first time makes the way for them.
+    fn tell_others(&mut self) {
+        while let Some(Note { worker, command }) = self.engine.note() {
+            let Some(other) = self.other(worker) else { continue };
+            if let Command::MirrorNeeds { .. } = command
+                && let Some(outlet) = self.crossings.open(worker)
+            {
+                other.send(Input::Way(self.number, outlet));
+            }
+            other.send(Input::Command(command));
+        }
+    }
+
+    /// A transport ended without a word from signalling: nothing comes from it any more.
+    fn unmirror(&self, transport: TransportId) {
+        let others = self.others.get().map_or(0, Vec::len);
+        for other in (0..others).filter(|number| *number != self.number).filter_map(|number| self.other(number)) {
+            other.send(Input::Command(Command::CloseTransport { transport }));
+        }
     }
 
     fn flush(&mut self) {
@@ -362,6 +436,7 @@ impl Worker {
     }
 
     fn dispatch(&mut self) {
+        let mut ended = Vec::new();
         for event in self.engine.events() {
             let (sink, last) = match &event {
                 Event::Speakers { room, .. } => (self.rooms.get(room), None),
@@ -378,13 +453,16 @@ impl Worker {
                 | Event::Relayed { transport, .. }
                 | Event::Quality { transport, .. } => (self.transports.get(transport), None),
             };
+            let unasked = matches!(event, Event::Closed { reason, .. } if !matches!(reason, CloseReason::Requested | CloseReason::Room));
             if sink.is_some_and(|sink| sink.try_send(event).is_err()) {
                 self.handle.socket_stats.lost_events.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(transport) = last {
                 self.transports.remove(&transport);
+                ended.extend(unasked.then_some(transport));
             }
         }
+        ended.into_iter().for_each(|transport| self.unmirror(transport));
     }
 
     /// Closes transports whose session is gone without a word, and counts what there is.
@@ -398,6 +476,7 @@ impl Worker {
         for transport in abandoned {
             self.transports.remove(&transport);
             self.engine.command(now, Command::CloseTransport { transport });
+            self.unmirror(transport);
         }
         let (rooms, transports, tracks, legs) = self.engine.sizes();
         let stats = &self.handle.stats;

@@ -37,10 +37,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `serve --dev` on a free port and waits for the line that tells the address.
+    /// Starts `serve --dev` on a free port, with one media worker unless `args` say how many, and waits for the line that tells
+    /// the address.
     pub fn dev(args: &[&str]) -> Self {
-        let fixed = ["serve", "--dev", "--bind", "127.0.0.1:0", "--media-workers", "1"];
-        Self::start(ratssaal(&[&fixed, args].concat()))
+        let fixed: &[&str] = &["serve", "--dev", "--bind", "127.0.0.1:0"];
+        let workers: &[&str] = if args.contains(&"--media-workers") { &[] } else { &["--media-workers", "1"] };
+        Self::start(ratssaal(&[fixed, workers, args].concat()))
     }
 
     pub fn start(mut command: Command) -> Self {

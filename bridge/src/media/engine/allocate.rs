@@ -93,7 +93,9 @@ impl Engine {
         if track.relayed && track.layer_count > 1 {
             let (needed, wanted) = track.needed_exactly();
             if let Some(streams) = track.supply.need_exactly(now, needed, wanted) {
-                self.events.push(Event::StreamsNeeded { transport, track: of, streams });
+                if !self.pull(at, streams, (u8::BITS - streams.leading_zeros()) as u8) {
+                    self.events.push(Event::StreamsNeeded { transport, track: of, streams });
+                }
             }
             return;
         }
@@ -102,7 +104,9 @@ impl Engine {
         let needed = if track.relayed && track.kind == Kind::Video { wanted.min(MAX_LAYERS as u8) } else { needed };
         if let Some(layers) = track.supply.need(now, needed, wanted) {
             tracing::debug!(transport = transport.0, track = of.0, layers, "layers needed");
-            self.events.push(Event::LayersNeeded { transport, track: of, layers });
+            if !self.pull(at, u8::from(layers > 0), layers) {
+                self.events.push(Event::LayersNeeded { transport, track: of, layers });
+            }
         }
     }
 

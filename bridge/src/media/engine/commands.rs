@@ -6,6 +6,7 @@ use super::super::control::{CloseReason, Command, Event, Kind, ReceiveSection, R
 use super::super::leg::Leg;
 use super::super::requests::Requests;
 use super::super::rtp::ExtensionMap;
+use super::super::source::SenderClock;
 use super::super::track::Track;
 use super::link::Link;
 use super::peer::{LegRef, Peer};
@@ -149,6 +150,15 @@ impl Engine {
                     self.tracks[at].encrypted = true;
                 }
             }
+            Command::Mirror(mirror) => self.mirror(now, *mirror),
+            Command::MirrorNeeds { track, worker, needs } => self.needed_by(now, track, worker, needs),
+            Command::MirrorAsks { track, stream } => self.asked_by_mirror(now, track, stream),
+            Command::MirrorClock { track, stream, ntp, rtp } => {
+                let track = self.by_track.get(&track).and_then(|&at| self.tracks.get_mut(at));
+                if let Some(layer) = track.and_then(|track| track.layers.get_mut(usize::from(stream))) {
+                    layer.clock = Some(SenderClock { ntp, rtp, at: now });
+                }
+            }
             Command::SendData { transport, channel, payload } => {
                 let Some(&key) = self.by_transport.get(&transport) else { return };
                 let end = self.peers[key].send_data(now, channel, payload, &mut self.events);
@@ -157,7 +167,7 @@ impl Engine {
         }
     }
 
-    fn negotiate_tracks(&mut self, now: Instant, key: usize, sections: Vec<ReceiveSection>) {
+    pub(super) fn negotiate_tracks(&mut self, now: Instant, key: usize, sections: Vec<ReceiveSection>) {
         let old = self.peers[key].tracks.clone();
         for at in old {
             if !sections.iter().any(|section| section.track == self.tracks[at].id) {
@@ -170,8 +180,13 @@ impl Engine {
                 Some(&at) if self.tracks[at].peer == key => self.tracks[at].renegotiate(section),
                 Some(_) => {} // somebody else's: signalling does not do that
                 None => {
-                    let relayed = self.peers[key].is_relay();
+                    let mirrored = self.peers[key].link.mirrored();
+                    let relayed = self.peers[key].is_relay() || mirrored.is_some();
                     let mut track = Track::new(now, section, room, transport, key, relayed);
+                    if let Some(mirrored) = mirrored {
+                        track.mirrored = true;
+                        track.voice = if mirrored.relayed { track.voice } else { key };
+                    }
                     if self.peers[key].link.goes_on() {
                         track.expect(section);
                     }
@@ -342,6 +357,8 @@ impl Engine {
             }
         }
         std::mem::take(&mut peer.tracks).into_iter().for_each(|at| self.remove_track(at));
-        self.events.push(Event::Closed { transport: peer.id, reason });
+        if !peer.is_mirror() {
+            self.events.push(Event::Closed { transport: peer.id, reason });
+        }
     }
 }

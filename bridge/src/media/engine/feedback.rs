@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rtc::rtcp::reception_report::ReceptionReport;
 
 use super::super::bandwidth::Purpose;
-use super::super::control::{CloseReason, Event, Kind, TrackId};
+use super::super::control::{CloseReason, Command, Event, Kind, TrackId};
 use super::super::leg::clock_rate;
 use super::super::receiver::Report;
 use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
@@ -71,6 +71,8 @@ impl Engine {
         if let Some(receiver) = &mut layer.receiver {
             receiver.sender_report(now, ntp);
         }
+        let (track, stream) = (track.id, stream.layer as u8);
+        self.tell_elsewhere(track, &Command::MirrorClock { track, stream, ntp, rtp });
     }
 
     fn reception(&mut self, now: Instant, key: usize, reports: &[ReceptionReport]) {
@@ -137,6 +139,10 @@ impl Engine {
             return;
         };
         track.mark_awaited();
+        if self.ask_home(now, at) {
+            return;
+        }
+        let Some(track) = self.tracks.get_mut(at) else { return };
         let Some(peer) = self.peers.get_mut(track.peer).filter(|peer| peer.connected()) else { return };
         self.writer.clear();
         for layer in &mut track.layers {
@@ -199,13 +205,13 @@ impl Engine {
         let rtt = peer.rtt();
         for &at in &peer.tracks {
             let track = &mut self.tracks[at];
-            let repairable = track.payload_types.iter().any(|p| p.rtx.is_some());
+            let repairable = track.is_taken() && track.payload_types.iter().any(|p| p.rtx.is_some());
             for layer in &mut track.layers {
                 let (Some(ssrc), Some(receiver)) = (layer.ssrc, &mut layer.receiver) else { continue };
                 layer.key_frame_wanted |= receiver.take_overrun();
                 self.nacks.clear();
                 receiver.due_nacks(now, rtt, &mut self.nacks);
-                if !self.nacks.is_empty() && repairable && !track.legs.is_empty() {
+                if !self.nacks.is_empty() && repairable {
                     self.counters.nacks_sent += self.nacks.len() as u64;
                     self.writer.nack(ssrc, &self.nacks);
                 }

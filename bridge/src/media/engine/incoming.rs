@@ -10,6 +10,7 @@ use super::super::leg::{Leg, clock_rate};
 use super::super::receiver::Receiver;
 use super::super::rtp::{self, Header, Values};
 use super::copying::Waiting;
+use super::mirror::Crossing;
 use super::peer::{Peer, Stream};
 use super::{Engine, Room, Track};
 use crate::transport::five_tuple::FiveTuple;
@@ -83,7 +84,7 @@ impl Engine {
 
     /// A plain media packet with its 48-bit index, its place in the receive buffer and its extensions' values: it is
     /// counted and remembered, and waits to be copied.
-    fn media(
+    pub(super) fn media(
         &mut self,
         now: Instant,
         stream: Stream,
@@ -143,6 +144,10 @@ impl Engine {
         if frame.key_start && layer.key_frame.is_none_or(|(last, _)| last < index) {
             layer.key_frame = Some((index, now));
         }
+        for (worker, _) in track.elsewhere.iter().filter(|(_, needs)| needs.streams >> stream.layer & 1 == 1) {
+            let (worker, stream, len) = (*worker, stream.layer as u8, packet.len());
+            self.crossings.push(Crossing { worker, track: track.id, stream, index, start, len });
+        }
         if track.legs.is_empty() {
             return;
         }
@@ -184,7 +189,8 @@ fn is_heard(
 ) -> bool {
     let room = rooms.get_mut(&track.room).filter(|room| room.microphones > SMALL_ROOM && !track.exempt);
     let held = match (room, level) {
-        (Some(room), Some(&[level, ..])) => room.voices.packet(now, key, level) == Verdict::Hold,
+        // Another worker's is judged there, but takes a place here, too.
+        (Some(room), Some(&[level, ..])) => room.voices.packet(now, key, level) == Verdict::Hold && !track.mirrored,
         // Who does not say how loud it is cannot be judged.
         _ => false,
     };

@@ -1,5 +1,5 @@
 //! How the other side of a transport is reached: a client by ICE and DTLS, another bridge by the address and the keys that
-//! the bridges have told each other.
+//! the bridges have told each other, another worker's transport not at all.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,6 +24,24 @@ pub(super) enum Link {
     Client(Box<Client>),
     /// Another bridge's worker.
     Relay(Box<Path>),
+    /// A transport of another worker of this bridge.
+    Mirror(Mirrored),
+}
+
+/// A transport of another worker of this bridge: nothing is sent to it from here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mirrored {
+    /// The worker, by its number.
+    pub(super) worker: usize,
+    /// Whether it leads to another bridge.
+    pub(super) relayed: bool,
+    since: Instant,
+}
+
+impl Mirrored {
+    pub(super) fn new(now: Instant, worker: usize, relayed: bool) -> Self {
+        Self { worker, relayed, since: now }
+    }
 }
 
 /// What a client's PeerConnection has besides SRTP.
@@ -51,6 +69,7 @@ impl Link {
         match self {
             Self::Client(client) => client.ice.selected(),
             Self::Relay(path) => path.to(),
+            Self::Mirror(_) => None,
         }
     }
 
@@ -62,6 +81,7 @@ impl Link {
                 false
             }
             Self::Relay(path) => path.heard(now, from),
+            Self::Mirror(_) => false,
         }
     }
 
@@ -70,21 +90,23 @@ impl Link {
         match self {
             Self::Client(client) => client.ice.expires_at(),
             Self::Relay(path) => path.last_heard + CONSENT_TIMEOUT,
+            Self::Mirror(mirrored) => mirrored.since,
         }
     }
 
-    /// Whether it is gone. Another bridge never is by itself: the bridges tell each other when a room needs no relay.
+    /// Whether it is gone. Another bridge never is by itself: the bridges tell each other when a room needs no relay. Nor is
+    /// a transport of another worker, which tells.
     pub(super) fn expired(&self, now: Instant) -> bool {
         match self {
             Self::Client(client) => client.ice.expired(now),
-            Self::Relay(_) => false,
+            Self::Relay(_) | Self::Mirror(_) => false,
         }
     }
 
     /// The way to another bridge.
     pub(super) fn relay(&self) -> Option<&Path> {
         match self {
-            Self::Client(_) => None,
+            Self::Client(_) | Self::Mirror(_) => None,
             Self::Relay(path) => Some(path),
         }
     }
@@ -92,9 +114,14 @@ impl Link {
     /// The same, to be changed.
     pub(super) fn relay_mut(&mut self) -> Option<&mut Path> {
         match self {
-            Self::Client(_) => None,
+            Self::Client(_) | Self::Mirror(_) => None,
             Self::Relay(path) => Some(path),
         }
+    }
+
+    /// A transport of another worker.
+    pub(super) fn mirrored(&self) -> Option<Mirrored> {
+        if let Self::Mirror(mirrored) = self { Some(*mirrored) } else { None }
     }
 }
 

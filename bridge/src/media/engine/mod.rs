@@ -11,6 +11,7 @@
 //! - `replay.rs`: what comes out of the history;
 //! - `peer.rs`: one PeerConnection, or the way to another bridge; `link.rs`: how its other side is reached;
 //! - `relay.rs`: what is different towards another bridge;
+//! - `mirror.rs`: what is published at another worker of this bridge;
 //! - `quality.rs`: what its connection is like.
 
 mod allocate;
@@ -19,6 +20,7 @@ mod copying;
 mod feedback;
 mod incoming;
 mod link;
+mod mirror;
 mod pace;
 mod peer;
 mod probe;
@@ -28,7 +30,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -46,6 +48,7 @@ use crate::transport::dtls::{DtlsEnd, Identity};
 use crate::transport::five_tuple::FiveTuple;
 use crate::transport::ice::{CONSENT_TIMEOUT, IceLite, stun_username};
 use link::Link;
+pub(crate) use mirror::{Crossed, Crossing, Note};
 use peer::Peer;
 
 /// The engine's clock tick while there are peers: the finest grain of its timers (a NACK waits 8 ms at least).
@@ -152,6 +155,11 @@ pub(crate) struct Engine {
     /// Peers for which something changed.
     due: Vec<usize>,
     workspace: allocate::Workspace,
+    /// Which of the workers this is.
+    number: usize,
+    /// Packets of the present receive call that other workers need.
+    crossings: Vec<Crossing>,
+    notes: VecDeque<Note>,
 }
 
 impl Engine {
@@ -179,6 +187,9 @@ impl Engine {
             nacks: Vec::new(),
             due: Vec::new(),
             workspace: allocate::Workspace::default(),
+            number: 0,
+            crossings: Vec::new(),
+            notes: VecDeque::new(),
         }
     }
 
@@ -402,9 +413,11 @@ impl Engine {
         self.peers.iter().filter(|(_, peer)| peer.bandwidth.limited()).count()
     }
 
-    /// (rooms, transports, tracks, legs) at present.
+    /// (rooms, transports, tracks, legs) at present; what is another worker's is counted there.
     pub(crate) fn sizes(&self) -> (usize, usize, usize, usize) {
         let legs = self.tracks.iter().map(|(_, track)| track.legs.len()).sum();
-        (self.rooms.len(), self.peers.len(), self.tracks.len(), legs)
+        let peers = self.peers.iter().filter(|(_, peer)| !peer.is_mirror()).count();
+        let tracks = self.tracks.iter().filter(|(_, track)| !track.mirrored).count();
+        (self.rooms.len(), peers, tracks, legs)
     }
 }

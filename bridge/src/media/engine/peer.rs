@@ -22,7 +22,7 @@ use super::super::rtcp;
 use super::super::rtp::ExtensionMap;
 use super::super::srtp::{Inbound, Outbound, contexts, relay_contexts};
 use super::super::twcc;
-use super::link::{Client, Link, Path};
+use super::link::{Client, Link, Mirrored, Path};
 use super::quality::Measured;
 use super::replay::Allowance;
 use crate::transport::data::{Data, DataEnd, DataEvent, SendRefusal};
@@ -137,6 +137,11 @@ impl Peer {
         peer.rekey(now, parameters).then_some(peer)
     }
 
+    /// A transport of another worker of this bridge, of which only the tracks are known here.
+    pub(super) fn mirror(now: Instant, ids: (TransportId, RoomId), mirrored: Mirrored) -> Self {
+        Self { opened: true, ..Self::with(now, ids, Link::Mirror(mirrored)) }
+    }
+
     fn with(now: Instant, (id, room): (TransportId, RoomId), link: Link) -> Self {
         Self {
             id,
@@ -181,6 +186,11 @@ impl Peer {
     /// Whether this is the way to another bridge.
     pub(super) fn is_relay(&self) -> bool {
         self.link.relay().is_some()
+    }
+
+    /// Whether this is a transport of another worker.
+    pub(super) fn is_mirror(&self) -> bool {
+        self.link.mirrored().is_some()
     }
 
     /// Whether it is a client that is connected and sends and gets no media.

@@ -44,6 +44,7 @@ use super::subscriptions::Subscriptions;
 use super::transport::{Transport, next_event};
 use super::wire::{Close, Incoming};
 use super::{Inner, messages};
+use crate::media::MediaRoom;
 use crate::media::control::Event;
 use crate::room::{Actor, Command, Joined, ParticipantSid, Presence, RoomHandle, ToSession, TrackSid};
 use crate::token::{Claims, REFRESH_TTL};
@@ -112,6 +113,8 @@ async fn put_out(inbox: Option<&mut mpsc::Receiver<ToSession>>) {
 pub(crate) struct Session {
     signal: Arc<Inner>,
     seat: Seat,
+    /// The room's media, on the worker where this participant's transports are.
+    media: MediaRoom,
     claims: Claims,
     path: Path,
     /// Whether the client takes several tracks in one stream.
@@ -191,6 +194,7 @@ impl Session {
         let inbox = Some(inbox);
         Self {
             signal,
+            media: room.media().seat(),
             seat: Seat { room, sid, inbox, reason: DisconnectReason::JoinFailure, left: false },
             claims: opening.claims.clone(),
             path: opening.path,

@@ -105,8 +105,7 @@ impl Session {
 
     fn take_offer(&mut self, offer: &SessionDescription) -> Result<Vec<Change>, SdpError> {
         let remote = RemoteDescription::parse(&offer.sdp)?;
-        let media = self.seat.room.media();
-        let publisher = self.publisher.get_or_insert_with(|| Transport::new(media, false));
+        let publisher = self.publisher.get_or_insert_with(|| Transport::new(&self.media, false));
         publisher.prepare(&remote.transport);
         let changes = self.publications.offered(&offered(&remote));
         self.negotiation.waiting = false;

@@ -62,8 +62,7 @@ impl Session {
     }
 
     fn restore_publisher(&mut self, with: GoingOn) {
-        let media = self.seat.room.media();
-        self.publisher.get_or_insert_with(|| Transport::new(media, false)).goes_on(with);
+        self.publisher.get_or_insert_with(|| Transport::new(&self.media, false)).goes_on(with);
     }
 
     /// v1: the sections of the last answer.
@@ -104,7 +103,7 @@ impl Session {
                 wanted: subscriptions.layer(&sid),
             })
         })?;
-        let mut transport = Transport::new(self.seat.room.media(), true);
+        let mut transport = Transport::new(&self.media, true);
         transport.goes_on(with);
         self.subscriber = Some(Subscriber::new(transport, offer, legs, last_ssrc));
         Ok(())

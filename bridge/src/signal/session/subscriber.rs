@@ -32,7 +32,7 @@ pub(crate) struct Subscriber {
 impl Session {
     /// Right after the join, with the tracks that are there or none.
     pub(super) fn open_subscriber(&mut self) {
-        let transport = Transport::new(self.seat.room.media(), true);
+        let transport = Transport::new(&self.media, true);
         self.subscriber = Some(Subscriber::new(transport, SubscriberOffer::new(), BTreeMap::new(), 0));
         self.settle_v0();
     }

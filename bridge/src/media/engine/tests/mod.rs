@@ -8,5 +8,6 @@ mod impaired;
 mod layers;
 mod lifecycle;
 mod media;
+mod mirror;
 mod quality;
 mod relay;

@@ -1,0 +1,321 @@
+//! A room on two workers of one bridge: two engines, and what goes from one to the other.
+
+use super::super::super::audio::SMALL_ROOM;
+use super::super::super::control::*;
+use super::super::super::rtcp::{self, Feedback, Writer};
+use super::super::super::rtp::Outgoing;
+use super::super::super::simulation::*;
+use super::super::Note;
+
+/// Somebody with camera and microphone on one worker, somebody who gets them on another one.
+struct Workers {
+    here: World,
+    there: World,
+    publisher: Client,
+    camera: Camera,
+    microphone: TrackId,
+    spoken: u16,
+    subscriber: Client,
+    legs: Vec<SendSection>,
+    /// The streams of the camera that crossed since it was looked at, by packets; and the sound's packets.
+    pictures: [usize; 3],
+    sounds: usize,
+}
+
+impl Workers {
+    fn new() -> Self {
+        let mut here = World::new();
+        let mut there = here.beside(1);
+        let publisher = Client::connect(&mut here, "127.0.0.1:1001");
+        let camera = Camera::new(&["q", "h", "f"]);
+        let subscriber = Client::connect(&mut there, "127.0.0.1:2001");
+        let microphone = TrackId::next();
+        let legs = vec![leg(camera.track, Kind::Video, "3"), leg(microphone, Kind::Audio, "4")];
+        let mut workers = Self {
+            here,
+            there,
+            publisher,
+            camera,
+            microphone,
+            spoken: 0,
+            subscriber,
+            legs,
+            pictures: [0; 3],
+            sounds: 0,
+        };
+        workers.publish(true);
+        workers
+    }
+
+    /// What the publisher sends, as both workers are told.
+    fn publish(&mut self, sound: bool) {
+        let mut receive = vec![self.camera.section("7")];
+        receive.extend(sound.then(|| ReceiveSection {
+            mid: "8".into(),
+            track: self.microphone,
+            kind: Kind::Audio,
+            payload_types: vec![opus(111)],
+            rids: vec![],
+            ssrcs: vec![(77, None)],
+        }));
+        self.publisher.negotiate(&mut self.here, receive.clone(), vec![]);
+        let (transport, room) = (self.publisher.transport, self.here.room);
+        let mirror = Mirror { transport, room, worker: 0, relayed: false, extensions: IDS, receive };
+        self.there.command(Command::Mirror(Box::new(mirror)));
+        self.pump();
+    }
+
+    fn subscribe(&mut self) {
+        self.subscriber.negotiate(&mut self.there, vec![], self.legs.clone());
+        self.pump();
+    }
+
+    fn want(&mut self, layer: Option<u8>) {
+        let (transport, leg) = (self.subscriber.transport, self.legs[0].leg);
+        let wanted = Wanted { layer, ..Wanted::BEST };
+        self.there.command(Command::Want { transport, leg, wanted });
+        self.pump();
+    }
+
+    /// What the workers have for each other.
+    fn pump(&mut self) {
+        loop {
+            let mut quiet = true;
+            for packets in [std::mem::take(&mut self.here.crossings)] {
+                for (crossing, _) in &packets {
+                    assert_eq!(crossing.worker, 1);
+                    match crossing.track == self.camera.track {
+                        true => self.pictures[usize::from(crossing.stream)] += 1,
+                        false => self.sounds += 1,
+                    }
+                }
+                self.there.cross(&packets);
+            }
+            while let Some(Note { worker, command }) = self.there.engine.note() {
+                assert_eq!(worker, 0);
+                quiet = false;
+                self.here.command(command);
+            }
+            while let Some(Note { worker, command }) = self.here.engine.note() {
+                assert_eq!(worker, 1);
+                quiet = false;
+                self.there.command(command);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, time: std::time::Duration) {
+        let ticks = time.as_millis() / 10;
+        for _ in 0..ticks {
+            self.here.pass(10 * MS);
+            self.there.pass(10 * MS);
+            self.pump();
+        }
+    }
+
+    /// A frame of each of these layers and a packet of sound; loses packets of the camera by their numbers in the frame.
+    fn moment(&mut self, ms: u32, layers: &[usize], key: bool, loses: impl Fn(usize) -> bool) -> Vec<Vec<u8>> {
+        let mut lost = Vec::new();
+        for &layer in layers {
+            let frame = self.camera.frame(&mut self.publisher, "7", layer, ms, key, 3);
+            for (number, packet) in frame.into_iter().enumerate() {
+                if loses(number) {
+                    lost.push(packet);
+                } else {
+                    self.here.send(self.publisher.address, packet);
+                }
+            }
+        }
+        let header = Outgoing {
+            marker: false,
+            payload_type: 111,
+            sequence: self.spoken,
+            timestamp: u32::from(self.spoken) * 960,
+            ssrc: 77,
+        };
+        let values: [(u8, &[u8]); 2] = [(IDS.mid, b"8"), (IDS.audio_level, &[30])];
+        let packet = self.publisher.seal(&header, u64::from(self.spoken), &values, b"opus");
+        self.spoken += 1;
+        self.here.send(self.publisher.address, packet);
+        self.pass(40 * MS);
+        lost
+    }
+
+    /// Frames of these layers for so long, beginning with a key frame.
+    fn flow(&mut self, from_ms: u32, frames: u32, layers: &[usize]) {
+        for frame in 0..frames {
+            self.moment(from_ms + 40 * frame, layers, frame == 0, |_| false);
+        }
+    }
+
+    /// (layers of the pictures, packets of sound) that the subscriber got.
+    fn got(&mut self) -> (Vec<u8>, usize) {
+        let (packets, _) = self.subscriber.receive(&mut self.there);
+        let video = |got: &&Got| got.header.ssrc == self.legs[0].ssrc;
+        let layers = packets.iter().filter(video).map(|got| read_payload(&got.payload).2).collect();
+        (layers, packets.iter().filter(|got| got.header.ssrc == self.legs[1].ssrc).count())
+    }
+
+    /// The key frames and packets that the publisher is asked for: SSRCs, sequence numbers.
+    fn asked(&mut self) -> (Vec<u32>, Vec<u16>) {
+        let (_, reports) = self.publisher.receive(&mut self.here);
+        let (mut key_frames, mut packets) = (Vec::new(), Vec::new());
+        for report in reports {
+            for feedback in rtcp::read(&report) {
+                match feedback {
+                    Feedback::KeyFrame(ssrc) => key_frames.push(ssrc),
+                    Feedback::Nack(nack) => packets.extend(nack.nacks.into_iter().flatten()),
+                    _ => {}
+                }
+            }
+        }
+        (key_frames, packets)
+    }
+
+    fn crossed(&mut self) -> ([usize; 3], usize) {
+        (std::mem::take(&mut self.pictures), std::mem::take(&mut self.sounds))
+    }
+}
+
+#[test]
+fn only_what_is_watched_crosses() {
+    let mut workers = Workers::new();
+    workers.flow(0, 10, &[0, 1, 2]);
+    assert_eq!(workers.crossed(), ([0; 3], 10), "voices tell who speaks");
+    workers.subscribe();
+    workers.want(Some(2));
+    let (asked, _) = workers.asked();
+    assert!(asked.contains(&Camera::ssrc(2)) || asked.contains(&Camera::ssrc(0)), "{asked:?}");
+    workers.flow(400, 30, &[0, 1, 2]);
+    let (layers, sounds) = workers.got();
+    assert!(layers.len() >= 60 && layers[30..].iter().all(|layer| *layer == 2), "{layers:?}");
+    assert_eq!(sounds, 30);
+    workers.flow(1_600, 100, &[0, 1, 2]);
+    workers.crossed();
+    workers.flow(5_600, 10, &[0, 1, 2]);
+    assert_eq!(workers.crossed(), ([0, 0, 30], 10), "one stream of three");
+    workers.got();
+    workers.want(None);
+    // The one who watched waits three seconds before it says so, then the publisher's worker as long before it does.
+    workers.flow(6_000, 200, &[0, 1, 2]);
+    workers.crossed();
+    workers.flow(14_000, 10, &[0, 1, 2]);
+    assert_eq!(workers.crossed(), ([0; 3], 10));
+    let told = workers.here.events.iter().rev().find_map(|event| match event {
+        Event::LayersNeeded { track, layers, .. } if *track == workers.camera.track => Some(*layers),
+        _ => None,
+    });
+    assert_eq!(told, Some(0), "the publisher need not send what nobody watches anywhere");
+    assert!(workers.there.events.iter().all(|event| !matches!(event, Event::LayersNeeded { .. })), "only one asks");
+}
+
+#[test]
+fn a_key_frame_is_asked_for_at_the_publisher() {
+    let mut workers = Workers::new();
+    workers.subscribe();
+    workers.want(Some(0));
+    workers.flow(0, 20, &[0, 1, 2]);
+    workers.asked();
+    workers.pass(400 * MS);
+    let mut writer = Writer::default();
+    writer.picture_loss(workers.legs[0].ssrc);
+    let request = writer.bytes().to_vec();
+    for _ in 0..5 {
+        workers.subscriber.rtcp(&mut workers.there, &request);
+        workers.pump();
+    }
+    assert_eq!(workers.asked().0, [Camera::ssrc(0)], "once for all requests");
+}
+
+#[test]
+fn what_the_publisher_repairs_crosses_too() {
+    let mut workers = Workers::new();
+    workers.subscribe();
+    workers.want(Some(0));
+    workers.flow(0, 10, &[0]);
+    workers.asked();
+    let (before, _) = workers.got();
+    assert!(before.len() >= 24, "{before:?}");
+    let lost = workers.moment(400, &[0], false, |number| number == 1);
+    workers.moment(440, &[0], false, |_| false);
+    let (_, asked) = workers.asked();
+    assert!(!asked.is_empty(), "the publisher is asked by its own worker");
+    assert_eq!(workers.got().0.len(), 5);
+    for packet in lost {
+        workers.here.send(workers.publisher.address, packet);
+    }
+    workers.pump();
+    assert_eq!(workers.got().0.len(), 1);
+    let (_, asked) = workers.asked();
+    assert_eq!(asked, [0_u16; 0], "and by nobody else");
+}
+
+#[test]
+fn what_ends_at_its_worker_ends_at_the_others() {
+    let mut workers = Workers::new();
+    workers.subscribe();
+    workers.want(Some(0));
+    workers.flow(0, 10, &[0]);
+    workers.got();
+    assert_eq!(workers.there.engine.sizes(), (1, 1, 0, 2), "a mirror is counted where it comes from");
+    workers.publish(false);
+    workers.flow(400, 5, &[0]);
+    assert!(matches!(workers.got(), (layers, 0) if layers.len() == 15));
+    let transport = workers.publisher.transport;
+    workers.there.command(Command::CloseTransport { transport });
+    assert_eq!(workers.there.engine.sizes(), (1, 1, 0, 0));
+    workers.flow(600, 5, &[0]);
+    assert_eq!(workers.got(), (vec![], 0), "late packets find nothing");
+    assert!(workers.there.events.iter().all(|event| !matches!(event, Event::Closed { .. })), "it is not closed there");
+}
+
+#[test]
+fn the_loudest_of_both_workers_are_heard() {
+    // Everybody speaks on one worker, and two more on the other.
+    let mut here = World::new();
+    let mut there = here.beside(1);
+    let mut speaker = Client::connect(&mut here, "127.0.0.1:1001");
+    let tracks: Vec<TrackId> = (0..=SMALL_ROOM).map(|_| TrackId::next()).collect();
+    let section = |(number, &track): (usize, &TrackId)| ReceiveSection {
+        mid: number.to_string(),
+        track,
+        kind: Kind::Audio,
+        payload_types: vec![opus(111)],
+        rids: vec![],
+        ssrcs: vec![(100 + number as u32, None)],
+    };
+    let receive: Vec<_> = tracks.iter().enumerate().map(section).collect();
+    speaker.negotiate(&mut here, receive.clone(), vec![]);
+    let (transport, room) = (speaker.transport, here.room);
+    let mirror = Mirror { transport, room, worker: 0, relayed: false, extensions: IDS, receive };
+    there.command(Command::Mirror(Box::new(mirror)));
+    let mut listener = Client::connect(&mut there, "127.0.0.1:2001");
+    let legs: Vec<_> = tracks.iter().map(|&track| leg(track, Kind::Audio, "1")).collect();
+    listener.negotiate(&mut there, vec![], legs.clone());
+    while let Some(Note { command, .. }) = there.engine.note() {
+        here.command(command);
+    }
+    let (loud, silent) = (30_u8, 100_u8);
+    for sequence in 0..50_u16 {
+        for number in 0..tracks.len() {
+            let timestamp = u32::from(sequence) * 960;
+            let ssrc = 100 + number as u32;
+            let header = Outgoing { marker: false, payload_type: 111, sequence, timestamp, ssrc };
+            let level = [if number == 3 { loud } else { silent }];
+            let packet = speaker.seal(&header, u64::from(sequence), &[(IDS.audio_level, &level)], b"opus");
+            here.send(speaker.address, packet);
+        }
+        let packets = std::mem::take(&mut here.crossings);
+        assert_eq!(packets.len(), 1, "one voice of {}", tracks.len());
+        there.cross(&packets);
+        here.pass(20 * MS);
+        there.pass(20 * MS);
+    }
+    let (packets, _) = listener.receive(&mut there);
+    assert!(packets.len() == 50 && packets.iter().all(|got| got.header.ssrc == legs[3].ssrc), "{}", packets.len());
+    let sequences: Vec<u16> = packets.iter().map(|got| got.header.sequence).collect();
+    assert!(sequences.windows(2).all(|two| two[1] == two[0].wrapping_add(1)), "from the first syllable, without a gap");
+}
