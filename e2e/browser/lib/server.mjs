@@ -1,11 +1,12 @@
 // The server under test: a running one (E2E_URL, E2E_KEY, E2E_SECRET), a LiveKit server (LIVEKIT_BIN, to prove that a test
 // is right independently of our server), or our own binary (RATSSAAL_BIN, else target/{debug,release}/ratssaal).
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import dgram from 'node:dgram';
 import { existsSync } from 'node:fs';
 import net from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { until } from './wait.mjs';
 
 const repository = join(dirname(fileURLToPath(import.meta.url)), '../../..');
@@ -137,3 +138,6 @@ export async function startServer(how = {}) {
 /** One of several servers on this Redis, by its name in the cluster. */
 export const startBridge = (redis, name, settings = {}) =>
   startServer({ settings: { RATSSAAL_CLUSTER__REDIS: redis.url, RATSSAAL_CLUSTER__BRIDGE: name, ...settings } });
+
+/** `ratssaal bridge drain` or `undrain`, as an operator gives it. */
+export const orderBridge = (redis, verb, name) => promisify(execFile)(binary(), ['bridge', verb, name, '--redis', redis.url]);

@@ -63,12 +63,12 @@ async function outbound(source) {
   return [...(stats?.values() ?? [])].filter((report) => report.type === 'outbound-rtp');
 }
 
-/** How long pictures and voices stand still, by `identity/source`: when something last came, and the longest wait, ms. */
+/** How long pictures and voices stand still, by `identity/source`: when something last came, the longest wait (ms), how much came. */
 const still = new Map();
 
-function came(place, now) {
-  const known = still.get(place) ?? { last: now, longest: 0 };
-  still.set(place, { last: now, longest: Math.max(known.longest, now - known.last) });
+function came(place, now, more) {
+  const known = still.get(place) ?? { last: now, longest: 0, count: 0 };
+  still.set(place, { last: now, longest: Math.max(known.longest, now - known.last), count: known.count + more });
 }
 
 window.participant = {
@@ -114,7 +114,7 @@ window.participant = {
   },
 
   async publishMicrophone(options) {
-    await room.localParticipant.publishTrack(await microphone(options), { source: Track.Source.Microphone });
+    await room.localParticipant.publishTrack(await microphone(options), { source: options.source ?? Track.Source.Microphone });
   },
 
   async publishScreen({ hue, hertz }) {
@@ -248,8 +248,12 @@ window.participant = {
         track.receiver?.getStats().then((reports) => {
           const inbound = [...reports.values()].find(({ type }) => type === 'inbound-rtp');
           const count = track.kind === 'video' ? inbound?.framesDecoded : inbound?.packetsReceived;
-          if (count && before.get(name) !== `${inbound.ssrc} ${count}`) came(name, performance.now());
-          before.set(name, `${inbound?.ssrc} ${count}`);
+          if (!count) return;
+          const { ssrc, seen } = before.get(name) ?? {};
+          // Its count begins anew with another stream.
+          const more = ssrc === inbound.ssrc && seen <= count ? count - seen : count;
+          if (more > 0) came(name, performance.now(), before.has(name) ? more : 0);
+          before.set(name, { ssrc: inbound.ssrc, seen: count });
         });
       }
     }, 20);
@@ -257,6 +261,9 @@ window.participant = {
 
   /** The longest wait for each, ms, the one that may be going on included. */
   gaps: () => Object.fromEntries([...still].map(([name, { last, longest }]) => [name, Math.round(Math.max(longest, performance.now() - last))])),
+
+  /** Of each, how many pictures were decoded (packets of a voice came) since `watchGaps`. */
+  counts: () => Object.fromEntries([...still].map(([name, { count }]) => [name, count])),
 
   /** The strongest frequency heard of a participant, null in silence or while nothing is received. */
   hear: async (identity, source = 'microphone') => (await received.get(`${identity}/${source}`)?.ear)?.hertz() ?? null,

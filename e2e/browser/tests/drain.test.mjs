@@ -1,14 +1,12 @@
 // A server is drained while people meet on it: pages go to the other one and keep their PeerConnections. Counted is how long
 // each picture and each voice stood still for each page. `E2E_DRAIN_PEOPLE` more pages only speak and listen.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { after, afterEach, before, describe } from 'node:test';
-import { promisify } from 'node:util';
 import { launch } from '../lib/browsers.mjs';
 import { servePages } from '../lib/pages.mjs';
 import { Participant } from '../lib/participant.mjs';
 import { startRedis } from '../lib/redis.mjs';
-import { binary, ours, startBridge } from '../lib/server.mjs';
+import { orderBridge, ours, startBridge } from '../lib/server.mjs';
 import { steps } from '../lib/steps.mjs';
 import { until } from '../lib/wait.mjs';
 
@@ -25,8 +23,6 @@ const PEOPLE = [
 describe('a drain', { skip: !ours && 'this is about ours' }, () => {
   const step = steps();
   let redis, pages, browser, servers, people;
-
-  const order = (verb, name) => promisify(execFile)(binary(), ['bridge', verb, name, '--redis', redis.url]);
 
   before(async () => {
     [redis, pages, browser] = await Promise.all([startRedis(), servePages(), launch('chromium')]);
@@ -98,9 +94,9 @@ describe('a drain', { skip: !ours && 'this is about ours' }, () => {
   step('everybody meets on the first server', () => meet());
 
   step('the first server is drained', async () => {
-    const worst = await move('drain', () => order('drain', 'eins'), servers[1]);
+    const worst = await move('drain', () => orderBridge(redis, 'drain', 'eins'), servers[1]);
     assert.ok(worst < BOUND, `something stood still for ${worst} ms`);
-    await order('undrain', 'eins');
+    await orderBridge(redis, 'undrain', 'eins');
   });
 
   step('and everybody comes back when the second one is stopped', async () => {

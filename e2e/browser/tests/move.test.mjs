@@ -1,14 +1,12 @@
 // Two pages on servers of their own are moved to two others, one after the other: whoever stays gets the other's media from
 // elsewhere each time. (They come through the servers that they know, which therefore go on running.)
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { after, afterEach, before, describe } from 'node:test';
-import { promisify } from 'node:util';
 import { launch } from '../lib/browsers.mjs';
 import { servePages } from '../lib/pages.mjs';
 import { Participant } from '../lib/participant.mjs';
 import { startRedis } from '../lib/redis.mjs';
-import { binary, ours, startServer } from '../lib/server.mjs';
+import { orderBridge, ours, startServer } from '../lib/server.mjs';
 import { steps } from '../lib/steps.mjs';
 import { until } from '../lib/wait.mjs';
 
@@ -22,7 +20,6 @@ describe('a move from bridge to bridge', { skip: !ours && 'this is about ours' }
     servers[name] = await startServer({ settings });
     return servers[name];
   };
-  const drain = (name) => promisify(execFile)(binary(), ['bridge', 'drain', name, '--redis', redis.url]);
   const sits = (server) => until('one participant sits here', async () => {
     assert.equal(await server.metric('ratssaal_participants{state="active"}'), 1);
     return true;
@@ -60,7 +57,7 @@ describe('a move from bridge to bridge', { skip: !ours && 'this is about ours' }
   for (const [from, to] of [['eins', 'drei'], ['zwei', 'vier'], ['vier', 'fuenf'], ['drei', 'sechs'], ['sechs', 'sieben'], ['fuenf', 'acht']]) {
     step(`${from} is drained: its page goes to ${to}`, async () => {
       const target = await start(to);
-      await drain(from);
+      await orderBridge(redis, 'drain', from);
       await sits(target);
       await meet();
     });
