@@ -46,12 +46,17 @@ export class Participant {
   /** Waits until this participant sees the other's own hue, in a picture that keeps coming. */
   async sees(other, { source = 'camera', hue = other.hue, width, ms = 30_000 } = {}) {
     const what = `${this.identity} sees ${other.identity}'s ${source} (hue ${hue}${width ? `, ${width} wide` : ''})`;
-    const first = await until(what, async () => {
+    let { frames } = await until(what, async () => {
       const seen = await this.call('look', other.identity, source);
       if (seen && sameHue(seen.hue, hue) && (!width || seen.width === width)) return seen;
       throw new Error(JSON.stringify(seen));
     }, ms);
-    await until(`${what}, moving`, async () => (await this.call('look', other.identity, source))?.frames > first.frames + 2, ms);
+    await until(`${what}, moving`, async () => {
+      const seen = await this.call('look', other.identity, source);
+      // Another stream is counted from nothing.
+      if (seen) frames = Math.min(frames, seen.frames);
+      return seen?.frames > frames + 2;
+    }, ms);
   }
 
   /** Waits until this participant hears the other's own tone. */

@@ -1,5 +1,6 @@
-// What a meeting is, as the server API tells: the part that must outlive a server, and the ids of those whose stay goes on.
+// What a meeting is, as the server API of any server of a cluster tells: the part that must outlive a server, and the ids of those whose stay goes on.
 import { roomService } from './token.mjs';
+import { until } from './wait.mjs';
 
 /** What belongs to a stay, a connection or a moment, not to the meeting; and what Chromium guesses anew of each microphone: its channels. */
 const PASSING = new Set(['sid', 'mid', 'ssrc', 'version', 'joinedAt', 'joinedAtMs', 'stereo', 'audioFeatures']);
@@ -24,4 +25,10 @@ export async function stateOf(server, room) {
     people: Object.fromEntries(all.map((one) => [one.identity, lasting(one)])),
     sids: Object.fromEntries(all.map(({ identity, sid, tracks }) => [identity, [sid, ...tracks.map((track) => track.sid)]])),
   };
+}
+
+/** Mutes somebody's track as a moderator does, once the server has heard of it. `source` as the server API names it. */
+export async function muteTrack(server, room, identity, source) {
+  const { sid } = await until(`${identity} publishes ${source}`, async () => (await roomService(server, 'GetParticipant', { room, identity })).tracks?.find((track) => track.source === source));
+  await roomService(server, 'MutePublishedTrack', { room, identity, track_sid: sid, muted: true });
 }
