@@ -19,7 +19,13 @@ use ratssaal_e2e::{
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
 /// What the attacks may leave in memory.
 const SLACK: u64 = 12 << 20;
@@ -44,6 +50,25 @@ async fn is_ended(receiver: &mut Receiver) -> bool {
         }
     };
     timeout(Duration::from_secs(5), ended).await.is_ok()
+}
+
+/// Reads until the session is refused for good, and the code with which the WebSocket is closed after it.
+async fn refused_with(receiver: &mut Receiver) -> Result<Option<u16>> {
+    let refused = async {
+        loop {
+            match receiver.next().await? {
+                Some(signal_response::Message::Leave(leave)) => {
+                    // With another session it would be the same.
+                    ensure!(leave.reason() == DisconnectReason::StateMismatch, "{leave:?}");
+                    ensure!(leave.action() == leave_request::Action::Disconnect, "{leave:?}");
+                    return receiver.close_code().await;
+                }
+                Some(_) => {}
+                None => bail!("closed without a word"),
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), refused).await.context("the session goes on")?
 }
 
 /// What came of a request.
@@ -98,19 +123,54 @@ async fn frames_that_are_no_requests() -> Result<()> {
     let mut bad: Vec<(&str, Message)> =
         lies.into_iter().map(|bytes| ("a malformed protobuf", Message::Binary(bytes.into()))).collect();
     bad.push(("text that is no JSON", Message::Text("{\"offer\": [".into())));
-    bad.push(("a frame of a megabyte", Message::Binary(vec![0; 1 << 20].into())));
-    bad.push(("a text of a megabyte", Message::Text(" ".repeat(1 << 20).into())));
-    // The WebSocket of a frame that is too long is cut without reading it.
-    let (count, malformed) = (f64::from(u32::try_from(bad.len())?), f64::from(u32::try_from(bad.len() - 2)?));
+    let count = f64::from(u32::try_from(bad.len())?);
     for (what, message) in bad {
         let (mut sender, mut receiver) = joined(&server, "bad-frame").await?;
-        // The server may close while a long frame is still being written.
-        let _ = sender.raw(message).await;
-        let refused = is_ended(&mut receiver).await;
-        ensure!(refused || !Server::is_ours(), "the session goes on after {what}");
+        sender.raw(message).await?;
+        let refused = refused_with(&mut receiver).await;
+        let right = refused.as_ref().is_ok_and(|code| *code == Some(1007));
+        ensure!(right || !Server::is_ours(), "{what}: {refused:?}");
     }
-    before.grows(&server, "signal_sessions_ended", &["reason=\"Refused\""], malformed).await?;
-    before.grows(&server, "signal_sessions_ended", &[], count).await?;
+    before.grows(&server, "signal_sessions_ended", &["reason=\"Refused\""], count).await?;
+    meeting.goes_on(&server).await?;
+    base.is_restored(&server, SLACK, LIMIT).await
+}
+
+/// A binary message in several frames.
+fn in_frames(count: usize, each: usize) -> Vec<Message> {
+    let kind = |n| OpCode::Data(if n == 0 { Data::Binary } else { Data::Continue });
+    (0..count).map(|n| Message::Frame(Frame::message(vec![0; each], kind(n), n + 1 == count))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_too_long() -> Result<()> {
+    let _turn = turn().await;
+    let server = Server::start().await?;
+    let meeting = Meeting::start(&server).await?;
+    let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
+    let bad: Vec<(&str, Vec<Message>)> = vec![
+        ("a byte above 256 KiB", vec![Message::Binary(vec![0; (256 << 10) + 1].into())]),
+        ("a frame of a megabyte", vec![Message::Binary(vec![0; 1 << 20].into())]),
+        ("a text of a megabyte", vec![Message::Text(" ".repeat(1 << 20).into())]),
+        ("five frames of 100 kB", in_frames(5, 100_000)),
+        // Of these the server does not read the end.
+        ("a frame of eight megabytes", vec![Message::Binary(vec![0; 8 << 20].into())]),
+        ("eighty frames of 100 kB", in_frames(80, 100_000)),
+    ];
+    let count = f64::from(u32::try_from(bad.len())?);
+    for (what, messages) in bad {
+        let (mut sender, mut receiver) = joined(&server, "too-long").await?;
+        for message in messages {
+            // The server may close while it is still being written.
+            if sender.raw(message).await.is_err() {
+                break;
+            }
+        }
+        let refused = refused_with(&mut receiver).await;
+        let right = refused.as_ref().is_ok_and(|code| *code == Some(1009));
+        ensure!(right || !Server::is_ours(), "{what}: {refused:?}");
+    }
+    before.grows(&server, "signal_sessions_ended", &["reason=\"Refused\""], count).await?;
     meeting.goes_on(&server).await?;
     base.is_restored(&server, SLACK, LIMIT).await
 }

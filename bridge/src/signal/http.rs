@@ -29,7 +29,7 @@ use super::link::{Link, Socket};
 use super::request::{self, BadRequest, Opening, Path};
 use super::resume::Way;
 use super::session::{Return, Session};
-use super::wire::{Close, MAX_FRAME, READ_BUFFER};
+use super::wire::{Close, MAX_READ, READ_BUFFER};
 use super::{Inner, Signal, messages};
 use crate::room::{JoinRefusal, ParticipantSid, Refusal};
 
@@ -172,8 +172,7 @@ async fn open(
         Ok(opening) => match upgrade {
             Err(rejection) => return rejection.into_response(),
             Ok(upgrade) => {
-                let upgrade =
-                    upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME).read_buffer_size(READ_BUFFER);
+                let upgrade = upgrade.max_message_size(MAX_READ).max_frame_size(MAX_READ).read_buffer_size(READ_BUFFER);
                 let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Extension(peer)| peer.client);
                 match signal.admission.enter(address).ok_or_else(Denial::crowded) {
                     Ok(place) => enter(&signal, upgrade, opening, address, place).await,

@@ -53,11 +53,10 @@ enum Reader {
 
 impl Reader {
     /// The next frame; `None` when the WebSocket is gone. Cancel-safe.
-    async fn next(&mut self) -> Option<Message> {
+    async fn next(&mut self) -> Option<Result<Message, Malformed>> {
         match self {
-            // A frame above the limit is an error of the WebSocket too.
-            Self::Own(stream) => stream.next().await?.ok(),
-            Self::Relayed(relayed) => relayed.next().await,
+            Self::Own(stream) => wire::take(stream.next().await),
+            Self::Relayed(relayed) => relayed.next().await.map(Ok),
         }
     }
 }
@@ -108,7 +107,7 @@ impl Link {
     pub(crate) async fn next(&mut self) -> Frame {
         let Some(reader) = &mut self.reader else { return pending().await };
         match reader.next().await {
-            Some(message) => match wire::decode(message) {
+            Some(message) => match message.and_then(wire::decode) {
                 Ok(Incoming::Closed) => Frame::Gone,
                 Ok(incoming) => {
                     if let Incoming::Request(_, format) = &incoming {

@@ -5,9 +5,13 @@
 use axum::extract::ws::{CloseFrame, Message, close_code};
 use livekit_protocol::{SignalRequest, SignalResponse, signal_request, signal_response};
 use prost::Message as _;
+use tungstenite::error::{CapacityError, Error};
 
-/// The longest frame and message taken from a client, bytes. An offer with hundreds of m-sections fits.
-pub(crate) const MAX_FRAME: usize = 256 * 1024;
+/// The longest message taken from a client, bytes. An offer with hundreds of m-sections fits.
+pub(crate) const MAX_MESSAGE: usize = 256 * 1024;
+/// The longest frame and message that is read at all, bytes: one between the two is read to its end, so that the client
+/// has written it when it is told why it is refused. Of a longer one nothing is read.
+pub(crate) const MAX_READ: usize = 4 * MAX_MESSAGE;
 /// Bytes taken from a WebSocket at once. The buffer stays as long as the client, and is cleared before every read; larger
 /// frames get the room they need.
 pub(crate) const READ_BUFFER: usize = 4 * 1024;
@@ -33,18 +37,34 @@ pub(crate) enum Incoming {
     Closed,
 }
 
-/// A frame that is no `SignalRequest`.
+/// A message that is no `SignalRequest`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("a binary frame is no livekit.SignalRequest")]
     Protobuf,
     #[error("a text frame is no livekit.SignalRequest in JSON")]
     Json,
+    #[error("a message has more than 256 KiB")]
+    TooLong,
+}
+
+/// What a WebSocket gave: a message, one that is too long to be read, or its end.
+pub(super) fn take(read: Option<Result<Message, axum::Error>>) -> Option<Result<Message, Malformed>> {
+    match read? {
+        Ok(message) => Some(Ok(message)),
+        Err(error) => match error.into_inner().downcast_ref() {
+            // What was read is still in order, and so is the other direction.
+            Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => Some(Err(Malformed::TooLong)),
+            _ => None,
+        },
+    }
 }
 
 /// Reads one WebSocket message.
 pub(crate) fn decode(message: Message) -> Result<Incoming, Malformed> {
     let (request, format) = match message {
+        Message::Binary(bytes) if bytes.len() > MAX_MESSAGE => return Err(Malformed::TooLong),
+        Message::Text(text) if text.len() > MAX_MESSAGE => return Err(Malformed::TooLong),
         Message::Binary(bytes) => (SignalRequest::decode(bytes).map_err(|_| Malformed::Protobuf)?, Format::Binary),
         Message::Text(text) => (serde_json::from_str(text.as_str()).map_err(|_| Malformed::Json)?, Format::Json),
         Message::Close(_) => return Ok(Incoming::Closed),
@@ -72,6 +92,8 @@ pub(crate) enum Close {
     Normal,
     /// A frame made no sense.
     Malformed,
+    /// A message was longer than [`MAX_MESSAGE`].
+    TooLong,
     /// More requests than any client makes.
     TooMany,
     /// Nothing was heard for the ping timeout.
@@ -80,12 +102,22 @@ pub(crate) enum Close {
     Replaced,
 }
 
+impl From<Malformed> for Close {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Protobuf | Malformed::Json => Self::Malformed,
+            Malformed::TooLong => Self::TooLong,
+        }
+    }
+}
+
 impl Close {
     /// RFC 6455 §7.4.1 code and a sentence.
     pub(crate) fn frame(self) -> Message {
         let (code, reason) = match self {
             Self::Normal => (close_code::NORMAL, ""),
             Self::Malformed => (close_code::INVALID, "the last frame is no signal request"),
+            Self::TooLong => (close_code::SIZE, "the last message is too long: at most 256 KiB"),
             Self::TooMany => (close_code::POLICY, "too many signal requests: slow down"),
             Self::Silent => (close_code::NORMAL, "nothing was heard for too long: send pings"),
             Self::Replaced => (close_code::NORMAL, "another connection resumed this session"),
@@ -123,6 +155,34 @@ mod tests {
         assert_eq!(decode(Message::Binary(vec![0xf2, 0x3f, 0].into())), Ok(Incoming::Nothing), "field 1022");
         assert_eq!(decode(Message::Ping(vec![1].into())), Ok(Incoming::Nothing));
         assert_eq!(decode(Message::Close(None)), Ok(Incoming::Closed));
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_by_its_length() {
+        let fits = SignalRequest { message: Some(mute()) };
+        let long = |length: usize| {
+            let name = "n".repeat(length);
+            let request = livekit_protocol::UpdateParticipantMetadata { name, ..Default::default() };
+            SignalRequest { message: Some(signal_request::Message::UpdateMetadata(request)) }.encode_to_vec()
+        };
+        assert!(matches!(decode(Message::Binary(fits.encode_to_vec().into())), Ok(Incoming::Request(..))));
+        let around = MAX_MESSAGE - (long(MAX_MESSAGE).len() - MAX_MESSAGE);
+        assert_eq!(long(around).len(), MAX_MESSAGE);
+        assert!(matches!(decode(Message::Binary(long(around).into())), Ok(Incoming::Request(..))));
+        assert_eq!(decode(Message::Binary(long(around + 1).into())), Err(Malformed::TooLong));
+        let text = |length: usize| Message::Text(format!("{{{}}}", " ".repeat(length - 2)).into());
+        assert_eq!(decode(text(MAX_MESSAGE)), Ok(Incoming::Nothing));
+        assert_eq!(decode(text(MAX_MESSAGE + 1)), Err(Malformed::TooLong));
+    }
+
+    #[test]
+    fn only_a_length_is_told_from_a_lost_websocket() {
+        let error = |error: Error| take(Some(Err(axum::Error::new(error))));
+        let long = CapacityError::MessageTooLong { size: MAX_READ + 1, max_size: MAX_READ };
+        assert_eq!(error(Error::Capacity(long)), Some(Err(Malformed::TooLong)));
+        assert_eq!(error(Error::AttackAttempt), None);
+        assert_eq!(take(None), None);
+        assert_eq!(take(Some(Ok(Message::Text("{}".into())))), Some(Ok(Message::Text("{}".into()))));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 
 use super::super::link;
 use super::super::messages;
-use super::super::wire::{Close, Format, encode};
+use super::super::wire::{Close, Format, encode, take};
 use super::{QUEUE, from_down, up};
 use crate::peers::{PeerError, Peers};
 
@@ -71,8 +71,13 @@ impl Line {
         let mut format = Format::default();
         loop {
             tokio::select! {
-                frame = frames.next() => match frame {
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                frame = frames.next() => match take(frame) {
+                    Some(Ok(Message::Close(_))) | None => return,
+                    // Where the session is, the client is away from now on; it may come back.
+                    Some(Err(malformed)) => {
+                        let _ = writer.try_send(Close::from(malformed).frame());
+                        return;
+                    }
                     Some(Ok(frame)) => {
                         match &frame {
                             Message::Binary(_) => format = Format::Binary,

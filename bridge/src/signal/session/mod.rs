@@ -304,7 +304,7 @@ impl Session {
             }
             Input::Frame(Frame::Malformed(malformed)) => {
                 tracing::info!(participant = %self.seat.sid, %malformed, "the client is refused");
-                self.end(DisconnectReason::StateMismatch, Action::Disconnect, Close::Malformed, Ended::Refused)
+                self.end(DisconnectReason::StateMismatch, Action::Disconnect, malformed.into(), Ended::Refused)
             }
             Input::Frame(Frame::Gone) => self.gone(),
             Input::Room(message) => {
