@@ -32,7 +32,7 @@ test: ## Everything: format, lints, unit, integration, documentation, web client
 lint: web/node_modules/.package-lock.json ## Format and lints only
 	@scripts/need rust_checks
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked --features ratssaal-bridge/bench -- -D warnings
 	npm --prefix web run --silent lint
 	npm --prefix web run --silent typecheck
 
