@@ -220,6 +220,8 @@ async fn a_session_that_does_not_read_is_put_out_and_nobody_else_waits() {
     }
     assert_eq!(soon(reader).await.unwrap(), "slow");
     assert!(room.state().by_identity("slow").is_none());
+    // Once, and whoever reads is not counted.
+    assert_eq!(bridge.rooms.metrics().slow_sessions.get(), 1);
     drop(slow);
 }
 
