@@ -4,6 +4,8 @@
 //! ephemeral ECDH on secp256r1 and secp384r1. (X25519 is not in that guideline; Chromium, which offers it first, pays
 //! one more round trip at its first connection.)
 
+mod mutual;
+
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -18,7 +20,7 @@ use rustls::{
     client::ResolvesClientCert,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,10 +28,14 @@ use tracing::{error, info};
 
 use crate::metrics::Metrics;
 
+pub use mutual::Mutual;
+
 /// How often the files are looked at.
 pub const POLL: Duration = Duration::from_secs(5);
 /// Certificate chains and keys are a few kilobytes; more is a mistake.
 const MAX_FILE: u64 = 1 << 20;
+/// What a file of authorities must hold.
+const AUTHORITY: &str = "authority's certificate";
 
 /// Where certificate and key are.
 #[derive(Clone, Debug)]
@@ -152,37 +158,6 @@ impl Certificate {
         Ok(config)
     }
 
-    /// The rustls configuration of a gRPC server that lets in only who shows a certificate of these authorities (PEM).
-    ///
-    /// # Errors
-    /// When the authorities' file cannot be used.
-    pub fn mutual_server_config(&self, authorities: &Path) -> Result<ServerConfig, TlsError> {
-        let unusable = || TlsError::Content { path: authorities.to_owned(), what: "authority's certificate" };
-        let roots = Arc::new(roots(authorities)?);
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, self.0.provider.clone());
-        let verifier = verifier.build().map_err(|_| unusable())?;
-        let builder = ServerConfig::builder_with_provider(self.0.provider.clone());
-        let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
-        let mut config =
-            builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(Resolver(self.clone())));
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
-    }
-
-    /// The rustls configuration of a gRPC client that shows the current certificate and trusts only these authorities
-    /// (PEM).
-    ///
-    /// # Errors
-    /// When the authorities' file cannot be used.
-    pub fn mutual_client_config(&self, authorities: &Path) -> Result<ClientConfig, TlsError> {
-        let builder = ClientConfig::builder_with_provider(self.0.provider.clone());
-        let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
-        let builder = builder.with_root_certificates(roots(authorities)?);
-        let mut config = builder.with_client_cert_resolver(Arc::new(Resolver(self.clone())));
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
-    }
-
     /// Looks at the files once and takes over what is new and good.
     pub fn check(&self) -> Checked {
         let inner = &*self.0;
@@ -215,13 +190,18 @@ impl Certificate {
 
     /// Looks at the files every `interval` until `shutdown`.
     pub async fn watch(self, interval: Duration, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(interval);
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            let certificate = self.clone();
-            // Files may lie on a slow volume: keep the reading off the runtime's threads.
-            if tokio::task::spawn_blocking(move || certificate.check()).await.is_err() {
-                error!("looking at the certificate files failed, trying again");
-            }
+        every(interval, shutdown, move || _ = self.check()).await;
+    }
+}
+
+/// Looks every `interval` until `shutdown`.
+async fn every(interval: Duration, shutdown: CancellationToken, look: impl Fn() + Send + Sync + 'static) {
+    let (mut ticks, look) = (tokio::time::interval(interval), Arc::new(look));
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let look = Arc::clone(&look);
+        // Files may lie on a slow volume: keep the reading off the runtime's threads.
+        if tokio::task::spawn_blocking(move || look()).await.is_err() {
+            error!("looking at the certificate files failed, trying again");
         }
     }
 }
@@ -258,7 +238,7 @@ impl ResolvesClientCert for Resolver {
 /// When there are none, or their file cannot be used.
 pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let roots = match authorities {
-        Some(path) => roots(path)?,
+        Some(path) => roots(path, &read(path, AUTHORITY)?)?,
         None => {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -273,12 +253,11 @@ pub fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, TlsErro
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// The authorities in a PEM file.
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let unusable = || TlsError::Content { path: path.to_owned(), what: "authority's certificate" };
-    let pem = read(path, "authority's certificate")?;
+/// The authorities in a PEM file's content.
+fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
+    let unusable = || TlsError::Content { path: path.to_owned(), what: AUTHORITY };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         roots.add(certificate.map_err(|_| unusable())?).map_err(|_| unusable())?;
     }
     if roots.is_empty() { Err(unusable()) } else { Ok(roots) }

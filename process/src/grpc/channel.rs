@@ -21,6 +21,7 @@ use tower::service_fn;
 use tracing::{debug, info};
 
 use super::{Credentials, GrpcError};
+use crate::tls::Mutual;
 
 /// How often a connection is asked whether it lives, and how long it may take to answer.
 /// Together with the repetition of the call that found it out (0.15 s), the next server is to be used within a second.
@@ -43,7 +44,7 @@ struct Address {
 
 struct Dialer {
     addresses: Vec<Address>,
-    tls: Option<TlsConnector>,
+    tls: Option<Mutual>,
     /// Where to begin next: after the one that was in use last, for that one has broken.
     next: AtomicUsize,
 }
@@ -85,10 +86,7 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Stream for 
 
 impl Dialer {
     fn new(addresses: Vec<Address>, credentials: &Credentials) -> Result<Self, GrpcError> {
-        let tls = match &credentials.0 {
-            Some((certificate, ca)) => Some(TlsConnector::from(Arc::new(certificate.mutual_client_config(ca)?))),
-            None => None,
-        };
+        let tls = credentials.0.clone();
         if let Some(address) = addresses.iter().find(|address| address.secure && tls.is_none()) {
             return Err(GrpcError::Plain(address.host.clone()));
         }
@@ -128,7 +126,8 @@ impl Dialer {
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;
         match (&self.tls, address.secure) {
-            (Some(tls), true) => {
+            (Some(mutual), true) => {
+                let tls = TlsConnector::from(mutual.client());
                 let name = ServerName::try_from(address.host.clone()).map_err(io::Error::other)?;
                 Ok(Box::new(tls.connect(name, stream).await?))
             }

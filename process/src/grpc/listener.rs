@@ -20,6 +20,7 @@ use tonic::transport::server::Connected;
 use tracing::{debug, info, warn};
 
 use super::{Caller, Credentials, GrpcError};
+use crate::tls::Mutual;
 
 /// How long a handshake may take, and how many may be under way.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ const HANDSHAKES: usize = 256;
 pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Mutual>,
 }
 
 impl Listener {
@@ -40,7 +41,7 @@ impl Listener {
     /// When files or address cannot be used.
     pub async fn bind(address: SocketAddr, credentials: &Credentials) -> Result<Self, GrpcError> {
         let tls = match &credentials.0 {
-            Some((certificate, ca)) => Some(Arc::new(certificate.mutual_server_config(ca)?)),
+            Some(mutual) => Some(mutual.clone()),
             None if address.ip().to_canonical().is_loopback() => None,
             None => return Err(GrpcError::Plain(address.to_string())),
         };
@@ -61,7 +62,6 @@ impl Listener {
         let (ready, incoming) = mpsc::channel(HANDSHAKES);
         tokio::spawn(async move {
             info!(address = %self.address, mutual_tls = self.tls.is_some(), "listening for gRPC");
-            let acceptor = self.tls.map(TlsAcceptor::from);
             let slots = Arc::new(Semaphore::new(HANDSHAKES));
             while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
                 let (stream, peer) = match accepted {
@@ -73,7 +73,8 @@ impl Listener {
                     }
                 };
                 let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-                let (acceptor, ready) = (acceptor.clone(), ready.clone());
+                let acceptor = self.tls.as_ref().map(|mutual| TlsAcceptor::from(mutual.server()));
+                let ready = ready.clone();
                 tokio::spawn(async move {
                     // Calls are small and must not wait for acknowledgements.
                     let _ = stream.set_nodelay(true);

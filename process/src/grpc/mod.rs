@@ -14,7 +14,7 @@ use std::{io, net::SocketAddr};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::tls::{self, Certificate, Files, TlsError};
+use crate::tls::{self, Files, Mutual, TlsError};
 
 pub use caller::{Caller, Role, require};
 pub use channel::{channel, peer};
@@ -24,7 +24,7 @@ pub use trace::{Origin, TraceContext, Traced, Traces};
 /// Who this process is among the cluster's, and whom it trusts: all three files, or none on loopback addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// PEM file with the certificates of the cluster's authority.
+    /// PEM file with the certificates of the cluster's authority, re-read when it changes: two while one replaces the other.
     pub ca: Option<PathBuf>,
     /// PEM file with this process's certificate chain, re-read when it changes.
     pub certificate: Option<PathBuf>,
@@ -64,7 +64,7 @@ pub enum GrpcError {
 
 /// The loaded identity: what listeners and channels of this process share. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Credentials(Option<(Certificate, PathBuf)>);
+pub struct Credentials(Option<Mutual>);
 
 impl Credentials {
     /// Whether there is a certificate; without it only loopback addresses can be used.
@@ -84,9 +84,9 @@ impl Identity {
             (None, None, None) => Ok(Credentials(None)),
             (Some(ca), Some(certificate), Some(key)) => {
                 let files = Files { certificate: certificate.clone(), key: key.clone() };
-                let certificate = Certificate::load_for("cluster_", files, metrics)?;
-                tokio::spawn(certificate.clone().watch(tls::POLL, CancellationToken::new()));
-                Ok(Credentials(Some((certificate, ca.clone()))))
+                let mutual = Mutual::load("cluster_", files, ca.clone(), metrics)?;
+                tokio::spawn(mutual.clone().watch(tls::POLL, CancellationToken::new()));
+                Ok(Credentials(Some(mutual)))
             }
             _ => Err(GrpcError::Incomplete),
         }
