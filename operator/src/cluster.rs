@@ -54,8 +54,10 @@ pub(crate) enum ClusterError {
 /// Who asks which installation's allocators, and how.
 #[derive(Clone)]
 pub(crate) struct Way {
-    /// The installation's authority.
+    /// The installation's authority, with which the operator makes its own certificate.
     pub(crate) authority: Pair,
+    /// The certificates that it trusts, as PEM: two while another authority takes its place.
+    pub(crate) trusted: String,
     /// Its name, as in the authority.
     pub(crate) name: String,
     /// The host that the allocators' certificate names.
@@ -202,7 +204,7 @@ impl Drop for Follower {
 }
 
 fn fingerprint(way: &Way) -> String {
-    crate::hash::short(&format!("{}{}{}", way.authority.certificate, way.host, way.address))
+    crate::hash::short(&format!("{}{}{}", way.trusted, way.host, way.address))
 }
 
 async fn follow(
@@ -248,8 +250,9 @@ fn channel(way: &Way) -> Result<Channel, ClusterError> {
     let subject = Subject { role: "operator", hosts: vec!["operator".into()] };
     let own = pki::issue(&way.authority, &way.name, &subject, time::OffsetDateTime::now_utc())?;
     let mut roots = RootCertStore::empty();
-    let root = CertificateDer::from_pem_slice(way.authority.certificate.as_bytes()).map_err(|error| tls(&error))?;
-    roots.add(root).map_err(|error| tls(&error))?;
+    for root in CertificateDer::pem_slice_iter(way.trusted.as_bytes()) {
+        roots.add(root.map_err(|error| tls(&error))?).map_err(|error| tls(&error))?;
+    }
     let certificate = CertificateDer::from_pem_slice(own.certificate.as_bytes()).map_err(|error| tls(&error))?;
     let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).map_err(|error| tls(&error))?;
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));

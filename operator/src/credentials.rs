@@ -8,16 +8,17 @@ use ratssaal_crds::v1alpha1::VideoConferenceSpec;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use crate::authority::{Authority, Stage};
 use crate::build::{self, Credentials, Facts, Object};
 use crate::hash;
-use crate::names::{CERTIFICATE_FOR, Names};
+use crate::names::{CERTIFICATE_FOR, Names, REPLACE_BEFORE};
 use crate::pki::{self, Pair, PkiError, Seen, Subject};
 
 /// The installation's own Secrets.
 #[derive(Debug)]
 pub struct Own {
-    /// The authority.
-    pub authority: Pair,
+    /// The authority, and who is trusted beside it.
+    pub authority: Authority,
     /// Made now, to be written.
     pub objects: Vec<Object>,
     /// Those that are there, as they should be.
@@ -98,30 +99,35 @@ pub fn own(
 ) -> Result<Own, PkiError> {
     let names = &facts.names;
     let (mut objects, mut kept) = (Vec::new(), Vec::new());
+    let leaves = build::leaves(spec, names);
     let authority = match found(&names.authority()) {
         Some(secret) => {
-            let pair = read_authority(&secret)?;
-            kept.push(build::authority(facts, &pair));
-            pair
+            let before = read_authority(&secret)?;
+            let secrets = leaves.iter().map(|subject| found(&names.certificate(subject.role)));
+            let authority = step(before.clone(), asked(&secret), secrets, &names.name, now)?;
+            let list = if authority == before { &mut kept } else { &mut objects };
+            list.push(build::authority(facts, &authority));
+            authority
         }
         None => {
-            let pair = pki::new_authority(&names.name, now)?;
-            objects.push(build::authority(facts, &pair));
-            pair
+            let authority = Authority::settled(pki::new_authority(&names.name, now)?);
+            objects.push(build::authority(facts, &authority));
+            authority
         }
     };
+    let (trusted, signer) = (authority.trusted(), pki::key_identifier(&authority.signer)?);
     let mut redis_certificate = String::new();
-    for subject in build::leaves(spec, names) {
-        let name = names.certificate(subject.role);
-        let good = found(&name).and_then(|secret| usable(&secret, &subject, &authority, now));
-        let serial = match good {
+    for subject in leaves {
+        let secret = found(&names.certificate(subject.role)).unwrap_or_default();
+        let serial = match usable(&secret, &subject, &signer, now) {
             Some((pair, seen)) => {
-                kept.push(build::leaf(facts, &subject, &pair, &authority.certificate));
+                let list = if trusts(&secret, &trusted) { &mut kept } else { &mut objects };
+                list.push(build::leaf(facts, &subject, &pair, &trusted));
                 seen.serial
             }
             None => {
-                let pair = pki::issue(&authority, &names.name, &subject, now)?;
-                objects.push(build::leaf(facts, &subject, &pair, &authority.certificate));
+                let pair = pki::issue(&authority.signer, &names.name, &subject, now)?;
+                objects.push(build::leaf(facts, &subject, &pair, &trusted));
                 Seen::read(pair.certificate.as_bytes())?.serial
             }
         };
@@ -153,23 +159,69 @@ pub fn own(
     Ok(Own { authority, objects, kept, redis_certificate, redis_password, keys })
 }
 
-fn read_authority(secret: &Found) -> Result<Pair, PkiError> {
+/// The authority in its Secret. What is there of a replacement must be usable, too: it is trusted already.
+fn read_authority(secret: &Found) -> Result<Authority, PkiError> {
+    let signer = read_pair(secret, "ca.crt", "ca.key")?;
+    let since = secret.text("since").and_then(|text| text.parse().ok()).unwrap_or(i64::MAX);
+    let stage = match (secret.data.contains_key("next.crt"), secret.text("old.crt")) {
+        (true, _) => Stage::Announced { next: read_pair(secret, "next.crt", "next.key")?, since },
+        (false, Some(old)) => {
+            Seen::read(old.as_bytes())?;
+            Stage::Leaving { old, since }
+        }
+        (false, None) => Stage::Settled,
+    };
+    Ok(Authority { signer, stage })
+}
+
+fn read_pair(secret: &Found, certificate: &'static str, key: &'static str) -> Result<Pair, PkiError> {
     let missing = |what| PkiError::Pem { what, why: "it is not in the Secret".into() };
     let pair = Pair {
-        certificate: secret.text("ca.crt").ok_or_else(|| missing("ca.crt"))?,
-        key: secret.text("ca.key").ok_or_else(|| missing("ca.key"))?,
+        certificate: secret.text(certificate).ok_or_else(|| missing(certificate))?,
+        key: secret.text(key).ok_or_else(|| missing(key))?,
     };
     Seen::read(pair.certificate.as_bytes())?;
-    rcgen::KeyPair::from_pem(&pair.key).map_err(|error| PkiError::Pem { what: "ca.key", why: error.to_string() })?;
+    rcgen::KeyPair::from_pem(&pair.key).map_err(|error| PkiError::Pem { what: key, why: error.to_string() })?;
     Ok(pair)
 }
 
+/// Authorities from before this moment shall be replaced.
+fn asked(secret: &Found) -> Option<i64> {
+    secret.annotations.get(REPLACE_BEFORE)?.trim().parse().ok()
+}
+
+/// The authority after what is due now; `secrets` are those of the parts.
+fn step(
+    authority: Authority,
+    asked: Option<i64>,
+    mut secrets: impl Iterator<Item = Option<Found>>,
+    name: &str,
+    now: OffsetDateTime,
+) -> Result<Authority, PkiError> {
+    let due = authority.is_due(asked, now)?;
+    let (trusted, signer) = (authority.trusted(), pki::key_identifier(&authority.signer)?);
+    let spread = secrets.all(|secret| {
+        secret.is_some_and(|secret| trusts(&secret, &trusted) && certificate(&secret, &signer).is_some())
+    });
+    authority.step(due, spread, now.unix_timestamp(), || pki::new_authority(name, now))
+}
+
+/// Whether a part is told to trust exactly these.
+fn trusts(secret: &Found, trusted: &str) -> bool {
+    secret.text("ca.crt").is_some_and(|text| text == trusted)
+}
+
+/// The certificate in a Secret, if this key signed it.
+fn certificate(secret: &Found, signer: &[u8]) -> Option<Seen> {
+    let seen = Seen::read(secret.data.get("tls.crt")?).ok()?;
+    (seen.signer.as_deref() == Some(signer)).then_some(seen)
+}
+
 /// The certificate in a Secret, if it is the right one and will be for a while.
-fn usable(secret: &Found, subject: &Subject, authority: &Pair, now: OffsetDateTime) -> Option<(Pair, Seen)> {
-    let right = secret.annotations.get(CERTIFICATE_FOR) == Some(&subject.tag())
-        && secret.text("ca.crt").as_ref() == Some(&authority.certificate);
+fn usable(secret: &Found, subject: &Subject, signer: &[u8], now: OffsetDateTime) -> Option<(Pair, Seen)> {
+    let right = secret.annotations.get(CERTIFICATE_FOR) == Some(&subject.tag());
+    let seen = certificate(secret, signer)?;
     let pair = Pair { certificate: secret.text("tls.crt")?, key: secret.text("tls.key")? };
-    let seen = Seen::read(pair.certificate.as_bytes()).ok()?;
     let fits = rcgen::KeyPair::from_pem(&pair.key).is_ok();
     (right && fits && !seen.is_due(now)).then_some((pair, seen))
 }
@@ -183,6 +235,7 @@ mod tests {
     use time::Duration;
 
     use super::*;
+    use crate::authority::SPREAD;
     use crate::build::Features;
 
     fn facts() -> Facts {
@@ -246,5 +299,74 @@ mod tests {
         secrets.get_mut("k-ca").unwrap().data.insert("ca.key".into(), b"broken".to_vec());
         let error = look(&secrets, now).unwrap_err().to_string();
         assert!(error.contains("ca.key"), "{error}");
+    }
+
+    #[test]
+    fn the_authority_is_replaced_and_no_part_is_left_behind() {
+        let start = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let (hour, second) = (Duration::seconds(SPREAD), Duration::seconds(1));
+        let mut secrets = BTreeMap::new();
+        let first = look(&secrets, start).unwrap();
+        write(&mut secrets, &first);
+        let asked = (start + hour).unix_timestamp().to_string();
+        let mut written = |own: &Own| {
+            write(&mut secrets, own);
+            // As server-side apply leaves what people have set.
+            let authority = secrets.get_mut("k-ca").unwrap();
+            authority.annotations.insert(REPLACE_BEFORE.into(), asked.clone());
+            secrets.clone()
+        };
+        let names = |own: &Own| own.objects.iter().map(|object| object.name.clone()).collect::<Vec<_>>();
+        let text = |secrets: &BTreeMap<String, Found>, name: &str, key: &str| secrets[name].text(key).unwrap();
+        let all = ["k-ca", "k-bridge-tls", "k-allocator-tls", "k-redis-tls"];
+
+        let now = written(&first);
+        assert!(look(&now, start + hour - second).unwrap().objects.is_empty(), "not before it is asked for");
+        let announced = look(&now, start + hour).unwrap();
+        assert_eq!(names(&announced), all);
+        assert_eq!(announced.redis_certificate, first.redis_certificate, "Redis is not restarted for it");
+        let told = written(&announced);
+        let (old, next) = (text(&now, "k-ca", "ca.crt"), text(&told, "k-ca", "next.crt"));
+        for name in &all[1..] {
+            assert_eq!(text(&told, name, "tls.crt"), text(&now, name, "tls.crt"), "{name} has the same certificate");
+            let trusted = text(&told, name, "ca.crt");
+            assert!(trusted.contains(old.trim()) && trusted.contains(next.trim()), "{name} trusts both");
+        }
+        assert!(look(&told, start + hour * 2 - second).unwrap().objects.is_empty());
+        // One part that has not been told holds all of them up.
+        let mut deaf = told.clone();
+        deaf.insert("k-bridge-tls".into(), now["k-bridge-tls"].clone());
+        assert_eq!(names(&look(&deaf, start + hour * 2).unwrap()), ["k-ca", "k-bridge-tls"]);
+
+        let switched = look(&told, start + hour * 2).unwrap();
+        assert_eq!(names(&switched), all);
+        assert_ne!(switched.redis_certificate, first.redis_certificate);
+        let of_next = written(&switched);
+        assert_eq!((text(&of_next, "k-ca", "ca.crt"), text(&of_next, "k-ca", "old.crt")), (next.clone(), old.clone()));
+        for name in &all[1..] {
+            assert!(
+                Seen::read(&of_next[*name].data["tls.crt"]).unwrap().signer
+                    != Seen::read(&told[*name].data["tls.crt"]).unwrap().signer
+            );
+            let trusted = text(&of_next, name, "ca.crt");
+            assert!(trusted.contains(old.trim()) && trusted.contains(next.trim()), "{name} still trusts both");
+        }
+        assert!(look(&of_next, start + hour * 3 - second).unwrap().objects.is_empty());
+
+        let settled = look(&of_next, start + hour * 3).unwrap();
+        assert_eq!(names(&settled), all);
+        assert_eq!(settled.redis_certificate, switched.redis_certificate);
+        let end = written(&settled);
+        assert_eq!(end["k-ca"].data.keys().collect::<Vec<_>>(), ["ca.crt", "ca.key"], "the old one is gone");
+        for name in &all[1..] {
+            assert_eq!(text(&end, name, "ca.crt"), next, "{name} trusts the new one alone");
+            assert_eq!(text(&end, name, "tls.crt"), text(&of_next, name, "tls.crt"));
+        }
+        assert!(look(&end, start + hour * 9).unwrap().objects.is_empty(), "what was asked for is done");
+
+        // What cannot be used of a replacement is not passed over.
+        let mut broken = told;
+        broken.get_mut("k-ca").unwrap().data.insert("next.key".into(), b"broken".to_vec());
+        assert!(look(&broken, start + hour).unwrap_err().to_string().contains("next.key"));
     }
 }

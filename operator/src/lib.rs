@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+pub mod authority;
 mod bridges;
 pub mod build;
 mod cluster;

@@ -26,6 +26,9 @@ pub const DRAINING_SINCE: &str = "ratssaal.io/draining-since";
 pub const DRAINING_WHY: &str = "ratssaal.io/draining-because";
 /// Annotation of certificates' Secrets: who it is for; another value means it must be made anew.
 pub const CERTIFICATE_FOR: &str = "ratssaal.io/certificate-for";
+/// Annotation of the authority's Secret, set by people: authorities made before this moment (seconds since the Unix epoch) are
+/// replaced.
+pub const REPLACE_BEFORE: &str = "ratssaal.io/replace-before";
 /// Annotation of what is kept by server-side apply: tag of what was applied last.
 pub const APPLIED: &str = "ratssaal.io/applied";
 /// Annotation of nodes, set by people: addresses that browsers are told instead of the node's own.

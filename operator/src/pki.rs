@@ -95,6 +95,15 @@ pub fn issue(authority: &Pair, name: &str, subject: &Subject, now: OffsetDateTim
     Ok(Pair { certificate: params.signed_by(&key, &issuer)?.pem(), key: key.serialize_pem() })
 }
 
+/// The identifier of an authority's key, as [`Seen::signer`] of what it signed.
+///
+/// # Errors
+/// When the key is unusable.
+pub fn key_identifier(authority: &Pair) -> Result<Vec<u8>, PkiError> {
+    let unusable = |why: rcgen::Error| PkiError::Pem { what: "the authority's key", why: why.to_string() };
+    Ok(CertificateParams::default().key_identifier(&KeyPair::from_pem(&authority.key).map_err(unusable)?))
+}
+
 fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -113,6 +122,8 @@ pub struct Seen {
     pub hosts: Vec<String>,
     /// Its serial number, as text.
     pub serial: String,
+    /// Which key signed it (authority key identifier, RFC 5280 §4.2.1.1), if it says so.
+    pub signer: Option<Vec<u8>>,
 }
 
 impl Seen {
@@ -124,17 +135,29 @@ impl Seen {
         let wrong = |why: String| PkiError::Pem { what: "the certificate", why };
         let (_, pem) = parse_x509_pem(pem).map_err(|error| wrong(error.to_string()))?;
         let (_, certificate) = X509Certificate::from_der(&pem.contents).map_err(|error| wrong(error.to_string()))?;
-        let mut hosts = Vec::new();
+        let (mut hosts, mut signer) = (Vec::new(), None);
         for extension in certificate.extensions() {
-            let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { continue };
-            hosts.extend(names.general_names.iter().filter_map(|name| match name {
-                GeneralName::DNSName(host) => Some((*host).to_lowercase()),
-                _ => None,
-            }));
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    hosts.extend(names.general_names.iter().filter_map(|name| match name {
+                        GeneralName::DNSName(host) => Some((*host).to_lowercase()),
+                        _ => None,
+                    }));
+                }
+                ParsedExtension::AuthorityKeyIdentifier(key) => {
+                    signer = key.key_identifier.as_ref().map(|key| key.0.to_vec());
+                }
+                _ => {}
+            }
         }
         let validity = certificate.validity();
         let valid = (validity.not_before.timestamp(), validity.not_after.timestamp());
-        Ok(Self { valid, hosts, serial: certificate.raw_serial_as_string() })
+        Ok(Self { valid, hosts, serial: certificate.raw_serial_as_string(), signer })
+    }
+
+    /// When it was made, if we made it; seconds since the Unix epoch.
+    pub fn made(&self) -> i64 {
+        self.valid.0.saturating_add(SKEW.whole_seconds())
     }
 
     /// Whether two thirds of its life are over.
@@ -169,6 +192,9 @@ mod tests {
         assert!(!seen.is_due(now + Duration::days(119)) && seen.is_due(now + Duration::days(121)));
         assert!(!Seen::read(authority.certificate.as_bytes()).unwrap().is_due(now + Duration::days(2400)));
         assert!(!format!("{leaf:?}").contains("PRIVATE"));
+        let other = new_authority("k", now).unwrap();
+        assert_eq!(seen.signer, Some(key_identifier(&authority).unwrap()));
+        assert_ne!(seen.signer, Some(key_identifier(&other).unwrap()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::common::object;
 use super::redis::TLS_FOLDER;
 use super::{Facts, Object, REDIS_PORT};
+use crate::authority::{Authority, Stage};
 use crate::kind::Kind;
 use crate::names::{CERTIFICATE_FOR, Names};
 use crate::pki::{Pair, Subject};
@@ -24,14 +25,21 @@ impl Credentials {
     }
 }
 
-/// The installation's authority.
-pub fn authority(facts: &Facts, pair: &Pair) -> Object {
+/// The installation's authority: `ca.…` signs, `next.…` will, `old.crt` did.
+pub fn authority(facts: &Facts, authority: &Authority) -> Object {
     let mut secret = object(facts, Kind::Secret, &facts.names.authority(), "installation");
+    let mut data = vec![("ca.crt", authority.signer.certificate.clone()), ("ca.key", authority.signer.key.clone())];
+    match &authority.stage {
+        Stage::Settled => {}
+        Stage::Announced { next, since } => {
+            data.extend([("next.crt", next.certificate.clone()), ("next.key", next.key.clone())]);
+            data.push(("since", since.to_string()));
+        }
+        Stage::Leaving { old, since } => data.extend([("old.crt", old.clone()), ("since", since.to_string())]),
+    }
+    let data: BTreeMap<&str, String> = data.iter().map(|(key, value)| (*key, STANDARD.encode(value))).collect();
     secret.body["type"] = json!("Opaque");
-    secret.body["data"] = json!({
-        "ca.crt": STANDARD.encode(&pair.certificate),
-        "ca.key": STANDARD.encode(&pair.key),
-    });
+    secret.body["data"] = json!(data);
     secret
 }
 
@@ -50,15 +58,15 @@ pub fn leaves(spec: &VideoConferenceSpec, names: &Names) -> Vec<Subject> {
     leaves
 }
 
-/// A part's certificate.
-pub fn leaf(facts: &Facts, subject: &Subject, pair: &Pair, authority: &str) -> Object {
+/// A part's certificate, and whom it trusts.
+pub fn leaf(facts: &Facts, subject: &Subject, pair: &Pair, trusted: &str) -> Object {
     let mut secret = object(facts, Kind::Secret, &facts.names.certificate(subject.role), subject.role);
     secret.body["metadata"]["annotations"] = json!({ CERTIFICATE_FOR: subject.tag() });
     secret.body["type"] = json!("kubernetes.io/tls");
     secret.body["data"] = json!({
         "tls.crt": STANDARD.encode(&pair.certificate),
         "tls.key": STANDARD.encode(&pair.key),
-        "ca.crt": STANDARD.encode(authority),
+        "ca.crt": STANDARD.encode(trusted),
     });
     secret
 }

@@ -5,6 +5,7 @@ use ratssaal_crds::v1alpha1::{MediaExposure, VideoConferenceSpec};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::authority::Authority;
 use crate::pki::Pair;
 use crate::plan::Slot;
 
@@ -135,7 +136,7 @@ fn bridges() {
 fn secrets() {
     let pair = Pair { certificate: "CERTIFICATE".into(), key: "KEY".into() };
     let random = Credentials([7; 32]);
-    let mut objects = vec![authority(&facts(), &pair)];
+    let mut objects = vec![authority(&facts(), &Authority::settled(pair.clone()))];
     objects.extend(leaves(&least(), &facts().names).iter().map(|subject| leaf(&facts(), subject, &pair, "AUTHORITY")));
     objects.push(redis_credentials(&facts(), &random));
     objects.push(api_keys(&facts(), &random));

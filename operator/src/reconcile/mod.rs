@@ -192,7 +192,8 @@ impl Look<'_> {
     fn view(&self, own: &Own) -> Result<Option<View>, ReconcileError> {
         let (name, namespace) = (&self.names.name, &self.names.namespace);
         let way = Way {
-            authority: own.authority.clone(),
+            authority: own.authority.signer.clone(),
+            trusted: own.authority.trusted(),
             name: name.clone(),
             host: self.names.host(&self.names.allocator()),
             address: self.context.config.allocator(name, namespace),
