@@ -19,7 +19,7 @@ pub struct RedisSettings {
     /// `redis-sentinel://[user:password@]host[:port],host[:port]/primary-name` or `rediss-sentinel://…`. User and password
     /// are the primary's and the sentinels'.
     pub url: SecretString,
-    /// PEM file with the certificates to trust; without it the system's.
+    /// PEM file with the certificates to trust, read anew for each connection; without it the system's.
     pub ca: Option<PathBuf>,
     /// Name of this store in Redis: allocators with the same name share everything.
     pub prefix: String,
@@ -110,6 +110,17 @@ impl Address {
             template,
             tls,
         })
+    }
+
+    /// Trusts whom the CA file names now: the authority may have been replaced since the last connection.
+    pub(super) fn reread(&mut self, settings: &RedisSettings) {
+        if settings.ca.is_none() {
+            return;
+        }
+        match Self::of(settings) {
+            Ok(address) => *self = address,
+            Err(error) => tracing::warn!(%error, "the authorities trusted so far stay"),
+        }
     }
 
     /// The server to connect to now.

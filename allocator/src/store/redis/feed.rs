@@ -19,12 +19,13 @@ const LOOK: Duration = Duration::from_secs(30);
 const BATCH: usize = 256;
 
 /// Listens until the store is dropped.
-pub(super) async fn listen(inner: std::sync::Weak<Inner>, address: Address) {
+pub(super) async fn listen(inner: std::sync::Weak<Inner>, mut address: Address) {
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let patience = strong.settings.timeout;
         let (channel, mut link) = (schema::moved(&strong.prefix), strong.link.number());
         link.mark_unchanged();
+        address.reread(&strong.settings);
         drop(strong);
         if let Ok(Ok(mut messages)) = timeout(patience * 2, subscribe(&address, &channel, patience)).await {
             let mut look = tokio::time::interval(LOOK);

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info, warn};
 
-use super::address::Address;
+use super::address::{Address, RedisSettings};
 use super::reply::unavailable;
 use crate::refusal::Refusal;
 
@@ -60,10 +60,11 @@ impl Drop for Link {
 
 impl Link {
     /// Begins to connect. Must be called within a Tokio runtime.
-    pub(super) fn new(address: Address, patience: Duration) -> Self {
+    pub(super) fn new(address: Address, settings: RedisSettings) -> Self {
+        let patience = settings.timeout;
         let (opened, open) = watch::channel(None);
         let broken = Arc::new(Notify::new());
-        let keeper = tokio::spawn(keep(address, opened, Arc::clone(&broken), patience));
+        let keeper = tokio::spawn(keep(address, settings, opened, Arc::clone(&broken)));
         Self { open, broken, timeout: patience, keeper }
     }
 
@@ -115,9 +116,11 @@ impl Link {
 }
 
 /// Keeps a connection until aborted.
-async fn keep(address: Address, opened: watch::Sender<Option<Open>>, broken: Arc<Notify>, patience: Duration) {
+async fn keep(mut address: Address, settings: RedisSettings, opened: watch::Sender<Option<Open>>, broken: Arc<Notify>) {
+    let patience = settings.timeout;
     let (mut number, mut backoff, mut told) = (0, BACKOFF.0, false);
     loop {
+        address.reread(&settings);
         match connect(&address, patience).await {
             Ok(connection) => {
                 number += 1;

@@ -93,7 +93,7 @@ impl RedisStore {
         let inner = Arc::new(Inner {
             prefix: schema::prefix(&settings.prefix),
             scripts: Scripts::new(config),
-            link: Link::new(address.clone(), settings.timeout),
+            link: Link::new(address.clone(), settings.clone()),
             positions: Positions::default(),
             clock,
             name: random(16),

@@ -119,9 +119,8 @@ async fn passwords_and_rights() {
     assert!(matches!(elsewhere.open(room("rat")).await, Err(Refusal::Unavailable { .. })), "not its keys");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tls_with_an_own_ca_and_with_no_other() {
-    let folder = tempdir().unwrap();
+/// A fresh authority's certificate, and one of it for `localhost` with its key, as PEM.
+fn authority_and_certificate() -> [String; 3] {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -129,9 +128,14 @@ async fn tls_with_an_own_ca_and_with_no_other() {
     let issuer = rcgen::Issuer::new(ca, &ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let names = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = names.signed_by(&key, &issuer).unwrap().pem();
-    let files = [("ca.pem", ca_pem), ("redis.pem", certificate), ("redis.key", key.serialize_pem())];
-    for (name, content) in &files {
+    [ca_pem, names.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_an_own_ca_and_with_no_other() {
+    let folder = tempdir().unwrap();
+    let [first, certificate, key] = authority_and_certificate();
+    for (name, content) in [("ca.pem", &first), ("redis.pem", &certificate), ("redis.key", &key)] {
         std::fs::write(folder.path().join(name), content).unwrap();
     }
     let port = free_port().to_string();
@@ -161,6 +165,33 @@ async fn tls_with_an_own_ca_and_with_no_other() {
         matches!(store(url).open(room("rat")).await, Err(Refusal::Unavailable { .. })),
         "the system does not know it"
     );
+
+    // The authority is replaced: first trusted beside the old one, then Redis' certificate is of the new one.
+    let [next, certificate, key] = authority_and_certificate();
+    for (name, content) in [("ca.pem", &format!("{first}{next}")), ("next.pem", &certificate), ("next.key", &key)] {
+        std::fs::write(server.folder().join(name), content).unwrap();
+    }
+    let admin = redis::Client::open(server.url()).unwrap();
+    let mut admin = admin.get_multiplexed_async_connection().await.unwrap();
+    let commands: [&[&str]; 3] = [
+        &["CONFIG", "SET", "tls-cert-file", "next.pem", "tls-key-file", "next.key"],
+        &["CLIENT", "KILL", "TYPE", "pubsub"],
+        &["CLIENT", "KILL", "TYPE", "normal"],
+    ];
+    for command in commands {
+        let _: Value = redis::cmd(command[0]).arg(&command[1..]).query_async(&mut admin).await.unwrap();
+    }
+    // Another connection, for the old one is gone.
+    eventually(|| trusting.open(room("stadt"))).await;
+    let listening = || async {
+        let count: Vec<Value> = redis::cmd("PUBSUB").arg("CHANNELS").query_async(&mut admin.clone()).await.unwrap();
+        count.len()
+    };
+    let end = std::time::Instant::now() + PATIENCE;
+    while listening().await == 0 {
+        assert!(std::time::Instant::now() < end, "it does not listen any more");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
