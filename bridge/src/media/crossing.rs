@@ -79,8 +79,9 @@ impl Crossings {
         self.to.iter_mut().filter_map(|(worker, (_, written))| std::mem::take(written).then_some(*worker))
     }
 
-    /// Takes what has come from other workers, as much as fits into a stretch: the packets and the buffer they stand in.
-    pub(crate) fn take(&mut self) -> (&[u8], &[Crossed]) {
+    /// Takes what has come from other workers, as much as fits into a stretch: the packets, the buffer they stand in, and
+    /// whether there may be more.
+    pub(crate) fn take(&mut self) -> (&[u8], &[Crossed], bool) {
         let Self { from, taken, packets, .. } = self;
         taken.clear();
         packets.clear();
@@ -91,7 +92,7 @@ impl Crossings {
                 packets.push(crossed);
             }
         }
-        (taken, packets)
+        (taken, packets, taken.len() >= STRETCH)
     }
 }
 
@@ -148,7 +149,7 @@ mod tests {
             assert_eq!(here.written().count(), 0);
             let all = round % 2 == 0;
             loop {
-                let (buffer, packets) = there.take();
+                let (buffer, packets, _) = there.take();
                 for packet in packets {
                     let bytes = &buffer[packet.start..packet.start + packet.len];
                     assert!((packet.track, packet.stream, packet.index) == (TrackId(7 << 40), 2, read));

@@ -379,7 +379,7 @@ impl Worker {
     /// Takes and forwards what other workers have passed on; true when there may be more.
     fn crossed(&mut self) -> bool {
         let Self { engine, socket, send, handle, crossings, .. } = self;
-        let (buffer, packets) = crossings.take();
+        let (buffer, packets, more) = crossings.take();
         if packets.is_empty() {
             return false;
         }
@@ -388,7 +388,7 @@ impl Worker {
             outbox.clear();
         });
         self.flush();
-        true
+        more
     }
 
     fn other(&self, number: usize) -> Option<Arc<WorkerHandle>> {
