@@ -92,10 +92,10 @@ impl Engine {
         let (transport, of) = (track.transport, track.id);
         if track.relayed && track.layer_count > 1 {
             let (needed, wanted) = track.needed_exactly();
-            if let Some(streams) = track.supply.need_exactly(now, needed, wanted) {
-                if !self.pull(at, streams, (u8::BITS - streams.leading_zeros()) as u8) {
-                    self.events.push(Event::StreamsNeeded { transport, track: of, streams });
-                }
+            if let Some(streams) = track.supply.need_exactly(now, needed, wanted)
+                && !self.pull(at, streams, (u8::BITS - streams.leading_zeros()) as u8)
+            {
+                self.events.push(Event::StreamsNeeded { transport, track: of, streams });
             }
             return;
         }
