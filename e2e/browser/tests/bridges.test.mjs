@@ -14,7 +14,7 @@ import { roomService } from '../lib/token.mjs';
 import { until } from '../lib/wait.mjs';
 
 /** What a picture or a voice may stand still, ms: under one second and under five on a machine with nothing else to do. */
-const DRAIN = Number(process.env.E2E_DRAIN_MS ?? 3000);
+const DRAIN = Number(process.env.E2E_DRAIN_MS ?? 5000);
 const KILL = Number(process.env.E2E_KILL_MS ?? 8000);
 const ROOM = 'verteilt';
 const NAMES = ['eins', 'zwei', 'drei'];
