@@ -399,36 +399,6 @@ pub enum Command {
         /// Which track.
         track: TrackId,
     },
-    /// What a transport of another worker of this bridge publishes, whose packets come from that worker. Replaces what was
-    /// told of it before.
-    Mirror(Box<Mirror>),
-    /// What another worker of this bridge needs of a track from now on.
-    MirrorNeeds {
-        /// Which track.
-        track: TrackId,
-        /// The worker, by its number.
-        worker: usize,
-        /// What it needs.
-        needs: Needs,
-    },
-    /// Another worker cannot go on without a key frame of a track's stream.
-    MirrorAsks {
-        /// Which track.
-        track: TrackId,
-        /// Which of its streams, 0 the lowest layer's.
-        stream: u8,
-    },
-    /// The sender's clock of a mirrored track's stream, from its sender report.
-    MirrorClock {
-        /// Which track.
-        track: TrackId,
-        /// Which of its streams.
-        stream: u8,
-        /// NTP timestamp (32.32 fixed point).
-        ntp: u64,
-        /// The RTP timestamp of the same instant.
-        rtp: u32,
-    },
     /// Sends one message on a data channel of the protocol; waits (bounded) until the channel is open.
     SendData {
         /// To which transport.
@@ -438,32 +408,6 @@ pub enum Command {
         /// The message, at most [`MAX_MESSAGE`] bytes.
         payload: Bytes,
     },
-}
-
-/// What is published on a transport of another worker.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Mirror {
-    /// The transport there.
-    pub transport: TransportId,
-    /// Its room, which is open on both workers.
-    pub room: RoomId,
-    /// The worker, by its number.
-    pub worker: usize,
-    /// Whether the transport leads to another bridge.
-    pub relayed: bool,
-    /// Header-extension ids of its packets.
-    pub extensions: ExtensionIds,
-    /// What is published on it.
-    pub receive: Vec<ReceiveSection>,
-}
-
-/// What of a track is needed elsewhere.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Needs {
-    /// Which of its streams, a bit each, the lowest layer's first.
-    pub streams: u8,
-    /// The lowest so many layers: what its publisher has to send.
-    pub layers: u8,
 }
 
 /// The largest data-channel message, bytes, either way (`a=max-message-size`).

@@ -2,7 +2,6 @@
 //! read by another without a lock (`rtrb`). The reader makes it and sends the other end; a packet that does not fit is lost
 //! like one on the network, and counted.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 
 use rtrb::chunks::ChunkError;
@@ -24,27 +23,35 @@ pub(crate) struct Outlet(Producer<u8>);
 
 impl Outlet {
     /// Writes a packet; false if the ring is full.
-    fn push(&mut self, crossing: &Crossing, packet: &[u8]) -> bool {
-        let Ok(len) = u16::try_from(packet.len()) else { return false };
-        if self.0.slots() < HEAD + packet.len() {
+    fn push(&mut self, packet: &Crossed, bytes: &[u8]) -> bool {
+        let Ok(len) = u16::try_from(bytes.len()) else { return false };
+        if self.0.slots() < HEAD + bytes.len() {
             return false;
         }
         let mut head = [0; HEAD];
-        head[..8].copy_from_slice(&crossing.track.0.to_be_bytes());
-        head[8..16].copy_from_slice(&crossing.index.to_be_bytes());
-        head[16] = crossing.stream;
+        head[..8].copy_from_slice(&packet.track.0.to_be_bytes());
+        head[8..16].copy_from_slice(&packet.index.to_be_bytes());
+        head[16] = packet.stream;
         head[17..].copy_from_slice(&len.to_be_bytes());
         // There is room for both.
-        self.0.write_all(&head).and_then(|()| self.0.write_all(packet)).is_ok()
+        self.0.write_all(&head).and_then(|()| self.0.write_all(bytes)).is_ok()
     }
+}
+
+/// The way to another worker.
+#[derive(Debug)]
+struct To {
+    worker: usize,
+    outlet: Outlet,
+    /// Whether something was written since it was woken.
+    written: bool,
 }
 
 /// A worker's ends of its rings.
 #[derive(Debug, Default)]
 pub(crate) struct Crossings {
-    /// To other workers, by their numbers, and whether something was written since they were woken.
-    to: HashMap<usize, (Outlet, bool)>,
-    /// From other workers.
+    to: Vec<To>,
+    /// From other workers, by their numbers.
     from: Vec<(usize, Consumer<u8>)>,
     /// Packets taken out of rings, one after another.
     taken: Vec<u8>,
@@ -64,19 +71,19 @@ impl Crossings {
 
     /// Another worker has made a ring to itself.
     pub(crate) fn opened(&mut self, worker: usize, outlet: Outlet) {
-        self.to.insert(worker, (outlet, false));
+        self.to.push(To { worker, outlet, written: false });
     }
 
     /// Sends a packet to another worker; false if it is lost.
-    pub(crate) fn push(&mut self, crossing: &Crossing, packet: &[u8]) -> bool {
-        let Some((outlet, written)) = self.to.get_mut(&crossing.worker) else { return false };
-        *written = true;
-        outlet.push(crossing, packet)
+    pub(crate) fn push(&mut self, crossing: &Crossing, bytes: &[u8]) -> bool {
+        let Some(to) = self.to.iter_mut().find(|to| to.worker == crossing.worker) else { return false };
+        to.written = true;
+        to.outlet.push(&crossing.packet, bytes)
     }
 
     /// The workers that have something to read since this was asked last.
     pub(crate) fn written(&mut self) -> impl Iterator<Item = usize> {
-        self.to.iter_mut().filter_map(|(worker, (_, written))| std::mem::take(written).then_some(*worker))
+        self.to.iter_mut().filter_map(|to| std::mem::take(&mut to.written).then_some(to.worker))
     }
 
     /// Takes what has come from other workers, as much as fits into a stretch: the packets, the buffer they stand in, and
@@ -126,7 +133,7 @@ mod tests {
     use super::*;
 
     fn crossing(worker: usize, index: u64) -> Crossing {
-        Crossing { worker, track: TrackId(7 << 40), stream: 2, index, start: 0, len: 0 }
+        Crossing { worker, packet: Crossed { track: TrackId(7 << 40), stream: 2, index, start: 0, len: 0 } }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::control::{Command, Event, RoomId, TransportId};
 use super::crossing::Outlet;
+use super::engine::Word;
 use super::spread::Spread;
 use super::stats::{SocketStats, Stats};
 
@@ -21,6 +22,8 @@ const EVENT_QUEUE: usize = 1024;
 pub(crate) enum Input {
     /// A command for the engine.
     Command(Command),
+    /// What the engine has to know about another worker.
+    Word(Word),
     /// Where a transport's events go.
     TransportSink(TransportId, mpsc::Sender<Event>),
     /// Where a room's events go.
@@ -48,6 +51,20 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    pub(crate) fn new(inputs: std_mpsc::Sender<Input>, waker: mio::Waker, candidates: Vec<SocketAddr>) -> Self {
+        Self {
+            inputs,
+            waker,
+            candidates,
+            rooms: AtomicUsize::new(0),
+            seats: AtomicUsize::new(0),
+            stats: Stats::default(),
+            socket_stats: SocketStats::default(),
+            alive: AtomicBool::new(true),
+            task: OnceLock::new(),
+        }
+    }
+
     pub(crate) fn send(&self, input: Input) {
         // A worker that has ended takes nothing more; its transports are gone with it.
         if self.inputs.send(input).is_ok() {
@@ -102,18 +119,8 @@ impl Media {
         let watched = |candidates: &Vec<SocketAddr>| {
             let (inputs, queue) = std_mpsc::channel();
             let poll = mio::Poll::new().unwrap();
-            let worker = WorkerHandle {
-                inputs,
-                waker: mio::Waker::new(poll.registry(), mio::Token(0)).unwrap(),
-                candidates: candidates.clone(),
-                rooms: AtomicUsize::new(0),
-                seats: AtomicUsize::new(0),
-                stats: Stats::default(),
-                socket_stats: SocketStats::default(),
-                alive: AtomicBool::new(true),
-                task: OnceLock::new(),
-            };
-            (Arc::new(worker), queue)
+            let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+            (Arc::new(WorkerHandle::new(inputs, waker, candidates.clone())), queue)
         };
         let (workers, queues): (Vec<_>, _) = workers.iter().map(watched).unzip();
         (Self { workers: workers.into(), fingerprint: fingerprint.into(), link_bps: 0, spread }, queues)

@@ -13,7 +13,7 @@ use rtc::stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
 use rtc::stun::textattrs::TextAttribute;
 
 use super::control::*;
-use super::engine::{Crossed, Crossing, Engine};
+use super::engine::{Crossed, Crossing, Engine, Word};
 use super::rtp::{ExtensionMap, Header, Outgoing, OutgoingExtensions, Values, payload};
 use super::srtp::{Inbound, OutStream, Outbound, contexts};
 use crate::transport::dtls::{DEFAULT_RTO, Dtls, DtlsEvent, Identity};
@@ -113,13 +113,18 @@ impl World {
         Self { now: self.now, room: self.room, engine: other.engine.numbered(number), ..other }
     }
 
+    /// Takes what is said about another worker.
+    pub(crate) fn word(&mut self, word: Word) {
+        self.engine.word(self.now, word);
+        self.collect();
+    }
+
     /// Takes packets of another worker.
     pub(crate) fn cross(&mut self, packets: &[(Crossing, Vec<u8>)]) {
         let (mut buffer, mut crossed) = (Vec::new(), Vec::new());
-        for (Crossing { track, stream, index, .. }, packet) in packets {
-            let (start, len) = (buffer.len(), packet.len());
-            crossed.push(Crossed { track: *track, stream: *stream, index: *index, start, len });
-            buffer.extend_from_slice(packet);
+        for (Crossing { packet, .. }, bytes) in packets {
+            crossed.push(Crossed { start: buffer.len(), ..*packet });
+            buffer.extend_from_slice(bytes);
         }
         self.engine.crossed(self.now, &buffer, &crossed, &mut |_| {});
         self.collect();
@@ -154,8 +159,8 @@ impl Wire for World {
 
     fn send(&mut self, from: SocketAddr, mut datagram: Vec<u8>) {
         self.engine.datagram(self.now, pair(from), &mut datagram);
-        let packet = |of: Crossing| (of, datagram[of.start..of.start + of.len].to_vec());
-        self.crossings.extend(self.engine.crossings().map(packet));
+        let bytes = |of: Crossing| (of, datagram[of.packet.start..of.packet.start + of.packet.len].to_vec());
+        self.crossings.extend(self.engine.crossings().map(bytes));
         self.collect();
     }
 
@@ -330,6 +335,13 @@ impl Client {
         packet
     }
 
+    /// 20 ms of Opus, sealed: the packet of that number of a microphone's, so many dB below the loudest.
+    pub(crate) fn spoken(&mut self, ssrc: u32, number: u16, level: u8) -> Vec<u8> {
+        let timestamp = u32::from(number) * 960;
+        let header = Outgoing { marker: false, payload_type: 111, sequence: number, timestamp, ssrc };
+        self.seal(&header, number.into(), &[(IDS.audio_level, &[level])], b"opus")
+    }
+
     /// Sends an RTCP packet.
     pub(crate) fn rtcp(&mut self, world: &mut impl Wire, plain: &[u8]) {
         let mut packet = plain.to_vec();
@@ -461,6 +473,18 @@ pub(crate) fn vp8_payload(picture: u16, tl0: u8, key: bool, start: bool, layer: 
 /// (picture id, TL0PICIDX, layer) of a payload made by [`vp8_payload`].
 pub(crate) fn read_payload(body: &[u8]) -> (u16, u8, u8) {
     (u16::from_be_bytes([body[2] & 0x7f, body[3]]), body[4], *body.last().unwrap())
+}
+
+/// The m-section of a microphone.
+pub(crate) fn sound_section(mid: impl ToString, track: TrackId, ssrc: u32) -> ReceiveSection {
+    ReceiveSection {
+        mid: mid.to_string(),
+        track,
+        kind: Kind::Audio,
+        payload_types: vec![opus(111)],
+        rids: vec![],
+        ssrcs: vec![(ssrc, None)],
+    }
 }
 
 pub(crate) fn leg(track: TrackId, kind: Kind, mid: &str) -> SendSection {

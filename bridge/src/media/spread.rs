@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
-use super::control::{Command, ExtensionIds, Mirror, ReceiveSection, RoomId, TrackId, TransportId};
+use super::control::{Command, RoomId, TrackId, TransportId};
+use super::engine::{Mirror, Word};
 use super::handle::{Input, WorkerHandle};
 
 /// A room and its workers.
@@ -30,24 +31,39 @@ struct State {
     /// Workers on which the room is open, with the participants seated there.
     seats: SmallVec<[(usize, usize); 2]>,
     relays: HashSet<TransportId>,
-    published: BTreeMap<TransportId, Published>,
+    published: BTreeMap<TransportId, Mirror>,
     /// What was said of tracks, the last of each kind.
     said: HashMap<TrackId, SmallVec<[Command; 2]>>,
 }
 
-/// What comes on a transport.
-#[derive(Clone, Debug)]
-struct Published {
-    worker: usize,
-    relayed: bool,
-    extensions: ExtensionIds,
-    receive: Vec<ReceiveSection>,
+/// What a worker is told of what is published at another one.
+fn mirrored(mirror: &Mirror) -> Input {
+    Input::Word(Word::Mirror(Box::new(mirror.clone())))
 }
 
-impl Published {
-    fn mirror(&self, room: RoomId, transport: TransportId) -> Input {
-        let Self { worker, relayed, extensions, receive } = self.clone();
-        Input::Command(Command::Mirror(Box::new(Mirror { transport, room, worker, relayed, extensions, receive })))
+impl State {
+    /// What is published on a transport from now on; false if that is nothing, as before.
+    fn remember(&mut self, mirror: &Mirror) -> bool {
+        let before = self.published.remove(&mirror.transport);
+        let was = before.iter().flat_map(|before| &before.receive).map(|section| section.track);
+        for gone in was.filter(|track| !mirror.receive.iter().any(|section| section.track == *track)) {
+            self.said.remove(&gone);
+        }
+        let publishes = !mirror.receive.is_empty();
+        if publishes {
+            self.published.insert(mirror.transport, mirror.clone());
+        }
+        publishes || before.is_some()
+    }
+
+    /// A transport is closed; whether anything was published on it.
+    fn forget(&mut self, transport: TransportId) -> bool {
+        self.relays.remove(&transport);
+        let before = self.published.remove(&transport);
+        for section in before.iter().flat_map(|before| &before.receive) {
+            self.said.remove(&section.track);
+        }
+        before.is_some()
     }
 }
 
@@ -90,7 +106,7 @@ impl Spread {
         worker.rooms.fetch_add(1, Ordering::Relaxed);
         worker.send(Input::Command(Command::OpenRoom { room: self.room }));
         state.seats.push((number, 0));
-        state.published.iter().for_each(|(transport, there)| worker.send(there.mirror(self.room, *transport)));
+        state.published.values().for_each(|mirror| worker.send(mirrored(mirror)));
         state.said.values().flatten().for_each(|said| worker.send(Input::Command(said.clone())));
     }
 
@@ -120,7 +136,11 @@ impl Spread {
     /// A command from somebody who sits on a worker.
     pub(super) fn send(&self, from: usize, command: Command) {
         let own = self.worker(from);
-        if self.workers.len() == 1 {
+        let concerns_others = match &command {
+            Command::Negotiated { .. } | Command::CloseTransport { .. } | Command::OpenRelay { .. } => true,
+            other => concerns(other).is_some(),
+        };
+        if self.workers.len() == 1 || !concerns_others {
             return own.send(Input::Command(command));
         }
         let mut state = self.state();
@@ -129,27 +149,16 @@ impl Spread {
         let others = others.iter().map(|number| self.worker(*number));
         match command {
             Command::Negotiated { transport, ref receive, extensions, .. } => {
-                let before = state.published.remove(&transport);
-                let gone = before.iter().flat_map(|before| &before.receive).map(|section| section.track);
-                let gone: Vec<_> = gone.filter(|track| !receive.iter().any(|now| now.track == *track)).collect();
-                gone.iter().for_each(|track| drop(state.said.remove(track)));
-                let known = before.is_some();
-                let receive = receive.clone();
+                let (room, relayed) = (self.room, state.relays.contains(&transport));
+                let mirror = Mirror { transport, room, worker: from, relayed, extensions, receive: receive.clone() };
+                // Before others can ask for anything of it.
                 own.send(Input::Command(command));
-                if receive.is_empty() && !known {
-                    return;
-                }
-                let relayed = state.relays.contains(&transport);
-                let there = Published { worker: from, relayed, extensions, receive };
-                others.for_each(|worker| worker.send(there.mirror(self.room, transport)));
-                if !there.receive.is_empty() {
-                    state.published.insert(transport, there);
+                if state.remember(&mirror) {
+                    others.for_each(|worker| worker.send(mirrored(&mirror)));
                 }
             }
             Command::CloseTransport { transport } => {
-                state.relays.remove(&transport);
-                if let Some(before) = state.published.remove(&transport) {
-                    before.receive.iter().for_each(|section| drop(state.said.remove(&section.track)));
+                if state.forget(transport) {
                     others.for_each(|worker| worker.send(Input::Command(command.clone())));
                 }
                 own.send(Input::Command(command));
@@ -185,7 +194,7 @@ impl Drop for Spread {
 mod tests {
     use std::sync::mpsc::Receiver;
 
-    use super::super::control::{Kind, ReceiveSection};
+    use super::super::control::{ExtensionIds, Kind, ReceiveSection};
     use super::super::handle::{Media, MediaRoom};
     use super::*;
 
@@ -201,13 +210,17 @@ mod tests {
             Self { media, queues }
         }
 
-        /// What a worker was told since.
-        fn told(&self, worker: usize) -> Vec<Command> {
-            let commands = self.queues[worker].try_iter().filter_map(|input| match input {
-                Input::Command(command) => Some(command),
-                _ => None,
-            });
-            commands.collect()
+        /// What a worker was told since: commands, and what others publish.
+        fn told(&self, worker: usize) -> (Vec<Command>, Vec<Mirror>) {
+            let (mut commands, mut mirrors) = (Vec::new(), Vec::new());
+            for input in self.queues[worker].try_iter() {
+                match input {
+                    Input::Command(command) => commands.push(command),
+                    Input::Word(Word::Mirror(mirror)) => mirrors.push(*mirror),
+                    _ => {}
+                }
+            }
+            (commands, mirrors)
         }
     }
 
@@ -229,9 +242,9 @@ mod tests {
         Command::Negotiated { transport, extensions: ExtensionIds::default(), receive, send: vec![] }
     }
 
-    fn mirrored(command: &Command) -> Option<(TransportId, usize, Vec<TrackId>)> {
-        let Command::Mirror(mirror) = command else { return None };
-        Some((mirror.transport, mirror.worker, mirror.receive.iter().map(|section| section.track).collect()))
+    fn what(mirrors: &[Mirror]) -> Vec<(TransportId, usize, Vec<TrackId>)> {
+        let tracks = |mirror: &Mirror| mirror.receive.iter().map(|section| section.track).collect();
+        mirrors.iter().map(|mirror| (mirror.transport, mirror.worker, tracks(mirror))).collect()
     }
 
     #[test]
@@ -264,44 +277,40 @@ mod tests {
         room.send(Command::MuteTrack { track, muted: true });
         room.send(Command::MuteTrack { track, muted: false });
         room.send(Command::ExemptTrack { track, exempt: true });
-        assert!(house.told(1 - home).is_empty(), "there is one worker as long as one suffices");
+        assert_eq!(house.told(1 - home), (vec![], vec![]), "there is one worker as long as one suffices");
         let second = room.seat();
-        let told = house.told(1 - home);
-        assert_eq!(told[0], Command::OpenRoom { room: room.id() });
-        assert_eq!(mirrored(&told[1]), Some((transport, home, vec![track])));
-        assert_eq!(
-            told[2..],
-            [Command::MuteTrack { track, muted: false }, Command::ExemptTrack { track, exempt: true }],
-            "the last word of each kind"
-        );
+        let (commands, mirrors) = house.told(1 - home);
+        assert_eq!(what(&mirrors), [(transport, home, vec![track])]);
+        let (open, exempt) = (Command::OpenRoom { room: room.id() }, Command::ExemptTrack { track, exempt: true });
+        let said = [open, Command::MuteTrack { track, muted: false }, exempt];
+        assert_eq!(commands, said, "the last word of each kind");
         house.told(home);
 
         first.send(publishes(transport, &[track, more]));
-        assert_eq!(
-            house.told(1 - home).iter().filter_map(mirrored).collect::<Vec<_>>(),
-            [(transport, home, vec![track, more])]
-        );
-        assert!(matches!(house.told(home)[..], [Command::Negotiated { .. }]));
+        assert_eq!(what(&house.told(1 - home).1), [(transport, home, vec![track, more])]);
+        assert!(matches!(house.told(home).0[..], [Command::Negotiated { .. }]));
         let (other, theirs) = (TransportId::next(), TrackId::next());
         second.send(publishes(other, &[theirs]));
-        assert_eq!(house.told(home).iter().filter_map(mirrored).collect::<Vec<_>>(), [(other, 1 - home, vec![theirs])]);
-        assert!(matches!(house.told(1 - home)[..], [Command::Negotiated { .. }]));
+        assert_eq!(what(&house.told(home).1), [(other, 1 - home, vec![theirs])]);
+        assert!(matches!(house.told(1 - home).0[..], [Command::Negotiated { .. }]));
         // Whoever says it, the room's workers know it.
         room.send(Command::MuteTrack { track: theirs, muted: true });
-        assert_eq!((house.told(home).len(), house.told(1 - home).len()), (1, 1));
+        assert_eq!((house.told(home).0.len(), house.told(1 - home).0.len()), (1, 1));
         // Who publishes nothing concerns nobody else.
         let listener = TransportId::next();
         first.send(publishes(listener, &[]));
         first.send(Command::CloseTransport { transport: listener });
-        assert_eq!((house.told(home).len(), house.told(1 - home).len()), (2, 0));
+        assert_eq!(house.told(home).0.len(), 2);
+        assert_eq!(house.told(1 - home), (vec![], vec![]));
         first.send(Command::CloseTransport { transport });
-        assert_eq!(house.told(1 - home), [Command::CloseTransport { transport }]);
+        assert_eq!(house.told(1 - home).0, [Command::CloseTransport { transport }]);
         house.told(home);
 
         let id = room.id();
         drop((room, first, second));
-        assert_eq!(house.told(home), [Command::CloseRoom { room: id }]);
-        assert_eq!(house.told(1 - home), [Command::CloseRoom { room: id }]);
+        for worker in 0..2 {
+            assert_eq!(house.told(worker), (vec![Command::CloseRoom { room: id }], vec![]));
+        }
     }
 
     #[test]
@@ -315,10 +324,7 @@ mod tests {
         room.send(Command::OpenRelay { transport, room: room.id(), parameters: Box::new(parameters) });
         room.send(publishes(transport, &[track]));
         let _seats = [room.seat(), room.seat()];
-        let told = house.told(1 - at(&room));
-        assert!(
-            matches!(&told[1], Command::Mirror(mirror) if mirror.relayed && mirror.transport == transport),
-            "{told:?}"
-        );
+        let (_, mirrors) = house.told(1 - at(&room));
+        assert!(mirrors[0].relayed && mirrors[0].transport == transport, "{mirrors:?}");
     }
 }

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 
 use super::allocation::{Ladder, Step};
 use super::codec::Reader;
-use super::control::{Codec, Kind, Needs, PayloadType, ReceiveSection, RoomId, TrackId, TransportId, Wanted};
+use super::control::{Codec, Kind, PayloadType, ReceiveSection, RoomId, TrackId, TransportId, Wanted};
+use super::engine::Needs;
 use super::history::History;
 use super::layer::Layer;
 use super::leg::Leg;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::config::{MediaConfig, PortRange};
-use super::control::{CloseReason, Command, Event, RoomId, TransportId};
+use super::control::{Command, Event, RoomId, TransportId};
 use super::crossing::Crossings;
-use super::engine::{Engine, Note};
+use super::engine::{Crossed, Engine, Note, Word};
 use super::handle::{Input, Media, WorkerHandle};
-use super::stats::{MediaCollector, SocketStats, Stats};
+use super::stats::MediaCollector;
 use super::udp::{ReceiveBatch, SendBatch, Socket};
 use crate::load;
 use crate::transport::dtls::{DEFAULT_RTO, DtlsError, Identity};
@@ -151,6 +151,10 @@ fn bind_port(ip: IpAddr, port: u16) -> io::Result<RawSocket> {
 /// All workers, by their numbers, once they are there.
 type Others = Arc<OnceLock<Vec<Weak<WorkerHandle>>>>;
 
+fn other(others: &Others, number: usize) -> Option<Arc<WorkerHandle>> {
+    others.get()?.get(number)?.upgrade()
+}
+
 fn spawn(
     (number, others): (usize, &Others),
     socket: UdpSocket,
@@ -164,21 +168,10 @@ fn spawn(
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
     let (inputs, queue) = channel();
-    let handle = Arc::new(WorkerHandle {
-        inputs,
-        waker: Waker::new(poll.registry(), WAKER)?,
-        candidates: addresses
-            .iter()
-            .filter(|ip| v6 || ip.is_ipv4())
-            .map(|ip| SocketAddr::new(*ip, local.port()))
-            .collect(),
-        rooms: AtomicUsize::new(0),
-        seats: AtomicUsize::new(0),
-        stats: Stats::default(),
-        socket_stats: SocketStats::default(),
-        alive: AtomicBool::new(true),
-        task: OnceLock::new(),
-    });
+    let waker = Waker::new(poll.registry(), WAKER)?;
+    let reachable = addresses.iter().filter(|ip| v6 || ip.is_ipv4());
+    let candidates = reachable.map(|ip| SocketAddr::new(*ip, local.port())).collect();
+    let handle = Arc::new(WorkerHandle::new(inputs, waker, candidates));
     tracing::info!(
         worker = number,
         %local,
@@ -329,6 +322,7 @@ impl Worker {
                     }
                     self.engine.command(Instant::now(), command);
                 }
+                Input::Word(word) => self.engine.word(Instant::now(), word),
                 Input::TransportSink(transport, sink) => {
                     self.transports.insert(transport, sink);
                 }
@@ -362,8 +356,8 @@ impl Worker {
                 outbox.clear();
             });
             for crossing in engine.crossings() {
-                let packet = buffer.get(crossing.start..crossing.start + crossing.len);
-                let crossed = packet.is_some_and(|packet| crossings.push(&crossing, packet));
+                let Crossed { start, len, .. } = crossing.packet;
+                let crossed = buffer.get(start..start + len).is_some_and(|bytes| crossings.push(&crossing, bytes));
                 handle.socket_stats.add_crossed(crossed);
             }
             self.wake_others();
@@ -391,16 +385,11 @@ impl Worker {
         more
     }
 
-    fn other(&self, number: usize) -> Option<Arc<WorkerHandle>> {
-        self.others.get()?.get(number)?.upgrade()
-    }
-
     /// Other workers have something to read.
     fn wake_others(&mut self) {
         let Self { crossings, others, .. } = self;
         for number in crossings.written() {
-            let other = others.get().and_then(|others| others.get(number)).and_then(Weak::upgrade);
-            if let Some(other) = other {
+            if let Some(other) = other(others, number) {
                 let _ = other.waker.wake(); // one that has ended reads nothing more
             }
         }
@@ -408,22 +397,14 @@ impl Worker {
 
     /// Tells other workers what they have to know. Who needs packets of one for the first time makes the way for them.
     fn tell_others(&mut self) {
-        while let Some(Note { worker, command }) = self.engine.note() {
-            let Some(other) = self.other(worker) else { continue };
-            if let Command::MirrorNeeds { .. } = command
+        while let Some(Note { worker, word }) = self.engine.note() {
+            let Some(other) = other(&self.others, worker) else { continue };
+            if let Word::Needs { .. } = word
                 && let Some(outlet) = self.crossings.open(worker)
             {
                 other.send(Input::Way(self.number, outlet));
             }
-            other.send(Input::Command(command));
-        }
-    }
-
-    /// A transport ended without a word from signalling: nothing comes from it any more.
-    fn unmirror(&self, transport: TransportId) {
-        let others = self.others.get().map_or(0, Vec::len);
-        for other in (0..others).filter(|number| *number != self.number).filter_map(|number| self.other(number)) {
-            other.send(Input::Command(Command::CloseTransport { transport }));
+            other.send(Input::Word(word));
         }
     }
 
@@ -436,7 +417,6 @@ impl Worker {
     }
 
     fn dispatch(&mut self) {
-        let mut ended = Vec::new();
         for event in self.engine.events() {
             let (sink, last) = match &event {
                 Event::Speakers { room, .. } => (self.rooms.get(room), None),
@@ -453,16 +433,13 @@ impl Worker {
                 | Event::Relayed { transport, .. }
                 | Event::Quality { transport, .. } => (self.transports.get(transport), None),
             };
-            let unasked = matches!(event, Event::Closed { reason, .. } if !matches!(reason, CloseReason::Requested | CloseReason::Room));
             if sink.is_some_and(|sink| sink.try_send(event).is_err()) {
                 self.handle.socket_stats.lost_events.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(transport) = last {
                 self.transports.remove(&transport);
-                ended.extend(unasked.then_some(transport));
             }
         }
-        ended.into_iter().for_each(|transport| self.unmirror(transport));
     }
 
     /// Closes transports whose session is gone without a word, and counts what there is.
@@ -476,7 +453,6 @@ impl Worker {
         for transport in abandoned {
             self.transports.remove(&transport);
             self.engine.command(now, Command::CloseTransport { transport });
-            self.unmirror(transport);
         }
         let (rooms, transports, tracks, legs) = self.engine.sizes();
         let stats = &self.handle.stats;

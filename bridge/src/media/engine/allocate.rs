@@ -11,6 +11,7 @@ use super::super::allocation::{self, Demand, Rank, Scratch};
 use super::super::control::{Event, Kind, Wanted};
 use super::super::layer::Layer;
 use super::super::track::{MAX_LAYERS, Track};
+use super::mirror::Needs;
 use super::peer::LegRef;
 use super::{Engine, Peer};
 
@@ -92,10 +93,13 @@ impl Engine {
         let (transport, of) = (track.transport, track.id);
         if track.relayed && track.layer_count > 1 {
             let (needed, wanted) = track.needed_exactly();
-            if let Some(streams) = track.supply.need_exactly(now, needed, wanted)
-                && !self.pull(at, streams, (u8::BITS - streams.leading_zeros()) as u8)
-            {
-                self.events.push(Event::StreamsNeeded { transport, track: of, streams });
+            match track.supply.need_exactly(now, needed, wanted) {
+                Some(streams) if track.mirrored => {
+                    let layers = (u8::BITS - streams.leading_zeros()) as u8;
+                    self.pull(at, Needs { streams, layers });
+                }
+                Some(streams) => self.events.push(Event::StreamsNeeded { transport, track: of, streams }),
+                None => {}
             }
             return;
         }
@@ -104,7 +108,9 @@ impl Engine {
         let needed = if track.relayed && track.kind == Kind::Video { wanted.min(MAX_LAYERS as u8) } else { needed };
         if let Some(layers) = track.supply.need(now, needed, wanted) {
             tracing::debug!(transport = transport.0, track = of.0, layers, "layers needed");
-            if !self.pull(at, u8::from(layers > 0), layers) {
+            if track.mirrored {
+                self.pull(at, Needs { streams: u8::from(layers > 0), layers });
+            } else {
                 self.events.push(Event::LayersNeeded { transport, track: of, layers });
             }
         }

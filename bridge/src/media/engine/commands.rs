@@ -6,7 +6,6 @@ use super::super::control::{CloseReason, Command, Event, Kind, ReceiveSection, R
 use super::super::leg::Leg;
 use super::super::requests::Requests;
 use super::super::rtp::ExtensionMap;
-use super::super::source::SenderClock;
 use super::super::track::Track;
 use super::link::Link;
 use super::peer::{LegRef, Peer};
@@ -148,15 +147,6 @@ impl Engine {
             Command::EncryptedTrack { track } => {
                 if let Some(&at) = self.by_track.get(&track) {
                     self.tracks[at].encrypted = true;
-                }
-            }
-            Command::Mirror(mirror) => self.mirror(now, *mirror),
-            Command::MirrorNeeds { track, worker, needs } => self.needed_by(now, track, worker, needs),
-            Command::MirrorAsks { track, stream } => self.asked_by_mirror(now, track, stream),
-            Command::MirrorClock { track, stream, ntp, rtp } => {
-                let track = self.by_track.get(&track).and_then(|&at| self.tracks.get_mut(at));
-                if let Some(layer) = track.and_then(|track| track.layers.get_mut(usize::from(stream))) {
-                    layer.clock = Some(SenderClock { ntp, rtp, at: now });
                 }
             }
             Command::SendData { transport, channel, payload } => {

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use rtc::rtcp::reception_report::ReceptionReport;
 
 use super::super::bandwidth::Purpose;
-use super::super::control::{CloseReason, Command, Event, Kind, TrackId};
+use super::super::control::{CloseReason, Event, Kind, TrackId};
 use super::super::leg::clock_rate;
 use super::super::receiver::Report;
 use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
 use super::super::source::SenderClock;
 use super::allocate::find;
+use super::mirror::Word;
 use super::peer::Peer;
 use super::replay::stored;
 use super::{Engine, TICK};
@@ -72,7 +73,7 @@ impl Engine {
             receiver.sender_report(now, ntp);
         }
         let (track, stream) = (track.id, stream.layer as u8);
-        self.tell_elsewhere(track, &Command::MirrorClock { track, stream, ntp, rtp });
+        self.tell_elsewhere(track, &Word::Clock { track, stream, ntp, rtp });
     }
 
     fn reception(&mut self, now: Instant, key: usize, reports: &[ReceptionReport]) {
@@ -139,10 +140,9 @@ impl Engine {
             return;
         };
         track.mark_awaited();
-        if self.ask_home(now, at) {
-            return;
+        if track.mirrored {
+            return self.ask_home(now, at);
         }
-        let Some(track) = self.tracks.get_mut(at) else { return };
         let Some(peer) = self.peers.get_mut(track.peer).filter(|peer| peer.connected()) else { return };
         self.writer.clear();
         for layer in &mut track.layers {

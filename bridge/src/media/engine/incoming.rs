@@ -10,7 +10,7 @@ use super::super::leg::{Leg, clock_rate};
 use super::super::receiver::Receiver;
 use super::super::rtp::{self, Header, Values};
 use super::copying::Waiting;
-use super::mirror::Crossing;
+use super::mirror::{Crossed, Crossing};
 use super::peer::{Peer, Stream};
 use super::{Engine, Room, Track};
 use crate::transport::five_tuple::FiveTuple;
@@ -146,7 +146,7 @@ impl Engine {
         }
         for (worker, _) in track.elsewhere.iter().filter(|(_, needs)| needs.streams >> stream.layer & 1 == 1) {
             let (worker, stream, len) = (*worker, stream.layer as u8, packet.len());
-            self.crossings.push(Crossing { worker, track: track.id, stream, index, start, len });
+            self.crossings.push(Crossing { worker, packet: Crossed { track: track.id, stream, index, start, len } });
         }
         if track.legs.is_empty() {
             return;

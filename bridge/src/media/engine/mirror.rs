@@ -4,38 +4,73 @@
 
 use std::time::Instant;
 
-use super::super::control::{Command, Kind, Mirror, Needs, TrackId};
+use super::super::control::{ExtensionIds, Kind, ReceiveSection, RoomId, TrackId, TransportId};
 use super::super::outbox::Outbox;
 use super::super::rtp::{ExtensionMap, Header, Values};
-use super::super::track::MAX_LAYERS;
+use super::super::source::SenderClock;
+use super::super::track::{MAX_LAYERS, Track};
 use super::link::Mirrored;
 use super::peer::{Peer, Stream};
 use super::{Engine, TICK};
+
+/// A packet on its way from worker to worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crossed {
+    pub(crate) track: TrackId,
+    /// Which of the track's incoming streams.
+    pub(crate) stream: u8,
+    /// Rollover counter and sequence number.
+    pub(crate) index: u64,
+    /// Where the plain packet begins in the buffer that it is handed over in, and its length.
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
 
 /// A packet that another worker needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crossing {
     /// That worker, by its number.
     pub(crate) worker: usize,
-    pub(crate) track: TrackId,
-    /// Which of the track's incoming streams.
-    pub(crate) stream: u8,
-    /// Rollover counter and sequence number.
-    pub(crate) index: u64,
-    /// Where the plain packet begins in the receive buffer, and its length.
-    pub(crate) start: usize,
-    pub(crate) len: usize,
+    pub(crate) packet: Crossed,
 }
 
-/// A packet that came from another worker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Crossed {
-    pub(crate) track: TrackId,
-    pub(crate) stream: u8,
-    pub(crate) index: u64,
-    /// Where it begins in the buffer that it is handed over in, and its length.
-    pub(crate) start: usize,
-    pub(crate) len: usize,
+/// What is published on a transport of another worker.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Mirror {
+    /// The transport there.
+    pub(crate) transport: TransportId,
+    /// Its room, which is open on both workers.
+    pub(crate) room: RoomId,
+    /// The worker, by its number.
+    pub(crate) worker: usize,
+    /// Whether the transport leads to another bridge.
+    pub(crate) relayed: bool,
+    /// Header-extension ids of its packets.
+    pub(crate) extensions: ExtensionIds,
+    pub(crate) receive: Vec<ReceiveSection>,
+}
+
+/// What of a track is needed elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Needs {
+    /// Which of its streams, a bit each, the lowest layer's first.
+    pub(crate) streams: u8,
+    /// The lowest so many layers: what its publisher has to send.
+    pub(crate) layers: u8,
+}
+
+/// What one worker of a bridge is told about another.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Word {
+    /// What is published there, whose packets come from there. Replaces what was told of the transport before.
+    Mirror(Box<Mirror>),
+    /// What that worker needs of a track from now on.
+    Needs { track: TrackId, worker: usize, needs: Needs },
+    /// It cannot go on without a key frame of a track's stream.
+    KeyFrame { track: TrackId, stream: u8 },
+    /// The sender's clock of a mirrored track's stream, from its sender report: NTP timestamp (32.32 fixed point) and the
+    /// RTP timestamp of the same instant.
+    Clock { track: TrackId, stream: u8, ntp: u64, rtp: u32 },
 }
 
 /// Something to tell another worker.
@@ -43,7 +78,7 @@ pub(crate) struct Crossed {
 pub(crate) struct Note {
     /// That worker, by its number.
     pub(crate) worker: usize,
-    pub(crate) command: Command,
+    pub(crate) word: Word,
 }
 
 impl Engine {
@@ -86,8 +121,33 @@ impl Engine {
         self.copy_waiting(now, buffer, full);
     }
 
-    /// What is published on a transport of another worker, from now on.
-    pub(super) fn mirror(&mut self, now: Instant, mirror: Mirror) {
+    /// Takes what it is told about another worker.
+    pub(crate) fn word(&mut self, now: Instant, word: Word) {
+        match word {
+            Word::Mirror(mirror) => self.mirror(now, *mirror),
+            Word::Needs { track, worker, needs } => self.needed_by(now, track, worker, needs),
+            Word::KeyFrame { track, stream } => self.asked_by_mirror(now, track, stream),
+            Word::Clock { track, stream, ntp, rtp } => {
+                let track = self.by_track.get(&track).and_then(|&at| self.tracks.get_mut(at));
+                if let Some(layer) = track.and_then(|track| track.layers.get_mut(usize::from(stream))) {
+                    layer.clock = Some(SenderClock { ntp, rtp, at: now });
+                }
+            }
+        }
+    }
+
+    /// The worker where a mirror's publisher is.
+    fn home(&self, track: &Track) -> Option<usize> {
+        self.peers.get(track.peer)?.link.mirrored().map(|mirrored| mirrored.worker)
+    }
+
+    /// Tells a mirror's home what is needed of it here.
+    fn need(&mut self, home: usize, track: TrackId, needs: Needs) {
+        let word = Word::Needs { track, worker: self.number, needs };
+        self.notes.push_back(Note { worker: home, word });
+    }
+
+    fn mirror(&mut self, now: Instant, mirror: Mirror) {
         let Mirror { transport, room, worker, relayed, extensions, receive } = mirror;
         let key = match self.by_transport.get(&transport) {
             Some(&key) if self.peers[key].is_mirror() => key,
@@ -102,47 +162,38 @@ impl Engine {
             }
         };
         (self.peers[key].ids, self.peers[key].map) = (extensions, ExtensionMap::new(&extensions));
-        let known = self.peers[key].tracks.clone();
+        // A new track may stand where one was that ends now: their ids tell them apart.
+        let known: Vec<TrackId> = self.peers[key].tracks.iter().map(|&at| self.tracks[at].id).collect();
         self.negotiate_tracks(now, key, receive);
         // Who speaks is found out from all voices, whoever hears them.
-        for &at in self.peers[key].tracks.iter().filter(|at| !known.contains(at)) {
-            let track = &self.tracks[at];
-            if track.kind == Kind::Audio {
-                let needs = Needs { streams: 1, layers: 1 };
-                let command = Command::MirrorNeeds { track: track.id, worker: self.number, needs };
-                self.notes.push_back(Note { worker, command });
-            }
+        let tracks = self.peers[key].tracks.iter().map(|&at| &self.tracks[at]);
+        let new = tracks.filter(|track| track.kind == Kind::Audio && !known.contains(&track.id)).map(|track| track.id);
+        for track in new.collect::<Vec<_>>() {
+            self.need(worker, track, Needs { streams: 1, layers: 1 });
         }
     }
 
-    /// Tells a mirror's worker what is needed of it. False if the track is none.
-    pub(super) fn pull(&mut self, at: usize, streams: u8, layers: u8) -> bool {
-        let Some(track) = self.tracks.get(at).filter(|track| track.mirrored) else { return false };
-        let mirrored = self.peers.get(track.peer).and_then(|publisher| publisher.link.mirrored());
-        if let Some(Mirrored { worker, .. }) = mirrored.filter(|_| track.kind == Kind::Video) {
-            let needs = Needs { streams, layers };
-            let command = Command::MirrorNeeds { track: track.id, worker: self.number, needs };
-            self.notes.push_back(Note { worker, command });
+    /// Tells a mirror's home what of its picture is needed here.
+    pub(super) fn pull(&mut self, at: usize, needs: Needs) {
+        let Some(track) = self.tracks.get(at).filter(|track| track.kind == Kind::Video) else { return };
+        if let Some(home) = self.home(track) {
+            self.need(home, track.id, needs);
         }
-        true
     }
 
-    /// Asks a mirror's worker for the key frames that are wanted, as often as allowed. False if the track is none.
-    pub(super) fn ask_home(&mut self, now: Instant, at: usize) -> bool {
-        let Some(track) = self.tracks.get_mut(at).filter(|track| track.mirrored) else { return false };
-        let mirrored = self.peers.get(track.peer).and_then(|publisher| publisher.link.mirrored());
-        let Some(Mirrored { worker, .. }) = mirrored else { return true };
-        let id = track.id;
-        for (stream, layer) in track.layers.iter_mut().enumerate() {
+    /// Asks a mirror's home for the key frames that are wanted, as often as allowed.
+    pub(super) fn ask_home(&mut self, now: Instant, at: usize) {
+        let Some(worker) = self.tracks.get(at).and_then(|track| self.home(track)) else { return };
+        let Track { id: track, layers, .. } = &mut self.tracks[at];
+        for (stream, layer) in (0..).zip(layers) {
             if layer.take_key_frame_request(now).is_some() {
-                self.notes.push_back(Note { worker, command: Command::MirrorAsks { track: id, stream: stream as u8 } });
+                self.notes.push_back(Note { worker, word: Word::KeyFrame { track: *track, stream } });
             }
         }
-        true
     }
 
     /// Another worker needs this of a track from now on.
-    pub(super) fn needed_by(&mut self, now: Instant, track: TrackId, worker: usize, needs: Needs) {
+    fn needed_by(&mut self, now: Instant, track: TrackId, worker: usize, needs: Needs) {
         let Some(&at) = self.by_track.get(&track) else { return };
         let track = &mut self.tracks[at];
         let new = track.needed_by(worker, needs);
@@ -156,7 +207,7 @@ impl Engine {
     }
 
     /// Another worker waits for a key frame.
-    pub(super) fn asked_by_mirror(&mut self, now: Instant, track: TrackId, stream: u8) {
+    fn asked_by_mirror(&mut self, now: Instant, track: TrackId, stream: u8) {
         let Some(&at) = self.by_track.get(&track) else { return };
         if let Some(layer) = self.tracks[at].layers.get_mut(usize::from(stream)) {
             layer.key_frame_wanted = true;
@@ -165,10 +216,10 @@ impl Engine {
     }
 
     /// Tells all workers that need something of a track.
-    pub(super) fn tell_elsewhere(&mut self, track: TrackId, command: &Command) {
+    pub(super) fn tell_elsewhere(&mut self, track: TrackId, word: &Word) {
         let track = self.by_track.get(&track).and_then(|&at| self.tracks.get(at));
         for (worker, _) in track.iter().flat_map(|track| &track.elsewhere) {
-            self.notes.push_back(Note { worker: *worker, command: command.clone() });
+            self.notes.push_back(Note { worker: *worker, word: word.clone() });
         }
     }
 }

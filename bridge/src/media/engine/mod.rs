@@ -48,7 +48,7 @@ use crate::transport::dtls::{DtlsEnd, Identity};
 use crate::transport::five_tuple::FiveTuple;
 use crate::transport::ice::{CONSENT_TIMEOUT, IceLite, stun_username};
 use link::Link;
-pub(crate) use mirror::{Crossed, Crossing, Note};
+pub(crate) use mirror::{Crossed, Crossing, Mirror, Needs, Note, Word};
 use peer::Peer;
 
 /// The engine's clock tick while there are peers: the finest grain of its timers (a NACK waits 8 ms at least).

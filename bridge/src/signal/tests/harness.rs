@@ -263,7 +263,7 @@ impl Worker {
             match input {
                 Input::Command(command) => self.commands.push(command),
                 Input::TransportSink(transport, sink) => drop(self.sinks.insert(transport, sink)),
-                Input::RoomSink(..) | Input::Way(..) | Input::Stop => {}
+                Input::Word(_) | Input::RoomSink(..) | Input::Way(..) | Input::Stop => {}
             }
         }
         std::mem::take(&mut self.commands)

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::super::super::control::*;
 use super::super::super::rtcp::{self, Feedback};
-use super::super::super::rtp::Outgoing;
 use super::super::super::simulation::*;
 
 /// Packets of 1000 bytes in a frame of each layer, five frames a second: about 43, 130 and 433 kbit/s on the wire.
@@ -235,14 +234,7 @@ fn the_screen_and_the_pinned_come_first() {
 fn the_speaker_comes_first_among_equals() {
     let mut room = Room::new(4);
     let voice = TrackId::next();
-    let section = ReceiveSection {
-        mid: "9".into(),
-        track: voice,
-        kind: Kind::Audio,
-        payload_types: vec![opus(111)],
-        rids: vec![],
-        ssrcs: vec![(77, None)],
-    };
+    let section = sound_section("9", voice, 77);
     let speaker = &room.publishers[2];
     speaker.client.negotiate(&mut room.world, vec![speaker.camera.section("0"), section], vec![]);
     room.join(800_000);
@@ -250,11 +242,8 @@ fn the_speaker_comes_first_among_equals() {
     let before = layers(&room.run(1000));
     assert!(!before.contains(&Some(2)), "evenly: {before:?}");
     for i in 0..80u16 {
-        let header =
-            Outgoing { marker: false, payload_type: 111, sequence: i, timestamp: u32::from(i) * 960, ssrc: 77 };
         let client = &mut room.publishers[2].client;
-        let packet = client.seal(&header, u64::from(i), &[(IDS.audio_level, &[20])], b"opus");
-        room.world.send(room.publishers[2].client.address, packet);
+        room.world.send(client.address, client.spoken(77, i, 20));
         if i % 10 == 9 {
             room.run(FRAME);
         }

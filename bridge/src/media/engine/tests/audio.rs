@@ -2,7 +2,6 @@
 
 use super::super::super::audio::SMALL_ROOM;
 use super::super::super::control::*;
-use super::super::super::rtp::Outgoing;
 use super::super::super::simulation::*;
 
 const PACKETS_PER_SECOND: u16 = 50;
@@ -24,14 +23,7 @@ impl Hall {
         let mut world = World::new();
         let publisher = Client::connect(&mut world, "127.0.0.1:1001");
         let tracks: Vec<TrackId> = (0..microphones).map(|_| TrackId::next()).collect();
-        let section = |(number, &track): (usize, &TrackId)| ReceiveSection {
-            mid: number.to_string(),
-            track,
-            kind: Kind::Audio,
-            payload_types: vec![opus(111)],
-            rids: vec![],
-            ssrcs: vec![(100 + number as u32, None)],
-        };
+        let section = |(number, &track): (usize, &TrackId)| sound_section(number, track, 100 + number as u32);
         publisher.negotiate(&mut world, tracks.iter().enumerate().map(section).collect(), vec![]);
         let mut listener = Client::connect(&mut world, "127.0.0.1:1002");
         let legs: Vec<SendSection> =
@@ -47,14 +39,7 @@ impl Hall {
             let level = levels.iter().find(|(who, _)| *who == number).map_or(SILENCE, |(_, level)| *level);
             let sequence = self.next[number];
             self.next[number] += 1;
-            let header = Outgoing {
-                marker: false,
-                payload_type: 111,
-                sequence,
-                timestamp: u32::from(sequence) * 960,
-                ssrc: 100 + number as u32,
-            };
-            let packet = self.publisher.seal(&header, u64::from(sequence), &[(IDS.audio_level, &[level])], b"opus");
+            let packet = self.publisher.spoken(100 + number as u32, sequence, level);
             self.world.send(self.publisher.address, packet);
         }
         self.world.pass(20 * MS);

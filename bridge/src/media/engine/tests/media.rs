@@ -354,24 +354,15 @@ fn audio_flows_and_tells_who_speaks() {
     let mut world = World::new();
     let mut publisher = Client::connect(&mut world, "127.0.0.1:1001");
     let track = TrackId::next();
-    let section = ReceiveSection {
-        mid: "0".into(),
-        track,
-        kind: Kind::Audio,
-        payload_types: vec![opus(111)],
-        rids: vec![],
-        ssrcs: vec![(77, None)],
-    };
+    let section = sound_section("0", track, 77);
     publisher.negotiate(&mut world, vec![section], vec![]);
     let mut subscriber = Client::connect(&mut world, "127.0.0.1:1002");
     let leg = leg(track, Kind::Audio, "1");
     subscriber.negotiate(&mut world, vec![], vec![leg.clone()]);
     let mut speak = |world: &mut World, numbers: std::ops::Range<u16>, level: u8| {
         for i in numbers {
-            let header =
-                Outgoing { marker: false, payload_type: 111, sequence: i, timestamp: u32::from(i) * 960, ssrc: 77 };
             // No mid: the SDP's a=ssrc tells.
-            let packet = publisher.seal(&header, u64::from(i), &[(IDS.audio_level, &[level])], b"opus");
+            let packet = publisher.spoken(77, i, level);
             world.send(publisher.address, packet);
             world.pass(20 * MS);
         }
@@ -402,14 +393,7 @@ fn sound_that_comes_twice_is_passed_on_as_it_is() {
     let mut publisher = Client::connect(&mut world, "127.0.0.1:1001");
     let track = TrackId::next();
     let red = |number| PayloadType { number, codec: Codec::Red, rtx: None, profile: 0 };
-    let section = ReceiveSection {
-        mid: "0".into(),
-        track,
-        kind: Kind::Audio,
-        payload_types: vec![red(63), opus(111)],
-        rids: vec![],
-        ssrcs: vec![(77, None)],
-    };
+    let section = ReceiveSection { payload_types: vec![red(63), opus(111)], ..sound_section(0, track, 77) };
     publisher.negotiate(&mut world, vec![section], vec![]);
     let mut subscriber = Client::connect(&mut world, "127.0.0.1:1002");
     let leg = leg(track, Kind::Audio, "1");

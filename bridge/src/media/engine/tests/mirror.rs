@@ -3,9 +3,8 @@
 use super::super::super::audio::SMALL_ROOM;
 use super::super::super::control::*;
 use super::super::super::rtcp::{self, Feedback, Writer};
-use super::super::super::rtp::Outgoing;
 use super::super::super::simulation::*;
-use super::super::Note;
+use super::super::{Mirror, Note, Word};
 
 /// Somebody with camera and microphone on one worker, somebody who gets them on another one.
 struct Workers {
@@ -50,18 +49,11 @@ impl Workers {
     /// What the publisher sends, as both workers are told.
     fn publish(&mut self, sound: bool) {
         let mut receive = vec![self.camera.section("7")];
-        receive.extend(sound.then(|| ReceiveSection {
-            mid: "8".into(),
-            track: self.microphone,
-            kind: Kind::Audio,
-            payload_types: vec![opus(111)],
-            rids: vec![],
-            ssrcs: vec![(77, None)],
-        }));
+        receive.extend(sound.then(|| sound_section("8", self.microphone, 77)));
         self.publisher.negotiate(&mut self.here, receive.clone(), vec![]);
         let (transport, room) = (self.publisher.transport, self.here.room);
         let mirror = Mirror { transport, room, worker: 0, relayed: false, extensions: IDS, receive };
-        self.there.command(Command::Mirror(Box::new(mirror)));
+        self.there.word(Word::Mirror(Box::new(mirror)));
         self.pump();
     }
 
@@ -81,25 +73,24 @@ impl Workers {
     fn pump(&mut self) {
         loop {
             let mut quiet = true;
-            for packets in [std::mem::take(&mut self.here.crossings)] {
-                for (crossing, _) in &packets {
-                    assert_eq!(crossing.worker, 1);
-                    match crossing.track == self.camera.track {
-                        true => self.pictures[usize::from(crossing.stream)] += 1,
-                        false => self.sounds += 1,
-                    }
+            let packets = std::mem::take(&mut self.here.crossings);
+            for (crossing, _) in &packets {
+                assert_eq!(crossing.worker, 1);
+                match crossing.packet.track == self.camera.track {
+                    true => self.pictures[usize::from(crossing.packet.stream)] += 1,
+                    false => self.sounds += 1,
                 }
-                self.there.cross(&packets);
             }
-            while let Some(Note { worker, command }) = self.there.engine.note() {
+            self.there.cross(&packets);
+            while let Some(Note { worker, word }) = self.there.engine.note() {
                 assert_eq!(worker, 0);
                 quiet = false;
-                self.here.command(command);
+                self.here.word(word);
             }
-            while let Some(Note { worker, command }) = self.here.engine.note() {
+            while let Some(Note { worker, word }) = self.here.engine.note() {
                 assert_eq!(worker, 1);
                 quiet = false;
-                self.there.command(command);
+                self.there.word(word);
             }
             if quiet {
                 return;
@@ -129,15 +120,7 @@ impl Workers {
                 }
             }
         }
-        let header = Outgoing {
-            marker: false,
-            payload_type: 111,
-            sequence: self.spoken,
-            timestamp: u32::from(self.spoken) * 960,
-            ssrc: 77,
-        };
-        let values: [(u8, &[u8]); 2] = [(IDS.mid, b"8"), (IDS.audio_level, &[30])];
-        let packet = self.publisher.seal(&header, u64::from(self.spoken), &values, b"opus");
+        let packet = self.publisher.spoken(77, self.spoken, 30);
         self.spoken += 1;
         self.here.send(self.publisher.address, packet);
         self.pass(40 * MS);
@@ -273,40 +256,44 @@ fn what_ends_at_its_worker_ends_at_the_others() {
 }
 
 #[test]
+fn a_microphone_in_the_place_of_another_is_heard_too() {
+    let mut workers = Workers::new();
+    workers.subscribe();
+    workers.flow(0, 10, &[]);
+    assert!(matches!(workers.got(), (_, 10)));
+    // One negotiation removes the microphone and brings another one, which the engines keep where the first was.
+    workers.microphone = TrackId::next();
+    workers.publish(true);
+    workers.legs[1] = leg(workers.microphone, Kind::Audio, "4");
+    workers.subscribe();
+    workers.flow(400, 10, &[]);
+    assert!(matches!(workers.got(), (_, 10)));
+}
+
+#[test]
 fn the_loudest_of_both_workers_are_heard() {
     // Everybody speaks on one worker, and two more on the other.
     let mut here = World::new();
     let mut there = here.beside(1);
     let mut speaker = Client::connect(&mut here, "127.0.0.1:1001");
     let tracks: Vec<TrackId> = (0..=SMALL_ROOM).map(|_| TrackId::next()).collect();
-    let section = |(number, &track): (usize, &TrackId)| ReceiveSection {
-        mid: number.to_string(),
-        track,
-        kind: Kind::Audio,
-        payload_types: vec![opus(111)],
-        rids: vec![],
-        ssrcs: vec![(100 + number as u32, None)],
-    };
+    let section = |(number, &track): (usize, &TrackId)| sound_section(number, track, 100 + number as u32);
     let receive: Vec<_> = tracks.iter().enumerate().map(section).collect();
     speaker.negotiate(&mut here, receive.clone(), vec![]);
     let (transport, room) = (speaker.transport, here.room);
     let mirror = Mirror { transport, room, worker: 0, relayed: false, extensions: IDS, receive };
-    there.command(Command::Mirror(Box::new(mirror)));
+    there.word(Word::Mirror(Box::new(mirror)));
     let mut listener = Client::connect(&mut there, "127.0.0.1:2001");
     let legs: Vec<_> = tracks.iter().map(|&track| leg(track, Kind::Audio, "1")).collect();
     listener.negotiate(&mut there, vec![], legs.clone());
-    while let Some(Note { command, .. }) = there.engine.note() {
-        here.command(command);
+    while let Some(Note { word, .. }) = there.engine.note() {
+        here.word(word);
     }
-    let (loud, silent) = (30_u8, 100_u8);
-    for sequence in 0..50_u16 {
+    let (loud, silent) = (30, 100);
+    for sequence in 0..50 {
         for number in 0..tracks.len() {
-            let timestamp = u32::from(sequence) * 960;
-            let ssrc = 100 + number as u32;
-            let header = Outgoing { marker: false, payload_type: 111, sequence, timestamp, ssrc };
-            let level = [if number == 3 { loud } else { silent }];
-            let packet = speaker.seal(&header, u64::from(sequence), &[(IDS.audio_level, &level)], b"opus");
-            here.send(speaker.address, packet);
+            let level = if number == 3 { loud } else { silent };
+            here.send(speaker.address, speaker.spoken(100 + number as u32, sequence, level));
         }
         let packets = std::mem::take(&mut here.crossings);
         assert_eq!(packets.len(), 1, "one voice of {}", tracks.len());

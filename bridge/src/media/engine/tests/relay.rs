@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use super::super::super::control::*;
-use super::super::super::rtp::Outgoing;
 use super::super::super::simulation::*;
 
 const LAYERS: [(u32, u32); 3] = [(100_001, 100_002), (100_003, 100_004), (100_005, 100_006)];
@@ -53,14 +52,7 @@ impl Two {
         let publisher = Client::connect(&mut here, "127.0.0.1:1001");
         let camera = Camera::new(&["q", "h", "f"]);
         let microphone = TrackId::next();
-        let sound = ReceiveSection {
-            mid: "8".into(),
-            track: microphone,
-            kind: Kind::Audio,
-            payload_types: vec![opus(111)],
-            rids: vec![],
-            ssrcs: vec![(77, None)],
-        };
+        let sound = sound_section("8", microphone, 77);
         publisher.negotiate(&mut here, vec![camera.section("7"), sound], vec![]);
         let remote = (TrackId::next(), TrackId::next());
         let subscriber = Client::connect(&mut there, "127.0.0.1:2001");
@@ -192,16 +184,8 @@ impl Two {
                 self.here.send(self.publisher.address, packet);
             }
         }
-        let header = Outgoing {
-            marker: false,
-            payload_type: 111,
-            sequence: self.spoken,
-            timestamp: u32::from(self.spoken) * 960,
-            ssrc: 77,
-        };
+        let packet = self.publisher.spoken(77, self.spoken, 20);
         self.spoken += 1;
-        let index = u64::from(header.sequence);
-        let packet = self.publisher.seal(&header, index, &[(IDS.audio_level, &[20])], b"opus");
         self.here.send(self.publisher.address, packet);
         for _ in 0..3 {
             self.pump();

@@ -5,7 +5,7 @@ use super::super::super::super::control::*;
 use super::super::super::super::network::{MS, Random, SECOND};
 use super::super::super::super::rtcp::{self, Feedback};
 use super::super::super::super::rtp::Outgoing;
-use super::super::super::super::simulation::{Camera, Client, IDS, Wire, World, opus};
+use super::super::super::super::simulation::{Camera, Client, IDS, Wire, World, sound_section};
 
 /// Bits per second of each stream.
 pub(super) const LAYERS: [f64; 3] = [150e3, 450e3, 1_700e3];
@@ -45,14 +45,7 @@ impl Encoder {
         let client = Client::connect(world, &format!("127.0.0.1:{}", 2000 + number));
         let camera = Camera::new(&["q", "h", "f"]);
         let microphone = TrackId::next();
-        let sound = ReceiveSection {
-            mid: "1".to_owned(),
-            track: microphone,
-            kind: Kind::Audio,
-            payload_types: vec![opus(111)],
-            rids: vec![],
-            ssrcs: vec![(AUDIO_SSRC, None)],
-        };
+        let sound = sound_section("1", microphone, AUDIO_SSRC);
         client.negotiate(world, vec![camera.section("0"), sound], vec![]);
         let seed = 0x9e37_79b9_7f4a_7c15 ^ (u64::from(number) << 20);
         Self {
