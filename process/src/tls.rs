@@ -4,17 +4,16 @@
 //! ephemeral ECDH on secp256r1 and secp384r1. (X25519 is not in that guideline; Chromium, which offers it first, pays
 //! one more round trip at its first connection.)
 
+mod followed;
 mod mutual;
 
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use prometheus_client::metrics::counter::Counter;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
     client::ResolvesClientCert,
@@ -24,9 +23,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::error;
 
 use crate::metrics::Metrics;
+use followed::Followed;
 
 pub use mutual::Mutual;
 
@@ -91,11 +91,7 @@ pub struct Certificate(Arc<Inner>);
 struct Inner {
     files: Files,
     provider: Arc<CryptoProvider>,
-    current: ArcSwap<CertifiedKey>,
-    /// The file contents last looked at, good or bad, so that a broken pair is reported once.
-    seen: Mutex<Contents>,
-    reloads: Counter,
-    failures: Counter,
+    followed: Followed<Contents, CertifiedKey>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -104,14 +100,14 @@ struct Contents {
     key: Vec<u8>,
 }
 
-/// What [`Certificate::check`] found.
+/// What a look at the files found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked {
     /// The files are as they were.
     Unchanged,
-    /// The new certificate is in use for new connections.
+    /// What is new is in use for new connections.
     Replaced,
-    /// The files changed and cannot be used; the old certificate stays.
+    /// The files changed and cannot be used; what there was stays.
     Kept,
 }
 
@@ -128,22 +124,9 @@ impl Certificate {
     pub(crate) fn load_for(name: &str, files: Files, metrics: &Metrics) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let contents = Contents::read(&files)?;
-        let current = contents.parse(&files, &provider)?;
-        let (reloads, failures) = (Counter::default(), Counter::default());
-        metrics.register(|registry| {
-            registry.register(
-                format!("{name}tls_reloads"),
-                "Certificates taken over from changed files",
-                reloads.clone(),
-            );
-            registry.register(
-                format!("{name}tls_reload_failures"),
-                "Changed certificate files that could not be used",
-                failures.clone(),
-            );
-        });
-        let current = ArcSwap::from_pointee(current);
-        Ok(Self(Arc::new(Inner { files, provider, current, seen: Mutex::new(contents), reloads, failures })))
+        let key = contents.parse(&files, &provider)?;
+        let followed = Followed::new(&format!("{name}tls"), "certificate", (contents, key), metrics);
+        Ok(Self(Arc::new(Inner { files, provider, followed })))
     }
 
     /// The rustls configuration that always presents the current certificate and speaks HTTP/2 and HTTP/1.1.
@@ -160,32 +143,8 @@ impl Certificate {
 
     /// Looks at the files once and takes over what is new and good.
     pub fn check(&self) -> Checked {
-        let inner = &*self.0;
-        let read = Contents::read(&inner.files);
-        let mut seen = inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let contents = match &read {
-            Ok(contents) if *contents == *seen => return Checked::Unchanged,
-            // A file that is missing for a moment (it is being replaced) counts as empty.
-            Err(_) if seen.certificate.is_empty() => return Checked::Unchanged,
-            Ok(contents) => contents.parse(&inner.files, &inner.provider),
-            Err(_) => Err(TlsError::Content { path: inner.files.certificate.clone(), what: "certificate" }),
-        };
-        let result = match (&read, contents) {
-            (_, Ok(key)) => {
-                inner.current.store(Arc::new(key));
-                inner.reloads.inc();
-                info!(certificate = %inner.files.certificate.display(), "new certificate in use");
-                Checked::Replaced
-            }
-            (read, Err(parse)) => {
-                let why = read.as_ref().err().unwrap_or(&parse);
-                inner.failures.inc();
-                error!(error = %why, "new certificate not used, the old one stays");
-                Checked::Kept
-            }
-        };
-        *seen = read.unwrap_or(Contents { certificate: Vec::new(), key: Vec::new() });
-        result
+        let Inner { files, provider, followed } = &*self.0;
+        followed.check(&files.certificate, Contents::read(files), |contents| contents.parse(files, provider))
     }
 
     /// Looks at the files every `interval` until `shutdown`.
@@ -217,13 +176,13 @@ struct Resolver(Certificate);
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.0.current.load_full())
+        Some(self.0.0.followed.current())
     }
 }
 
 impl ResolvesClientCert for Resolver {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.0.current.load_full())
+        Some(self.0.0.followed.current())
     }
 
     fn has_certs(&self) -> bool {

@@ -5,16 +5,14 @@
 //! such a configuration remembers would get in without a look at its certificate.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use prometheus_client::metrics::counter::Counter;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ServerConfig};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
 
+use super::followed::Followed;
 use super::{AUTHORITY, Certificate, Checked, Files, Resolver, TlsError, every, read, roots};
 use crate::metrics::Metrics;
 
@@ -27,11 +25,7 @@ struct Inner {
     certificate: Certificate,
     /// PEM file.
     authorities: PathBuf,
-    current: ArcSwap<Configurations>,
-    /// The authorities' file as last looked at, good or bad, so that a broken one is reported once.
-    seen: Mutex<Vec<u8>>,
-    reloads: Counter,
-    failures: Counter,
+    followed: Followed<Vec<u8>, Configurations>,
 }
 
 #[derive(Debug)]
@@ -47,58 +41,32 @@ impl Mutual {
     /// When they cannot be read or used: at start that is a reason not to start.
     pub fn load(name: &str, files: Files, authorities: PathBuf, metrics: &Metrics) -> Result<Self, TlsError> {
         let certificate = Certificate::load_for(name, files, metrics)?;
-        let seen = read(&authorities, AUTHORITY)?;
-        let current = Configurations::new(&certificate, &authorities, &seen)?;
-        let (reloads, failures) = (Counter::default(), Counter::default());
-        metrics.register(|registry| {
-            let help = "Authorities taken over from their changed file";
-            registry.register(format!("{name}ca_reloads"), help, reloads.clone());
-            let help = "Changed files of authorities that could not be used";
-            registry.register(format!("{name}ca_reload_failures"), help, failures.clone());
-        });
-        let (current, seen) = (ArcSwap::from_pointee(current), Mutex::new(seen));
-        Ok(Self(Arc::new(Inner { certificate, authorities, current, seen, reloads, failures })))
+        let pem = read(&authorities, AUTHORITY)?;
+        let made = Configurations::new(&certificate, &authorities, &pem)?;
+        let followed = Followed::new(&format!("{name}ca"), "authorities", (pem, made), metrics);
+        Ok(Self(Arc::new(Inner { certificate, authorities, followed })))
     }
 
     /// The rustls configuration for the next connection of a gRPC server: it lets in only who shows a certificate of these
     /// authorities.
     #[must_use]
     pub fn server(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.current.load().server)
+        Arc::clone(&self.0.followed.current().server)
     }
 
     /// The rustls configuration for the next connection of a gRPC client: it shows the certificate and trusts only these
     /// authorities.
     #[must_use]
     pub fn client(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.0.current.load().client)
+        Arc::clone(&self.0.followed.current().client)
     }
 
     /// Looks at the files once and takes over what is new and good; what became of the authorities.
     pub fn check(&self) -> Checked {
-        let inner = &*self.0;
-        inner.certificate.check();
-        let mut seen = inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = read(&inner.authorities, AUTHORITY);
-        // A file that is missing for a moment (it is being replaced) counts as empty.
-        let pem = read.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
-        if *seen == pem {
-            return Checked::Unchanged;
-        }
-        *seen = pem;
-        match read.and_then(|pem| Configurations::new(&inner.certificate, &inner.authorities, &pem)) {
-            Ok(configurations) => {
-                inner.current.store(Arc::new(configurations));
-                inner.reloads.inc();
-                info!(authorities = %inner.authorities.display(), "new authorities in use");
-                Checked::Replaced
-            }
-            Err(error) => {
-                inner.failures.inc();
-                error!(%error, "new authorities not used, the old ones stay");
-                Checked::Kept
-            }
-        }
+        let Inner { certificate, authorities, followed } = &*self.0;
+        certificate.check();
+        let make = |pem: &Vec<u8>| Configurations::new(certificate, authorities, pem);
+        followed.check(authorities, read(authorities, AUTHORITY), make)
     }
 
     /// Looks at all three files every `interval` until `shutdown`.
