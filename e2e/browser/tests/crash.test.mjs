@@ -86,6 +86,9 @@ describe('a crash in a meeting of thirty', { skip: !ours && 'this is about ours'
         permission: { can_publish: true, can_subscribe: true, can_publish_data: one === bela, can_update_metadata: true },
       });
     }
+    // Nothing else of theirs changes: no permission, whose change brings a new token anyway.
+    const guest = member(LOAD - 1);
+    await change('UpdateParticipant', { identity: guest, name: 'Gast des Landrats', attributes: { hand: 'oben' } });
     known = await until('all of that is known', async () => {
       const state = await stateOf(servers[1], ROOM);
       assert.equal(state.people.anna.tracks.find(({ source }) => source === 'SCREEN_SHARE_AUDIO').muted, true);
@@ -95,6 +98,7 @@ describe('a crash in a meeting of thirty', { skip: !ours && 'this is about ours'
     assert.equal(Object.keys(known.people).length, LOAD + 2);
     assert.deepEqual([known.people.anna.permission.canPublishData, known.people.bela.permission.canPublishData], [undefined, true]);
     assert.equal(known.room.metadata, 'Haushaltssitzung');
+    assert.equal(known.people[guest].name, 'Gast des Landrats');
   });
 
   step('the server of nearly all is killed: they come back', async () => {

@@ -91,10 +91,12 @@ struct Other {
 }
 
 /// Whether somebody is in the room, and ever was.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Progress {
     present: bool,
     ever: bool,
+    /// What the server said to come back with.
+    token: Option<String>,
 }
 
 /// Runs a session to its end; true if it was one as planned.
@@ -119,7 +121,8 @@ pub(super) async fn run(setup: Setup) -> bool {
 }
 
 async fn join(setup: &Setup, progress: &mut Progress) -> Result<(), Failure> {
-    let Setup { cast, url, token, local, seat, worker, .. } = setup;
+    let Setup { cast, url, local, seat, worker, .. } = setup;
+    let token = progress.token.as_deref().unwrap_or(&setup.token);
     let started = Instant::now();
     let (notices, heard) = mpsc::unbounded_channel();
     let (published, mut sections) = cast.publish();
@@ -201,6 +204,7 @@ impl Session {
                         welcome = true;
                         self.joined(join).await?;
                     }
+                    Response::RefreshToken(token) => progress.token = Some(token),
                     response => self.response(response).await?,
                 },
                 Some(notice) = notices.recv() => match notice {
@@ -209,7 +213,7 @@ impl Session {
                             true => Joined::Again,
                             false => Joined::Connected { after: started.elapsed(), profile },
                         };
-                        *progress = Progress { present: true, ever: true };
+                        (progress.present, progress.ever) = (true, true);
                         // The run may be over.
                         let _ = reports.send(report);
                     }

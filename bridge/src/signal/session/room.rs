@@ -8,8 +8,9 @@ use livekit_protocol::leave_request::Action;
 use livekit_protocol::participant_info::State as WireState;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    ConnectionQualityUpdate, DisconnectReason, MuteTrackRequest, ParticipantPermission, ParticipantUpdate, RoomUpdate,
-    SpeakersChanged, SubscriptionPermissionUpdate, TrackSource, TrackSubscribed, TrackUnpublishedResponse,
+    ConnectionQualityUpdate, DisconnectReason, MuteTrackRequest, ParticipantInfo, ParticipantPermission,
+    ParticipantUpdate, RoomUpdate, SpeakersChanged, SubscriptionPermissionUpdate, TrackSource, TrackSubscribed,
+    TrackUnpublishedResponse,
 };
 
 use super::super::metrics::Ended;
@@ -18,6 +19,7 @@ use super::super::wire::Close;
 use super::{FAREWELLS, Flow, Session};
 use crate::media::control::{Kind, TrackId};
 use crate::room::{ToSession, TrackSid};
+use crate::token::Claims;
 
 impl Session {
     pub(super) fn on_room(&mut self, message: ToSession) -> Flow {
@@ -37,6 +39,9 @@ impl Session {
                 let surplus = self.farewells.len().saturating_sub(FAREWELLS);
                 self.farewells.drain(..surplus);
                 self.link.send(Message::Update(ParticipantUpdate { participants: participants.to_vec() }));
+                if participants.iter().any(|info| info.sid == self.seat.sid.as_str() && !self.is_claimed(info)) {
+                    self.refresh_token();
+                }
             }
             ToSession::Room(room) => {
                 self.link.send(Message::RoomUpdate(RoomUpdate { room: Some((*room).clone()) }));
@@ -96,6 +101,13 @@ impl Session {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Whether this participant's token says what it is called and what it says of itself: with a token that does not, it
+    /// would come back from a server that dies as somebody it is not any more.
+    fn is_claimed(&self, me: &ParticipantInfo) -> bool {
+        let Claims { name, metadata, attributes, .. } = &self.claims;
+        (name, metadata, attributes) == (&me.name, &me.metadata, &me.attributes)
     }
 
     /// A track of somebody else has media here.

@@ -84,6 +84,13 @@ async fn own_metadata_needs_its_grant() {
     let (mut berta, _) = Client::join(&bridge, &allowed, v1(Default::default())).await;
     berta.ask(Ask::UpdateMetadata(update())).await;
     assert_eq!(berta.until(response).await.reason(), Reason::Ok);
+    let token = berta.until(|told| if let Told::RefreshToken(token) = told { Some(token) } else { None }).await;
+    let claims = bridge.keys.verify(&token).unwrap();
+    assert_eq!(
+        (claims.name.as_str(), claims.attributes["hand"].as_str()),
+        ("Anna Neu", "up"),
+        "she comes back as such"
+    );
     let seen = anna.update(|info| info.name == "Anna Neu").await;
     assert_eq!(seen.attributes["hand"], "up");
 }
