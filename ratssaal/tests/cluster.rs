@@ -8,9 +8,9 @@ mod redis_server;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use common::{eventually, get, ratssaal, run};
+use common::{eventually, get, metric, ratssaal, run, signal};
 use redis_server::{Server as Redis, free_port};
 
 /// Starts a server with a name.
@@ -46,7 +46,7 @@ impl Allocator {
 
     /// A metric's value.
     fn metric(&self, name: &str) -> u64 {
-        number(&get(&self.http, "/metrics").unwrap(), name)
+        metric(&self.http, name)
     }
 }
 
@@ -58,30 +58,17 @@ impl Drop for Allocator {
     }
 }
 
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
-}
-
-fn number(metrics: &str, name: &str) -> u64 {
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or(0)
-}
-
 #[test]
 fn servers_on_one_redis_know_each_other() {
     let redis = Redis::new();
     let servers = ["eins", "zwei"].map(|name| serve(name, &["--redis", &redis.url()]));
     for server in &servers {
-        eventually("both are seen", || {
-            number(&server.get("/metrics"), "ratssaal_allocator_bridges{state=\"ready\"}") == 2
-        });
+        eventually("both are seen", || server.metric("ratssaal_allocator_bridges{state=\"ready\"}") == 2);
     }
     let [first, second] = servers;
     first.signal("TERM");
     assert!(first.end().0.success());
-    eventually("one has said goodbye", || {
-        number(&second.get("/metrics"), "ratssaal_allocator_bridges{state=\"ready\"}") == 1
-    });
+    eventually("one has said goodbye", || second.metric("ratssaal_allocator_bridges{state=\"ready\"}") == 1);
 }
 
 #[test]
@@ -191,7 +178,7 @@ fn the_authority_is_replaced_while_all_run() {
     };
     let counts = |what: &str, count| {
         let name = format!("ratssaal_cluster_{what}_total");
-        let both = || allocator.metric(&name) == count && number(&bridge.get("/metrics"), &name) == count;
+        let both = || allocator.metric(&name) == count && bridge.metric(&name) == count;
         eventually(&format!("{what} is {count}"), both);
     };
     assert!(gets_in(&old, &both) && !gets_in(&new, &both));

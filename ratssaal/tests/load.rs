@@ -20,33 +20,30 @@ fn count(json: &Value, path: &str) -> u64 {
     json.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {json:#}"))
 }
 
+/// So many people were there, and so many streams of each kind came, all of them whole.
+fn everything_arrived(json: &Value, people: u64, streams: u64) {
+    assert_eq!((count(json, "/joins/connected"), count(json, "/joins/failed")), (people, 0));
+    for kind in ["audio", "video"] {
+        let of = |what: &str| count(json, &format!("/clean/{kind}/{what}"));
+        assert_eq!((of("streams_wanted"), of("streams_missing")), (streams, 0), "{kind}: {json:#}");
+        assert_eq!((of("lost"), of("skipped"), of("expected")), (0, 0, of("received")), "{kind}: {json:#}");
+        assert!(of("received") > streams * 30, "{kind}: {json:#}");
+    }
+    assert_eq!(count(json, "/clean/foreign_packets"), 0);
+}
+
 #[test]
 fn in_a_room_of_five_everything_arrives() {
     let server = Server::dev(&[]);
     let args = ["--publishers", "5", "--subscribers", "0", "--talk", "1", "--ramp", "50", "--duration", "3s"];
     let (code, out, err, json) = load(&server, &args);
     assert_eq!(code, Some(0), "{err}{out}");
-    assert_eq!((count(&json, "/joins/connected"), count(&json, "/joins/failed")), (5, 0));
-    for kind in ["audio", "video"] {
-        let of = |what: &str| count(&json, &format!("/clean/{kind}/{what}"));
-        assert_eq!((of("streams_wanted"), of("streams_missing")), (20, 0), "{kind}: {json:#}");
-        assert_eq!((of("lost"), of("skipped"), of("expected")), (0, 0, of("received")), "{kind}: {json:#}");
-        assert!(of("received") > 20 * 30, "{kind}: {json:#}");
-    }
+    everything_arrived(&json, 5, 20);
     assert_eq!(count(&json, "/clean/unauthentic"), 0);
     // Only probes repeat what is here already: 32 KB for each participant at first, and a twentieth of what it is sent.
     let most = 5 * 32 + count(&json, "/clean/video/received") / 20;
     assert!(count(&json, "/clean/duplicates") <= most, "{most}: {json:#}");
-    assert_eq!(count(&json, "/clean/foreign_packets"), 0);
     assert!(out.contains("forwarding latency") && out.contains("20 wanted, 0 missing"), "{out}");
-}
-
-/// A counter of the server's.
-fn metric(server: &Server, name: &str) -> u64 {
-    let text = server.get("/metrics");
-    let line =
-        text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name} in {text}"));
-    line.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap()
 }
 
 #[test]
@@ -55,19 +52,12 @@ fn a_room_on_three_workers_is_one_room() {
     let args = ["--publishers", "5", "--subscribers", "1", "--talk", "1", "--ramp", "50", "--duration", "3s"];
     let (code, out, err, json) = load(&server, &args);
     assert_eq!(code, Some(0), "{err}{out}");
-    assert_eq!((count(&json, "/joins/connected"), count(&json, "/joins/failed")), (6, 0));
-    for kind in ["audio", "video"] {
-        let of = |what: &str| count(&json, &format!("/clean/{kind}/{what}"));
-        assert_eq!((of("streams_wanted"), of("streams_missing")), (25, 0), "{kind}: {json:#}");
-        assert_eq!((of("lost"), of("skipped"), of("expected")), (0, 0, of("received")), "{kind}: {json:#}");
-        assert!(of("received") > 25 * 30, "{kind}: {json:#}");
-    }
-    assert_eq!(count(&json, "/clean/foreign_packets"), 0);
-    let crossed = metric(&server, "ratssaal_media_crossed_packets_total");
-    let received = metric(&server, "ratssaal_media_received_packets_total");
+    everything_arrived(&json, 6, 25);
+    let crossed = server.metric("ratssaal_media_crossed_packets_total");
+    let received = server.metric("ratssaal_media_received_packets_total");
     // Everything is watched on all three, nothing crosses twice the same way.
     assert!(crossed > received / 2 && crossed <= 2 * received, "{crossed} of {received}");
-    assert_eq!(metric(&server, "ratssaal_media_lost_crossings_total"), 0);
+    assert_eq!(server.metric("ratssaal_media_lost_crossings_total"), 0);
 }
 
 #[test]

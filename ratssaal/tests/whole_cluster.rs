@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{ratssaal, run};
+use common::{ratssaal, run, signal};
 use tempfile::TempDir;
 
 /// TCP ports the script counts from the first one: HTTP, Redis, gRPC.
@@ -97,10 +97,6 @@ impl Drop for Running {
             self.end();
         }
     }
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
 
 #[test]

@@ -78,8 +78,12 @@ impl Server {
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        signal(&self.child, name);
+    }
+
+    /// A metric's value; 0 if there is none.
+    pub fn metric(&self, name: &str) -> u64 {
+        metric(&self.address(), name)
     }
 
     /// Waits for the end; gives the status and the log.
@@ -104,6 +108,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a process a signal.
+pub fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// The value of a metric, with its labels if it has some, of whoever listens there; 0 if there is none.
+pub fn metric(address: &str, name: &str) -> u64 {
+    let all = get(address, "/metrics").unwrap();
+    let value = all.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or(0)
 }
 
 /// Status line, headers and body of a GET over a connection that the server closes.
