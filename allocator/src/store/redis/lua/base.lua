@@ -29,10 +29,11 @@ end
 local NO_REPORT = string.rep('0', 20)
 
 -- The order of load: who takes people, who is full, who takes nobody; then load, then seats.
+-- What is known of the bridge may be given.
 local CLASS, LOAD = 8796093022208, 4294967296
-local function rank(slot)
+local function rank(slot, known)
   local key = P .. 'bridge:' .. slot
-  local f = call('HMGET', key, 'mode', 'site', 'limit', 'base', 'reported')
+  local f = known or call('HMGET', key, 'mode', 'site', 'limit', 'base', 'reported')
   if not f[1] then return end
   local limit = tonumber(f[3])
   local seats = math.min(f[5] + call('ZCARD', P .. 'promised:' .. slot), 4294967295)
@@ -111,25 +112,30 @@ local function find(name, sid)
   return open and (sid == '' or sid == open) and open or nil
 end
 
--- A room as the contract's RoomInfo: twelve fields, then bridge and seats in turn.
-local function info(sid)
-  local answer = call('HMGET', P .. 'room:' .. sid, 'name', 'sid', 'epoch', 'created', 'max', 'empty', 'departure',
-    'pin', 'head', 'seats')
+-- A room's first ten fields.
+local function read_room(sid)
+  return call('HMGET', P .. 'room:' .. sid, 'name', 'sid', 'epoch', 'created', 'max', 'empty', 'departure', 'pin', 'head',
+    'seats')
+end
+
+-- A room as the contract's RoomInfo: twelve fields, then bridge and seats in turn. What of it is known may be given: its first
+-- fields, its bridges with their seats in turn, the bridges' ids by slot.
+local function info(sid, fields, held, ids)
+  local answer, on = fields or read_room(sid), held or call('HGETALL', P .. 'on:' .. sid)
   answer[11] = store
-  local on = call('HGETALL', P .. 'on:' .. sid)
   answer[12] = #on / 2
   for i = 1, #on, 2 do
     answer[#answer + 1] = on[i]
-    answer[#answer + 1] = call('HGET', P .. 'bridge:' .. on[i], 'id') or ''
+    answer[#answer + 1] = ids and ids[on[i]] or call('HGET', P .. 'bridge:' .. on[i], 'id') or ''
     answer[#answer + 1] = on[i + 1]
   end
   return answer
 end
 
--- A seat as the contract's Seat, in six fields.
-local function seat_info(identity, packed)
+-- A seat as the contract's Seat, in six fields. Its bridge's id and address may be given.
+local function seat_info(identity, packed, known)
   local join, participant, slot, _, confirmed = unpack_seat(packed)
-  local bridge = call('HMGET', P .. 'bridge:' .. slot, 'id', 'address')
+  local bridge = known or call('HMGET', P .. 'bridge:' .. slot, 'id', 'address')
   return { join, identity, participant, bridge[1] or '', bridge[2] or '', confirmed }
 end
 

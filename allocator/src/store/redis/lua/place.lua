@@ -9,18 +9,21 @@ local function split(text)
   return parts
 end
 
+-- The ids of the bridges that were looked at, by slot: what has been read is not asked for again.
+local ids = {}
 local function candidate(slot, here)
   local f = call('HMGET', P .. 'bridge:' .. slot, 'id', 'site', 'mode', 'generation', 'features', 'limit', 'seats', 'load',
-    'last')
+    'last', 'address', 'base', 'reported')
+  ids[slot] = f[1]
   if not f[1] or f[3] == '' or now >= f[9] + EXPIRY then return nil end
   return {
     slot = slot, id = f[1], site = f[2], ready = f[3] == 'ready', generation = tonumber(f[4]), features = f[5],
-    free = f[6] - f[7], load = tonumber(f[8]), here = here,
+    free = f[6] - f[7], load = tonumber(f[8]), here = here, fields = f,
   }
 end
 
 local sid = call('HGET', P .. 'open', name)
-local room = sid and call('HMGET', P .. 'room:' .. sid, 'max', 'seats', 'pin')
+local room = sid and read_room(sid)
 local old = sid and call('HGET', P .. 'seats:' .. sid, identity)
 
 -- The same join gets the same seat, whoever asks, unless its bridge died or is to be avoided.
@@ -41,14 +44,14 @@ if not sid then
   if call('HLEN', P .. 'open') >= MAX_ROOMS then return { 'quota', 'rooms' } end
   if unsettled() > 0 then return { 'settling', unsettled() } end
 else
-  local max = tonumber(room[1])
-  if max > 0 and room[2] - (old and 1 or 0) >= max then return { 'quota', 'participants' } end
+  local max = tonumber(room[5])
+  if max > 0 and room[10] - (old and 1 or 0) >= max then return { 'quota', 'participants' } end
 end
 
 -- The room's living bridges, and all that hold a seat of it.
-local on, has = {}, {}
+local on, has, held = {}, {}, {}
 if sid then
-  local held = call('HGETALL', P .. 'on:' .. sid)
+  held = call('HGETALL', P .. 'on:' .. sid)
   for i = 1, #held, 2 do
     has[held[i]] = true
     on[#on + 1] = candidate(held[i], tonumber(held[i + 1]))
@@ -68,7 +71,7 @@ local function suits(c)
 end
 local function fits(c) return c.ready and c.free > 0 and c.load < 1000 and suits(c) end
 
-local pin = sid and room[3] or ARGV[14]
+local pin = sid and room[8] or ARGV[14]
 local function site_order()
   if pin ~= '' then return { pin } end
   local near, seats = {}, {}
@@ -168,23 +171,33 @@ local opened = 0
 if not sid then
   sid, opened = ARGV[15], 1
   open_room(name, sid, ARGV[11], ARGV[12], ARGV[13], ARGV[14])
+  room = read_room(sid)
 end
+-- An empty room is due to end.
+local due = tonumber(room[10]) == 0
 local replaced = false
 if old then
   replaced = seat_info(identity, old)
   drop_seat(sid, replaced[1], now)
+  due, held = true, call('HGETALL', P .. 'on:' .. sid)
 end
 local slot, lapses = chosen.slot, now + RESERVATION
 local promise = string.format('%016d', call('INCR', P .. 'promises'))
 local packed = table.concat({ join, participant, slot, promise, '0', lapses }, '\0')
 call('HSET', P .. 'seats:' .. sid, identity, packed)
 call('HSET', P .. 'joins:' .. sid, join, identity)
-call('HINCRBY', P .. 'on:' .. sid, slot, 1)
+local here, at = call('HINCRBY', P .. 'on:' .. sid, slot, 1), #held + 1
+for i = 1, #held, 2 do
+  if held[i] == slot then at = i end
+end
+held[at], held[at + 1] = slot, here
 call('HINCRBY', P .. 'hosts:' .. slot, sid, 1)
-call('HINCRBY', P .. 'room:' .. sid, 'seats', 1)
+room[10] = call('HINCRBY', P .. 'room:' .. sid, 'seats', 1)
 call('INCR', P .. 'taken')
-call('ZREM', P .. 'due', sid)
+if due then call('ZREM', P .. 'due', sid) end
 call('ZADD', P .. 'lapses', lapses, table.concat({ promise, sid, join, slot }, '\0'))
 call('ZADD', P .. 'promised:' .. slot, 0, join .. '\0' .. promise)
-rank(slot)
-return { 'ok', opened, RESERVATION, seat_info(identity, packed), replaced, info(sid) }
+local f = chosen.fields
+rank(slot, { f[3], f[2], f[6], f[11], f[12] })
+local seat = seat_info(identity, packed, { f[1], f[10] })
+return { 'ok', opened, RESERVATION, seat, replaced, info(sid, room, held, ids) }
