@@ -3,12 +3,10 @@
 
 mod common;
 
-use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
-use common::{Server, finish, ratssaal, run};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use common::{Server, certificate, finish, ratssaal, run};
 
 /// Exit status and the line of each check.
 fn doctor(args: &[&str]) -> (Option<i32>, Vec<String>) {
@@ -96,20 +94,6 @@ fn mistakes_on_the_command_line_are_64() {
     ] {
         assert_eq!(run(args).0, Some(64), "{args:?}");
     }
-}
-
-/// A certificate for a name from an authority of our own, as PEM files in the folder.
-fn certificate(folder: &Path, name: &str, year: i32) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(year, 1, 1));
-    let key = KeyPair::generate().unwrap();
-    let leaf = params.signed_by(&key, &authority).unwrap();
-    fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-    fs::write(folder.join("cert.pem"), leaf.pem()).unwrap();
-    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
 /// What the doctor says of a server with such a certificate.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Server, run};
+use common::{Server, certificate, run};
 use serde_json::Value;
 
 /// Runs the load against a server; gives status, what it printed, and its JSON.
@@ -58,6 +58,23 @@ fn a_room_on_three_workers_is_one_room() {
     // Everything is watched on all three, nothing crosses twice the same way.
     assert!(crossed > received / 2 && crossed <= 2 * received, "{crossed} of {received}");
     assert_eq!(server.metric("ratssaal_media_lost_crossings_total"), 0);
+}
+
+#[test]
+fn a_server_with_tls_is_loaded_if_its_authority_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    certificate(folder.path(), "localhost", 2200);
+    let [cert, key, ca] =
+        ["cert.pem", "key.pem", "ca.pem"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let server = Server::dev(&["--certificate", &cert, "--key", &key]);
+    let port = server.url.rsplit(':').next().unwrap().trim_end_matches('/');
+    let url = format!("wss://localhost:{port}");
+    let args = ["load", "--dev", "--url", &url, "--publishers", "2", "--subscribers", "0", "--duration", "1s"];
+    let (code, out, err) = run(&[&args[..], &["--settle", "0s", "--ca", &ca]].concat());
+    assert_eq!(code, Some(0), "{err}{out}");
+    let (code, _, err) = run(&args);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("UnknownIssuer") && err.contains("--ca"), "{err}");
 }
 
 #[test]
@@ -131,5 +148,5 @@ fn failures_say_what_to_do() {
     refused(&["--url", &elsewhere, "--dev"], 1, &["no /rtc/v1", "LiveKit protocol"]);
     refused(&["--dev", "--url", &url, "--server-pid", "4000000000"], 1, &["--server-pid"]);
     refused(&["--url", &url], 64, &["--api-key"]);
-    refused(&["--dev", "--url", "https://example.org"], 64, &["behind the proxy"]);
+    refused(&["--dev", "--url", "ftp://example.org"], 64, &["https://"]);
 }

@@ -1,10 +1,12 @@
 //! The options of `ratssaal load`, read and checked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use ratssaal_process::{exit::Usage, units::parse_duration};
+use ratssaal_process::{exit::Usage, tls::client_config, units::parse_duration};
+use rustls::ClientConfig;
 use secrecy::SecretString;
 
 use super::camera::LayerSpec;
@@ -17,8 +19,7 @@ Everybody publishes simulated VP8 simulcast and Opus as told, and receives what 
 Loss is counted by the sequence numbers the server gives; a freeze is a gap of more than 200 ms in a video that is wanted.
 With --tiles each participant sees so many others and tells the server so, as clients with tiles on a page do.
 Bad lines are applied in this process, in both directions; those who only subscribe get them first.
-Only servers without TLS (ws://, http://): put the load on the server, not on the proxy before it. Signalling is /rtc/v1,
-the protocol with one PeerConnection; older servers that have /rtc only are not supported.
+Signalling is /rtc/v1, the protocol with one PeerConnection; older servers that have /rtc only are not supported.
 
 Exit status: 0 all joined, 1 something failed, 64 wrong command line.";
 
@@ -26,6 +27,8 @@ Exit status: 0 all joined, 1 something failed, 64 wrong command line.";
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) url: String,
+    /// For https:// and wss://.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) key: String,
     pub(super) secret: SecretString,
     pub(super) room: String,
@@ -77,6 +80,10 @@ pub(crate) fn command() -> Command {
         .after_help(AFTER)
         .next_help_heading("Server")
         .arg(value("url", "URL", "Where it listens").env("LIVEKIT_URL").default_value("http://localhost:7880"))
+        .arg(
+            value("ca", "FILE", "Trust these certificate authorities (PEM) and not those of the system")
+                .value_parser(value_parser!(PathBuf)),
+        )
         .arg(value("api-key", "KEY", "Signs the participants' tokens").env("LIVEKIT_API_KEY"))
         .arg(
             value("api-secret", "SECRET", "The key's secret; better in the environment, where others cannot see it")
@@ -154,12 +161,7 @@ impl Options {
     /// Something on it makes no sense; the text says what to write.
     pub(super) fn read(matches: &ArgMatches) -> Result<Self, Usage> {
         let url = text(matches, "url").unwrap_or_default().to_owned();
-        if !url.starts_with("http://") && !url.starts_with("ws://") {
-            return Err(Usage(
-                "--url has to begin with http:// or ws://; for a server behind TLS give the address behind the proxy"
-                    .into(),
-            ));
-        }
+        let tls = tls(&url, matches.get_one::<PathBuf>("ca").map(PathBuf::as_path))?;
         let (key, secret) = match (matches.get_flag("dev"), text(matches, "api-key"), text(matches, "api-secret")) {
             (true, None, None) => (crate::config::DEV.0, crate::config::DEV.1),
             (false, Some(key), Some(secret)) => (key, secret),
@@ -173,6 +175,7 @@ impl Options {
         };
         let options = Self {
             url,
+            tls,
             key: key.to_owned(),
             secret: secret.into(),
             room: text(matches, "room").unwrap_or_default().to_owned(),
@@ -223,6 +226,21 @@ impl Options {
     /// People in all.
     pub(super) fn participants(&self) -> u32 {
         self.rooms * self.per_room()
+    }
+}
+
+/// How to reach an address with TLS, if it says so.
+fn tls(url: &str, authorities: Option<&Path>) -> Result<Option<Arc<ClientConfig>>, Usage> {
+    match url.split_once("://") {
+        Some(("https" | "wss", _)) => {
+            let config = client_config(authorities).map_err(|error| Usage(format!("--ca: {error}")))?;
+            Ok(Some(Arc::new(config)))
+        }
+        Some(("http" | "ws", _)) => match authorities {
+            None => Ok(None),
+            Some(_) => Err(Usage("--ca is for https:// and wss://; leave it out, or correct --url".into())),
+        },
+        _ => Err(Usage("--url has to begin with http://, https://, ws:// or wss://".into())),
     }
 }
 
@@ -296,7 +314,9 @@ mod tests {
             (&[][..], "--api-key"),
             (&["--api-key", "k"], "--api-secret"),
             (&["--dev", "--api-key", "k", "--api-secret", "s"], "not both"),
-            (&["--dev", "--url", "https://x"], "behind the proxy"),
+            (&["--dev", "--url", "ftp://x"], "https://"),
+            (&["--dev", "--url", "http://x", "--ca", "ca.pem"], "correct --url"),
+            (&["--dev", "--url", "https://x", "--ca", "/nowhere"], "/nowhere"),
             (&["--dev", "--layers", "4"], "0, 1, 2 or 3"),
             (&["--dev", "--bitrate", "100,200"], "each of the 3 layers"),
             (&["--dev", "--loss", "101"], "from 0 to 100"),

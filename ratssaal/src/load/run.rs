@@ -197,6 +197,7 @@ impl Run<'_> {
         Ok(Setup {
             cast,
             url: options.url.clone(),
+            tls: options.tls.clone(),
             token,
             local: Local::new(identity_of),
             seat: number as usize / workers,

@@ -2,6 +2,7 @@
 //! publishes and gets, chooses its tiles, follows dynacast.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::{
@@ -11,6 +12,7 @@ use livekit_protocol::{
 };
 use ratssaal_bridge::client::Local;
 use ratssaal_bridge::client::sdp::{self, Remote, Section};
+use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::time::{Instant as TokioInstant, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,8 @@ pub(super) enum Joined {
 pub(super) struct Setup {
     pub(super) cast: Cast,
     pub(super) url: String,
+    /// With TLS.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) token: String,
     pub(super) local: Local,
     pub(super) seat: Seat,
@@ -121,7 +125,7 @@ pub(super) async fn run(setup: Setup) -> bool {
 }
 
 async fn join(setup: &Setup, progress: &mut Progress) -> Result<(), Failure> {
-    let Setup { cast, url, local, seat, worker, .. } = setup;
+    let Setup { cast, url, tls, local, seat, worker, .. } = setup;
     let token = progress.token.as_deref().unwrap_or(&setup.token);
     let started = Instant::now();
     let (notices, heard) = mpsc::unbounded_channel();
@@ -156,7 +160,7 @@ async fn join(setup: &Setup, progress: &mut Progress) -> Result<(), Failure> {
         publisher_offer: Some(description(sdp::offer(local, id, 1, &sections), 1)),
         ..JoinRequest::default()
     };
-    let (sender, receiver) = wire::open(url, &wire::join_path(token, &join)).await?;
+    let (sender, receiver) = wire::open(url, tls.as_ref(), &wire::join_path(token, &join)).await?;
     let (others, shown, sid) = Default::default();
     let mut session = Session {
         cast: cast.clone(),

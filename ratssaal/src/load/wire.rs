@@ -1,5 +1,6 @@
 //! The signalling WebSocket of the LiveKit protocol as a client speaks it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE};
@@ -12,7 +13,9 @@ use livekit_protocol::{
     JoinRequest, SignalRequest, SignalResponse, WrappedJoinRequest, signal_request, signal_response,
 };
 use prost::Message as _;
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error as WsError, Message},
@@ -31,6 +34,9 @@ pub(crate) enum Failure {
     /// TCP.
     #[error("{url} cannot be reached ({why}); check --url and that the server runs")]
     Unreachable { url: String, why: String },
+    /// TLS.
+    #[error("no TLS with {url} ({why}); check the address, and give its certificate authority with --ca")]
+    Untrusted { url: String, why: String },
     /// 401, 403.
     #[error("the server refuses the token ({why}); check --api-key and --api-secret")]
     Token { why: String },
@@ -80,17 +86,31 @@ pub(crate) fn join_path(token: &str, join: &JoinRequest) -> String {
     format!("/rtc/v1?access_token={token}&join_request={}", BASE64_URL_SAFE.encode(wrapped.encode_to_vec()))
 }
 
-/// Opens a WebSocket without TLS.
-pub(super) async fn open(base: &str, path: &str) -> Result<(Sender, Receiver), Failure> {
+/// Opens a WebSocket, with TLS if there is a configuration for it.
+pub(super) async fn open(
+    base: &str,
+    tls: Option<&Arc<ClientConfig>>,
+    path: &str,
+) -> Result<(Sender, Receiver), Failure> {
     let unreachable = |why: String| Failure::Unreachable { url: base.to_owned(), why };
     let url: Uri = base.parse().map_err(|error| unreachable(format!("{error}")))?;
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let connected = timeout(CONNECT, TcpStream::connect((host, url.port_u16().unwrap_or(80)))).await;
-    let stream = connected.map_err(|_| unreachable("no answer in 15 s".to_owned()))?;
-    let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+    let port = url.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let silent = || unreachable("no answer in 15 s".to_owned());
+    let connected = timeout(CONNECT, TcpStream::connect((host, port))).await.map_err(|_| silent())?;
+    let tcp = connected.map_err(|error| unreachable(error.to_string()))?;
     // As browsers do; without it the system only sends later.
-    let _ = stream.set_nodelay(true);
-    open_over(Box::new(stream), base, path).await
+    let _ = tcp.set_nodelay(true);
+    let stream: Stream = match tls {
+        None => Box::new(tcp),
+        Some(config) => {
+            let untrusted = |why: String| Failure::Untrusted { url: base.to_owned(), why };
+            let name = ServerName::try_from(host.to_owned()).map_err(|error| untrusted(error.to_string()))?;
+            let shaken = timeout(CONNECT, TlsConnector::from(Arc::clone(config)).connect(name, tcp)).await;
+            Box::new(shaken.map_err(|_| silent())?.map_err(|error| untrusted(error.to_string()))?)
+        }
+    };
+    open_over(stream, base, path).await
 }
 
 /// Opens a WebSocket over a connection that leads to `base`.

@@ -2,13 +2,17 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "a module of the tests, each uses a part")]
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 
 /// The binary without any of our variables in its environment.
 pub fn ratssaal(args: &[&str]) -> Command {
@@ -129,6 +133,20 @@ pub fn get(address: &str, path: &str) -> std::io::Result<String> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A certificate for a name from an authority of our own, as PEM files in the folder.
+pub fn certificate(folder: &Path, name: &str, year: i32) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(year, 1, 1));
+    let key = KeyPair::generate().unwrap();
+    let leaf = params.signed_by(&key, &authority).unwrap();
+    fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
+    fs::write(folder.join("cert.pem"), leaf.pem()).unwrap();
+    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
 /// Asks until it is so.
