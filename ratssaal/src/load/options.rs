@@ -27,6 +27,8 @@ Exit status: 0 all joined, 1 something failed, 64 wrong command line.";
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) url: String,
+    /// Where those go who only subscribe.
+    pub(super) subscriber_url: String,
     /// For https:// and wss://.
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) key: String,
@@ -80,6 +82,11 @@ pub(crate) fn command() -> Command {
         .after_help(AFTER)
         .next_help_heading("Server")
         .arg(value("url", "URL", "Where it listens").env("LIVEKIT_URL").default_value("http://localhost:7880"))
+        .arg(value(
+            "subscriber-url",
+            "URL",
+            "Where those go who only subscribe: another server of the same cluster [default: --url]",
+        ))
         .arg(
             value("ca", "FILE", "Trust these certificate authorities (PEM) and not those of the system")
                 .value_parser(value_parser!(PathBuf)),
@@ -161,7 +168,8 @@ impl Options {
     /// Something on it makes no sense; the text says what to write.
     pub(super) fn read(matches: &ArgMatches) -> Result<Self, Usage> {
         let url = text(matches, "url").unwrap_or_default().to_owned();
-        let tls = tls(&url, matches.get_one::<PathBuf>("ca").map(PathBuf::as_path))?;
+        let subscriber_url = text(matches, "subscriber-url").unwrap_or(&url).to_owned();
+        let tls = tls([&url, &subscriber_url], matches.get_one::<PathBuf>("ca").map(PathBuf::as_path))?;
         let (key, secret) = match (matches.get_flag("dev"), text(matches, "api-key"), text(matches, "api-secret")) {
             (true, None, None) => (crate::config::DEV.0, crate::config::DEV.1),
             (false, Some(key), Some(secret)) => (key, secret),
@@ -175,6 +183,7 @@ impl Options {
         };
         let options = Self {
             url,
+            subscriber_url,
             tls,
             key: key.to_owned(),
             secret: secret.into(),
@@ -229,18 +238,20 @@ impl Options {
     }
 }
 
-/// How to reach an address with TLS, if it says so.
-fn tls(url: &str, authorities: Option<&Path>) -> Result<Option<Arc<ClientConfig>>, Usage> {
-    match url.split_once("://") {
-        Some(("https" | "wss", _)) => {
+/// How to reach the addresses with TLS, if they say so.
+fn tls(urls: [&str; 2], authorities: Option<&Path>) -> Result<Option<Arc<ClientConfig>>, Usage> {
+    match urls.map(|url| url.split_once("://").map(|(scheme, _)| scheme)) {
+        [Some("https" | "wss"), Some("https" | "wss")] => {
             let config = client_config(authorities).map_err(|error| Usage(format!("--ca: {error}")))?;
             Ok(Some(Arc::new(config)))
         }
-        Some(("http" | "ws", _)) => match authorities {
+        [Some("http" | "ws"), Some("http" | "ws")] => match authorities {
             None => Ok(None),
             Some(_) => Err(Usage("--ca is for https:// and wss://; leave it out, or correct --url".into())),
         },
-        _ => Err(Usage("--url has to begin with http://, https://, ws:// or wss://".into())),
+        _ => Err(Usage(
+            "--url has to begin with http://, https://, ws:// or wss://, and --subscriber-url with the same".into(),
+        )),
     }
 }
 
@@ -315,6 +326,7 @@ mod tests {
             (&["--api-key", "k"], "--api-secret"),
             (&["--dev", "--api-key", "k", "--api-secret", "s"], "not both"),
             (&["--dev", "--url", "ftp://x"], "https://"),
+            (&["--dev", "--url", "https://x", "--subscriber-url", "http://y"], "with the same"),
             (&["--dev", "--url", "http://x", "--ca", "ca.pem"], "correct --url"),
             (&["--dev", "--url", "https://x", "--ca", "/nowhere"], "/nowhere"),
             (&["--dev", "--layers", "4"], "0, 1, 2 or 3"),

@@ -196,7 +196,7 @@ impl Run<'_> {
         let workers = self.workers.len();
         Ok(Setup {
             cast,
-            url: options.url.clone(),
+            url: if publishes { options.url.clone() } else { options.subscriber_url.clone() },
             tls: options.tls.clone(),
             token,
             local: Local::new(identity_of),
