@@ -23,8 +23,8 @@ pub struct Own {
     pub objects: Vec<Object>,
     /// Those that are there, as they should be.
     pub kept: Vec<Object>,
-    /// Changes with the managed Redis' certificate.
-    pub redis_certificate: String,
+    /// Changes with the authority of the managed Redis' certificate.
+    pub redis_authority: String,
     /// Changes with the managed Redis' password.
     pub redis_password: String,
     /// Changes with the API keys that the operator made.
@@ -116,23 +116,17 @@ pub fn own(
         }
     };
     let (trusted, signer) = (authority.trusted(), pki::key_identifier(&authority.signer)?);
-    let mut redis_certificate = String::new();
     for subject in leaves {
         let secret = found(&names.certificate(subject.role)).unwrap_or_default();
-        let serial = match usable(&secret, &subject, &signer, now) {
-            Some((pair, seen)) => {
+        match usable(&secret, &subject, &signer, now) {
+            Some(pair) => {
                 let list = if trusts(&secret, &trusted) { &mut kept } else { &mut objects };
                 list.push(build::leaf(facts, &subject, &pair, &trusted));
-                seen.serial
             }
             None => {
                 let pair = pki::issue(&authority.signer, &names.name, &subject, now)?;
                 objects.push(build::leaf(facts, &subject, &pair, &trusted));
-                Seen::read(pair.certificate.as_bytes())?.serial
             }
-        };
-        if subject.role == "redis" {
-            redis_certificate = hash::short(&serial);
         }
     }
     // What is there stays as it is, else it is made; its tag.
@@ -156,7 +150,8 @@ pub fn own(
         let (name, has_some) = (names.api_keys(), |secret: &Found| !secret.data.is_empty());
         keys = Some(keep_or_make(&name, "installation", found(&name).filter(has_some), build::api_keys));
     }
-    Ok(Own { authority, objects, kept, redis_certificate, redis_password, keys })
+    let redis_authority = hash::short(&format!("{signer:?}"));
+    Ok(Own { authority, objects, kept, redis_authority, redis_password, keys })
 }
 
 /// The authority in its Secret. What is there of a replacement must be usable, too: it is trusted already.
@@ -218,12 +213,12 @@ fn certificate(secret: &Found, signer: &[u8]) -> Option<Seen> {
 }
 
 /// The certificate in a Secret, if it is the right one and will be for a while.
-fn usable(secret: &Found, subject: &Subject, signer: &[u8], now: OffsetDateTime) -> Option<(Pair, Seen)> {
+fn usable(secret: &Found, subject: &Subject, signer: &[u8], now: OffsetDateTime) -> Option<Pair> {
     let right = secret.annotations.get(CERTIFICATE_FOR) == Some(&subject.tag());
     let seen = certificate(secret, signer)?;
     let pair = Pair { certificate: secret.text("tls.crt")?, key: secret.text("tls.key")? };
     let fits = rcgen::KeyPair::from_pem(&pair.key).is_ok();
-    (right && fits && !seen.is_due(now)).then_some((pair, seen))
+    (right && fits && !seen.is_due(now)).then_some(pair)
 }
 
 #[cfg(test)]
@@ -244,7 +239,7 @@ mod tests {
             uid: "1".into(),
             image: "i".into(),
             keys: String::new(),
-            redis_certificate: String::new(),
+            redis_authority: String::new(),
             redis_password: String::new(),
             features: Features::default(),
         }
@@ -280,7 +275,7 @@ mod tests {
         write(&mut secrets, &first);
         let names = |own: &Own| own.objects.iter().map(|object| object.name.clone()).collect::<Vec<_>>();
         let second = look(&secrets, now).unwrap();
-        assert!(second.objects.is_empty() && second.redis_certificate == first.redis_certificate);
+        assert!(second.objects.is_empty() && second.redis_authority == first.redis_authority);
         assert!(second.keys == first.keys && second.keys.is_some() && second.redis_password == first.redis_password);
         let sorted = |objects: &[Object]| objects.iter().map(|object| object.name.clone()).collect::<BTreeSet<_>>();
         let spec: VideoConferenceSpec = serde_json::from_value(json!({"hostname": "a.example"})).unwrap();
@@ -292,7 +287,7 @@ mod tests {
         }
         let due = look(&secrets, now + Duration::days(121)).unwrap();
         assert_eq!(names(&due), ["k-bridge-tls", "k-allocator-tls", "k-redis-tls"]);
-        assert_ne!(due.redis_certificate, first.redis_certificate);
+        assert_eq!(due.redis_authority, first.redis_authority, "Redis is not restarted for a new certificate");
         secrets.get_mut("k-bridge-tls").unwrap().data.insert("tls.crt".into(), b"broken".to_vec());
         secrets.remove("k-api-keys");
         assert_eq!(names(&look(&secrets, now).unwrap()), ["k-bridge-tls", "k-api-keys"]);
@@ -324,7 +319,7 @@ mod tests {
         assert!(look(&now, start + hour - second).unwrap().objects.is_empty(), "not before it is asked for");
         let announced = look(&now, start + hour).unwrap();
         assert_eq!(names(&announced), all);
-        assert_eq!(announced.redis_certificate, first.redis_certificate, "Redis is not restarted for it");
+        assert_eq!(announced.redis_authority, first.redis_authority, "Redis is not restarted for it");
         let told = written(&announced);
         let (old, next) = (text(&now, "k-ca", "ca.crt"), text(&told, "k-ca", "next.crt"));
         for name in &all[1..] {
@@ -340,7 +335,7 @@ mod tests {
 
         let switched = look(&told, start + hour * 2).unwrap();
         assert_eq!(names(&switched), all);
-        assert_ne!(switched.redis_certificate, first.redis_certificate);
+        assert_ne!(switched.redis_authority, first.redis_authority);
         let of_next = written(&switched);
         assert_eq!((text(&of_next, "k-ca", "ca.crt"), text(&of_next, "k-ca", "old.crt")), (next.clone(), old.clone()));
         for name in &all[1..] {
@@ -355,7 +350,7 @@ mod tests {
 
         let settled = look(&of_next, start + hour * 3).unwrap();
         assert_eq!(names(&settled), all);
-        assert_eq!(settled.redis_certificate, switched.redis_certificate);
+        assert_eq!(settled.redis_authority, switched.redis_authority);
         let end = written(&settled);
         assert_eq!(end["k-ca"].data.keys().collect::<Vec<_>>(), ["ca.crt", "ca.key"], "the old one is gone");
         for name in &all[1..] {

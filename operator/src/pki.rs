@@ -120,8 +120,6 @@ pub struct Seen {
     pub valid: (i64, i64),
     /// Host names.
     pub hosts: Vec<String>,
-    /// Its serial number, as text.
-    pub serial: String,
     /// Which key signed it (authority key identifier, RFC 5280 §4.2.1.1), if it says so.
     pub signer: Option<Vec<u8>>,
 }
@@ -152,7 +150,7 @@ impl Seen {
         }
         let validity = certificate.validity();
         let valid = (validity.not_before.timestamp(), validity.not_after.timestamp());
-        Ok(Self { valid, hosts, serial: certificate.raw_serial_as_string(), signer })
+        Ok(Self { valid, hosts, signer })
     }
 
     /// When it was made, if we made it; seconds since the Unix epoch.

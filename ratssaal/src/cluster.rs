@@ -30,6 +30,9 @@ const NO_CLUSTER: &str = "nothing says where the cluster is; give its allocators
 /// A bridge that has no name needs none.
 const ALONE: &str = "local";
 
+/// How often the cluster's own Redis looks for a new certificate: an authority's replacement leaves an hour for it.
+const REREAD: Duration = Duration::from_secs(60);
+
 /// Where a server with a certificate listens for others.
 const PEER_PORT: u16 = 7891;
 
@@ -147,8 +150,14 @@ impl ClusterConfig {
     /// The shared store, if there is one.
     pub(crate) fn store(&self, config: &Config) -> Result<Option<RedisStore>> {
         let Some(url) = self.redis.clone() else { return Ok(None) };
-        let settings =
-            RedisSettings { ca: self.redis_ca.clone(), prefix: self.redis_prefix.clone(), ..RedisSettings::new(url) };
+        // Redis with a certificate of the cluster's own authority is the cluster's own.
+        let own = self.redis_ca.is_some() && self.redis_ca == self.ca;
+        let settings = RedisSettings {
+            ca: self.redis_ca.clone(),
+            prefix: self.redis_prefix.clone(),
+            reread: own.then_some(REREAD),
+            ..RedisSettings::new(url)
+        };
         let store = RedisStore::connect(settings, config).map_err(|error| Usage(error.to_string()))?;
         Ok(Some(store))
     }

@@ -90,7 +90,7 @@ mod tests {
             uid: "1".into(),
             image: "registry.example/ratssaal:1".into(),
             keys: String::new(),
-            redis_certificate: String::new(),
+            redis_authority: String::new(),
             redis_password: String::new(),
             features: Features::default(),
         };

@@ -43,8 +43,9 @@ pub struct Facts {
     pub image: String,
     /// Tag of the API keys: changes when they change, so that bridges are replaced.
     pub keys: String,
-    /// Tag of the managed Redis' certificate: it is restarted for a new one.
-    pub redis_certificate: String,
+    /// Tag of the authority of the managed Redis' certificate: it is restarted for another one. (A new certificate it takes from
+    /// its files, when an allocator tells it to.)
+    pub redis_authority: String,
     /// Tag of the managed Redis' password: it and the allocators are restarted for a new one.
     pub redis_password: String,
     /// What the cluster has.

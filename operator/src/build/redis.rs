@@ -39,7 +39,7 @@ pub(super) fn objects(spec: &VideoConferenceSpec, facts: &Facts) -> Vec<Object> 
             "metadata": {
                 "labels": labels(facts, PART),
                 "annotations": {
-                    "ratssaal.io/certificate": facts.redis_certificate, "ratssaal.io/password": facts.redis_password,
+                    "ratssaal.io/authority": facts.redis_authority, "ratssaal.io/password": facts.redis_password,
                 },
             },
             "spec": pod(managed, facts),

@@ -19,7 +19,7 @@ fn facts() -> Facts {
         uid: "11111111-2222-3333-4444-555555555555".into(),
         image: "registry.example/ratssaal:1.2.3".into(),
         keys: "keys-tag".into(),
-        redis_certificate: "redis-tag".into(),
+        redis_authority: "redis-tag".into(),
         redis_password: "password-tag".into(),
         features: Features { pod_monitor: true, http_route: true, certificate: true },
     }

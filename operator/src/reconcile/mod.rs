@@ -103,7 +103,7 @@ impl Look<'_> {
             return Ok(Action::requeue(WRONG));
         };
         facts.keys = given_keys.or_else(|| own.keys.clone()).unwrap_or_default();
-        facts.redis_certificate.clone_from(&own.redis_certificate);
+        facts.redis_authority.clone_from(&own.redis_authority);
         facts.redis_password.clone_from(&own.redis_password);
         let view = self.view(&own)?;
         let world = self.world(&facts, view.as_ref(), millis);
@@ -150,7 +150,7 @@ impl Look<'_> {
             uid: self.uid.clone(),
             image: build::image(&self.object.spec, &own),
             keys: String::new(),
-            redis_certificate: String::new(),
+            redis_authority: String::new(),
             redis_password: String::new(),
             features: self.context.features,
         }

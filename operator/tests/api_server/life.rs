@@ -203,13 +203,20 @@ pub async fn what_is_changed_or_deleted_by_hand_is_put_back(cluster: Cluster) {
     let certificate = format!("{NAME}-bridge-tls");
     let broken = json!({ "data": { "tls.crt": "YnJva2Vu" } });
     secrets.patch(&certificate, &params, &Patch::Merge(broken)).await.unwrap();
+    let redis = format!("{NAME}-redis");
+    let sets: Api<StatefulSet> = world.api();
+    let generation = sets.get(&redis).await.unwrap().metadata.generation;
+    secrets.delete(&format!("{redis}-tls"), &DeleteParams::default()).await.unwrap();
     eventually("all is back", 30, async || {
         let good = secrets.get(&certificate).await.unwrap().data.unwrap()["tls.crt"].0.starts_with(b"-----BEGIN");
         let service = services.get_opt(&format!("{NAME}-bridges")).await.unwrap();
         let budget = world.api::<PodDisruptionBudget>().get_opt(&format!("{NAME}-bridges")).await.unwrap();
-        good && service.is_some_and(|service| service.metadata.deletion_timestamp.is_none()) && budget.is_some()
+        let renewed = secrets.get_opt(&format!("{redis}-tls")).await.unwrap().is_some();
+        let service = service.is_some_and(|service| service.metadata.deletion_timestamp.is_none());
+        good && renewed && service && budget.is_some()
     })
     .await;
+    assert_eq!(sets.get(&redis).await.unwrap().metadata.generation, generation, "a new certificate restarts nobody");
     assert_eq!(services.get(NAME).await.unwrap().labels()["ours"], "no");
     // A Pod deleted by hand is a crash: another one comes at once.
     let first = bridge_on(&world, 1).await;

@@ -25,13 +25,16 @@ pub struct RedisSettings {
     pub prefix: String,
     /// How long one call may take, connecting included.
     pub timeout: Duration,
+    /// How often Redis reads the files of its certificate anew, which it does when it is told to only; `None`: that is somebody
+    /// else's matter.
+    pub reread: Option<Duration>,
 }
 
 impl RedisSettings {
     /// Settings for an address, with the other settings' defaults.
     #[must_use]
     pub fn new(url: SecretString) -> Self {
-        Self { url, ca: None, prefix: "ratssaal".to_owned(), timeout: Duration::from_secs(1) }
+        Self { url, ca: None, prefix: "ratssaal".to_owned(), timeout: Duration::from_secs(1), reread: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The connection to Redis: one that all calls share, watched and made anew by a task of its own. A call ends within the
 //! timeout, whatever Redis does; while Redis is known to be away, calls are refused at once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,7 +128,7 @@ async fn keep(mut address: Address, settings: RedisSettings, opened: watch::Send
                 info!(connection = number, "connected to Redis");
                 opened.send_replace(Some(Open { connection: connection.clone(), number }));
                 (backoff, told) = (BACKOFF.0, false);
-                watch_over(connection, &broken, patience).await;
+                watch_over(connection, &broken, &settings).await;
                 opened.send_replace(None);
                 warn!(connection = number, "the connection to Redis is lost: new participants wait until it is back");
             }
@@ -159,18 +160,49 @@ async fn connect(address: &Address, patience: Duration) -> Result<MultiplexedCon
 }
 
 /// Returns when the connection is of no more use.
-async fn watch_over(mut connection: MultiplexedConnection, broken: &Notify, patience: Duration) {
+async fn watch_over(mut connection: MultiplexedConnection, broken: &Notify, settings: &RedisSettings) {
+    let patience = settings.timeout;
+    let mut reread = settings.reread.map(|every| (every, Instant::now()));
     loop {
         tokio::select! {
             () = broken.notified() => return,
-            () = tokio::time::sleep(PULSE) => {}
+            () = tokio::time::sleep(reread.map_or(PULSE, |(every, _)| every.min(PULSE))) => {}
         }
         let ping = redis::cmd("PING");
         match timeout(patience, ping.query_async::<Value>(&mut connection)).await {
             Ok(Ok(_)) => {}
             _ => return,
         }
+        let Some((every, _)) = reread.filter(|(_, due)| Instant::now() >= *due) else { continue };
+        reread = match timeout(patience, reread_certificate(&mut connection)).await {
+            Ok(Ok(())) => Some((every, Instant::now() + every)),
+            Ok(Err(error)) if error.code() == Some("NOPERM") => {
+                info!("whoever runs Redis has to tell it of a new certificate: this user may not");
+                None
+            }
+            Ok(Err(error)) => {
+                warn!(%error, "Redis cannot use the files of its certificate, the one it has stays");
+                Some((every, Instant::now() + every))
+            }
+            Err(_) => return,
+        }
     }
+}
+
+/// The same file names given once more have Redis read the files.
+async fn reread_certificate(connection: &mut MultiplexedConnection) -> Result<(), redis::RedisError> {
+    const FILES: [&str; 2] = ["tls-cert-file", "tls-key-file"];
+    let mut ask = redis::cmd("CONFIG");
+    ask.arg("GET").arg(&FILES[..]);
+    let known: HashMap<String, String> = ask.query_async(connection).await?;
+    let mut set = redis::cmd("CONFIG");
+    set.arg("SET");
+    for file in FILES {
+        // Without TLS there is none.
+        let Some(path) = known.get(file).filter(|path| !path.is_empty()) else { return Ok(()) };
+        set.arg(file).arg(path);
+    }
+    set.query_async(connection).await
 }
 
 /// Whether Redis has become a replica meanwhile.

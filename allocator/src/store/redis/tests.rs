@@ -131,6 +131,15 @@ fn authority_and_certificate() -> [String; 3] {
     [ca_pem, names.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem()]
 }
 
+/// A Redis that speaks TLS too, with the certificate in this folder; its port.
+fn with_tls(folder: tempfile::TempDir) -> (Server, String) {
+    let port = free_port().to_string();
+    let files = ["--tls-cert-file", "redis.pem", "--tls-key-file", "redis.key", "--tls-ca-cert-file", "ca.pem"];
+    let tls = ["--tls-port", &port, "--bind", "127.0.0.1", "--tls-auth-clients", "no"];
+    let server = Server::start(folder, &[&tls[..], &files].concat());
+    (server, port)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_an_own_ca_and_with_no_other() {
     let folder = tempdir().unwrap();
@@ -138,24 +147,7 @@ async fn tls_with_an_own_ca_and_with_no_other() {
     for (name, content) in [("ca.pem", &first), ("redis.pem", &certificate), ("redis.key", &key)] {
         std::fs::write(folder.path().join(name), content).unwrap();
     }
-    let port = free_port().to_string();
-    let server = Server::start(
-        folder,
-        &[
-            "--tls-port",
-            &port,
-            "--bind",
-            "127.0.0.1",
-            "--tls-cert-file",
-            "redis.pem",
-            "--tls-key-file",
-            "redis.key",
-            "--tls-ca-cert-file",
-            "ca.pem",
-            "--tls-auth-clients",
-            "no",
-        ],
-    );
+    let (server, port) = with_tls(folder);
     let url = SecretString::from(format!("rediss://localhost:{port}"));
     let ca = Some(server.folder().join("ca.pem"));
     let trusting = RedisSettings { ca, timeout: PATIENCE, ..RedisSettings::new(url.clone()) };
@@ -192,6 +184,48 @@ async fn tls_with_an_own_ca_and_with_no_other() {
         assert!(std::time::Instant::now() < end, "it does not listen any more");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_told_to_read_a_new_certificate() {
+    let folder = tempdir().unwrap();
+    let write = |folder: &std::path::Path, [ca, certificate, key]: &[String; 3]| {
+        for (name, content) in [("ca.pem", ca), ("redis.pem", certificate), ("redis.key", key)] {
+            std::fs::write(folder.join(name), content).unwrap();
+        }
+    };
+    let (first, next) = (authority_and_certificate(), authority_and_certificate());
+    write(folder.path(), &first);
+    let (server, port) = with_tls(folder);
+    let file = |name: &str, content: &str| {
+        std::fs::write(server.folder().join(name), content).unwrap();
+        Some(server.folder().join(name))
+    };
+    let url = SecretString::from(format!("rediss://localhost:{port}"));
+    let trusting = |ca, reread| {
+        let settings = RedisSettings { ca, reread, timeout: PATIENCE, ..RedisSettings::new(url.clone()) };
+        RedisStore::connect(settings, &unsettled()).unwrap()
+    };
+    let both = file("both.pem", &format!("{}{}", first[0], next[0]));
+    let passive = trusting(both.clone(), None);
+    eventually(|| passive.open(room("rat"))).await;
+
+    // New files alone change nothing: who trusts the new authority only does not get in.
+    write(server.folder(), &next);
+    let new_only = trusting(file("next.pem", &next[0]), None);
+    assert!(matches!(new_only.open(room("rat")).await, Err(Refusal::Unavailable { .. })));
+    // Files that do not fit each other are refused, and the next attempt is another one.
+    std::fs::write(server.folder().join("redis.key"), &first[2]).unwrap();
+    let active = trusting(both, Some(Duration::from_millis(20)));
+    eventually(|| active.open(room("rat"))).await;
+    let until = std::time::Instant::now() + Duration::from_millis(300);
+    while std::time::Instant::now() < until {
+        assert!(matches!(new_only.open(room("rat")).await, Err(Refusal::Unavailable { .. })));
+    }
+    write(server.folder(), &next);
+    eventually(|| new_only.open(room("rat"))).await;
+    // Connections that stand go on.
+    eventually(|| passive.open(room("rat"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
