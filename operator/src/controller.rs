@@ -99,6 +99,8 @@ pub(crate) struct Memory {
     pub(crate) told: Vec<String>,
     /// When the status was written last.
     pub(crate) figures: Option<Instant>,
+    /// The node of the managed Redis that does not report, and since when it was seen not to.
+    pub(crate) silent: Option<(String, Millis)>,
     /// The host name that was looked up last, when, and whether it was found.
     pub(crate) resolved: Option<(String, Instant, bool)>,
 }

@@ -59,6 +59,11 @@ impl Names {
         format!("{}-redis", self.name)
     }
 
+    /// The managed Redis' Pod, as its StatefulSet names it.
+    pub fn redis_pod(&self) -> String {
+        format!("{}-0", self.redis())
+    }
+
     /// The bridges' ServiceAccount.
     pub fn bridge_account(&self) -> String {
         format!("{}-bridge", self.name)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::DynamicObject;
 use ratssaal_crds::v1alpha1::{AddressSource, MediaExposure, VideoConferenceSpec};
 
 use crate::build;
@@ -22,9 +23,6 @@ pub(crate) fn node(node: &Node, spec: &VideoConferenceSpec) -> plan::Node {
     let taints = wanted.and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let (own, taints): (Vec<_>, Vec<_>) = taints.into_iter().partition(|taint| taint.key.starts_with(OWN_TAINTS));
     let pressed = own.iter().any(|taint| taint.effect == "NoSchedule" && !taint.key.ends_with("/unschedulable"));
-    let status = node.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let addresses = addresses(node, spec);
     plan::Node {
         name: node.metadata.name.clone().unwrap_or_default(),
@@ -35,10 +33,21 @@ pub(crate) fn node(node: &Node, spec: &VideoConferenceSpec) -> plan::Node {
             .collect(),
         cordoned: wanted.and_then(|spec| spec.unschedulable).unwrap_or_default()
             || node.metadata.deletion_timestamp.is_some(),
-        ready: ready && !pressed,
+        ready: reports(node) && !pressed,
         lacks_address: addresses.is_empty() && build::needs_node_address(spec),
         addresses,
     }
+}
+
+/// Whether a node's kubelet reports, and says that all is well.
+pub(crate) fn reports(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether at least one Pod of a Deployment is ready.
+pub(crate) fn has_ready_pods(deployment: &DynamicObject) -> bool {
+    deployment.data["status"]["readyReplicas"].as_u64().is_some_and(|number| number > 0)
 }
 
 /// Addresses that a bridge on this node must be told when it is made.

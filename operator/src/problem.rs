@@ -41,12 +41,14 @@ impl Problem {
 }
 
 impl Problem {
-    /// The gravest first; whether DNS here knows a name matters least, since it may be known where people are.
+    /// The gravest first: that nobody can join before what is wrong with one bridge. Whether DNS here knows a name matters least,
+    /// since it may be known where people are.
     pub(crate) fn rank(&self) -> u8 {
         match (self.fatal, self.reason) {
             (true, _) => 0,
-            (false, "HostnameNotResolvable") => 2,
-            (false, _) => 1,
+            (false, "RedisNodeLost") => 1,
+            (false, "HostnameNotResolvable") => 3,
+            (false, _) => 2,
         }
     }
 }

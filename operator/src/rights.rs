@@ -39,7 +39,12 @@ pub const CLUSTER: &[Right] = &[right(
 pub const NAMESPACE: &[Right] = &[
     right("ratssaal.io", "videoconferences", &["list", "watch"], "what is wanted"),
     right("ratssaal.io", "videoconferences/status", &["patch"], "what is there"),
-    right("", "pods", &["list", "watch", "create", "patch", "delete"], "bridges, each by itself"),
+    right(
+        "",
+        "pods",
+        &["list", "watch", "create", "patch", "delete"],
+        "bridges, each by itself; Redis leaves a node that is lost",
+    ),
     right("", "secrets", KEEP_OR_DELETE, "certificates, API keys, Redis' password; reads those that the spec names"),
     right("", "services", KEEP_OR_DELETE, "ways to bridges, allocators and Redis"),
     right("", "serviceaccounts", KEEP, "accounts without rights for all Pods"),

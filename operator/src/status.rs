@@ -9,7 +9,7 @@ use crate::build;
 use crate::cluster::View;
 use crate::names::Names;
 use crate::observe;
-use crate::plan::{Attachment, Bridge, Health, Millis, Plan, Trouble};
+use crate::plan::{Attachment, Bridge, Health, Millis, Note, Plan, Trouble};
 use crate::problem::{Problem, summary};
 
 /// What was seen.
@@ -150,7 +150,9 @@ fn progress(seen: &Seen<'_>) -> String {
     };
     let starting = count(&[BridgeState::Starting, BridgeState::Failed]);
     let leaving = count(&[BridgeState::Draining, BridgeState::Drained]);
-    format!("{starting} bridges starting, {leaving} leaving")
+    let moves = |note: &Note| matches!(note, Note::RedisNodeLost { stays: None, .. });
+    let redis = if seen.plan.notes.iter().any(moves) { ", Redis moves to another node" } else { "" };
+    format!("{starting} bridges starting, {leaving} leaving{redis}")
 }
 
 /// A condition keeps the time of its last change.

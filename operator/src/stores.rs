@@ -1,5 +1,5 @@
-//! What the operator has watched, so that looking costs no request: all objects of its own, bridges' Pods, nodes, and the
-//! `VideoConference`s of one scope.
+//! What the operator has watched, so that looking costs no request: all objects of its own, bridges' and Redis' Pods, nodes,
+//! and the `VideoConference`s of one scope.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) type Guarded = DeserializeGuard<VideoConference>;
 #[derive(Clone)]
 pub(crate) struct Stores {
     objects: HashMap<Kind, Store<DynamicObject>>,
-    /// Bridges' Pods.
+    /// Pods of bridges and of managed Redis.
     pub(crate) pods: Store<Pod>,
     /// All nodes.
     pub(crate) nodes: Store<Node>,
@@ -36,7 +36,7 @@ pub(crate) struct Stores {
 pub(crate) struct Watches {
     /// Changes of owned objects, by kind.
     pub(crate) objects: Vec<(Kind, BoxStream<'static, watcher::Result<DynamicObject>>)>,
-    /// Changes of bridges' Pods.
+    /// Changes of these Pods.
     pub(crate) pods: BoxStream<'static, watcher::Result<Pod>>,
     /// A node changed in a way that matters.
     pub(crate) nodes: BoxStream<'static, ()>,
@@ -77,8 +77,8 @@ impl Stores {
             streams.push((kind, stream.touched_objects().boxed()));
         }
         let (pods, writer) = store();
-        let bridges = config(&format!(",{COMPONENT}=bridge"));
-        let pod_stream = watcher(api::<Pod>(client, scope), bridges).default_backoff().modify(trim);
+        let some = config(&format!(",{COMPONENT} in (bridge,redis)"));
+        let pod_stream = watcher(api::<Pod>(client, scope), some).default_backoff().modify(trim);
         let pod_stream = reflector(writer, pod_stream).touched_objects().boxed();
         let (nodes, writer) = store();
         let node_stream = watcher(Api::<Node>::all(client.clone()), watcher::Config::default());
@@ -106,6 +106,11 @@ impl Stores {
     pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
         let reference = ObjectRef::new_with(name, kind.resource()).within(namespace);
         self.objects.get(&kind)?.get(&reference)
+    }
+
+    /// A Pod.
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.pods.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// All objects that an installation owns, but Pods.

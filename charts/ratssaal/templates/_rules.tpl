@@ -8,7 +8,7 @@
 - apiGroups: [ratssaal.io]
   resources: [videoconferences/status]
   verbs: [patch]
-# Bridges, each by itself.
+# Bridges, each by itself; Redis leaves a node that is lost.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, create, patch, delete]

@@ -266,7 +266,7 @@ impl Default for RedisSpec {
 )]
 pub struct ManagedRedis {
     /// Size of a volume for its data, e.g. 1Gi. Without one its data lives as long as its Pod: bridges then tell a new Redis
-    /// what it must know, and meetings go on.
+    /// what it must know, and meetings go on; and it is moved when its node is lost, which with a volume it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Quantity>,
     /// The volume's class. Default: the cluster's.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::common::{
     USER, container_security, labels, mount, object, pod_security, probe, pull_policy, pull_secrets, secret_volume,
-    selector,
+    selector, tolerations,
 };
 use super::environment::Environment;
 use super::{ALLOCATOR_PORT, Facts, HTTP_PORT, Object};
@@ -46,6 +46,7 @@ fn pod(spec: &VideoConferenceSpec, facts: &Facts) -> Value {
         "enableServiceLinks": false,
         "imagePullSecrets": pull_secrets(spec.image.as_ref()),
         "securityContext": pod_security(USER),
+        "tolerations": tolerations(),
         "topologySpreadConstraints": [{
             "maxSkew": 1,
             "topologyKey": "kubernetes.io/hostname",

@@ -85,6 +85,13 @@ pub(super) fn container_security() -> Value {
     })
 }
 
+/// From a node that is lost a Pod is taken after half a minute, not after Kubernetes' five. (What a StatefulSet had there comes
+/// elsewhere only when the node is back, or when its Pod is given up: `plan/redis.rs`.)
+pub(super) fn tolerations() -> Value {
+    let taint = |key: &str| json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30 });
+    json!([taint("node.kubernetes.io/not-ready"), taint("node.kubernetes.io/unreachable")])
+}
+
 /// When the image is fetched.
 pub(super) fn pull_policy(image: Option<&ImageSpec>) -> &'static str {
     match image.and_then(|image| image.pull_policy) {

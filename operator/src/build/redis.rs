@@ -3,7 +3,7 @@
 use ratssaal_crds::v1alpha1::{ManagedRedis, VideoConferenceSpec};
 use serde_json::{Value, json};
 
-use super::common::{container_security, labels, mount, object, pod_security, secret_volume, selector};
+use super::common::{container_security, labels, mount, object, pod_security, secret_volume, selector, tolerations};
 use super::{Facts, Object, REDIS_PORT};
 use crate::kind::Kind;
 
@@ -75,6 +75,7 @@ fn pod(managed: &ManagedRedis, facts: &Facts) -> Value {
         "enableServiceLinks": false,
         "securityContext": pod_security(USER),
         "terminationGracePeriodSeconds": 30,
+        "tolerations": tolerations(),
         "volumes": volumes,
         "containers": [{
             "name": "redis",

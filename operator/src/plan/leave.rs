@@ -19,7 +19,7 @@ pub(super) fn clear(world: &World, plan: &mut Plan) {
 pub(super) fn is_decided(plan: &Plan, name: &str) -> bool {
     plan.actions.iter().any(|action| match action {
         Action::Drain { bridge, .. } | Action::Undrain { bridge } | Action::Delete { bridge } => bridge == name,
-        Action::Create { .. } => false,
+        Action::Create { .. } | Action::MoveRedis { .. } => false,
     })
 }
 

@@ -12,10 +12,12 @@
 //! - A bridge of a new revision starts beside the one it replaces (on the other half of the ports) and takes people before
 //!   the old one leaves. If it does not become ready, the rollout stops there.
 //! - Without word from an allocator nothing leaves; what is missing is still started.
+//! - The managed Redis is moved off a node that does not report, unless it is reached or has a volume.
 
 mod leave;
 mod model;
 mod note;
+mod redis;
 mod scale;
 #[cfg(test)]
 mod simulation;
@@ -26,10 +28,10 @@ mod tests;
 use std::collections::BTreeSet;
 
 pub use model::{
-    Action, Attachment, Bridge, Count, Draining, Health, Life, Millis, Node, Seats, Site, Slot, Taint, Tolerated,
-    Trouble, Why, World,
+    Action, Attachment, Bridge, Count, Draining, Health, Life, Millis, Node, Redis, Seats, Site, Slot, Taint,
+    Tolerated, Trouble, Why, World,
 };
-pub use note::Note;
+pub use note::{Note, Stays};
 pub use site::{revision, used_nodes};
 
 /// How long a bridge may take to become ready before it counts as failed.
@@ -41,6 +43,8 @@ pub const ABSENCE: Millis = 30_000;
 pub const DEADLINE_SLACK: Millis = 30_000;
 /// How long a scaled site must have had more seats than needed before a bridge leaves.
 pub const CALM: Millis = 300_000;
+/// How long the managed Redis' node must not have reported before Redis is moved. (Kubernetes takes some 40 s to say so.)
+pub const REDIS_PATIENCE: Millis = 30_000;
 
 /// The next steps, and what people should know.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,5 +74,6 @@ pub fn plan(world: &World) -> Plan {
     let starting = |bridge: &Bridge| !bridge.takes_people() && bridge.draining.is_none();
     plan.progressing = !plan.actions.is_empty()
         || world.bridges.iter().any(|bridge| bridge.deleting || bridge.draining.is_some() || starting(bridge));
+    redis::tend(world, &mut plan);
     plan
 }

@@ -42,6 +42,23 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// All bridges' Pods.
     pub bridges: Vec<Bridge>,
+    /// The managed Redis' Pod, if there is one on a node.
+    pub redis: Option<Redis>,
+}
+
+/// The managed Redis' Pod.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Redis {
+    /// Its name.
+    pub pod: String,
+    /// The node that it is on.
+    pub node: String,
+    /// Since when that node has not reported; `None` while it does.
+    pub silent_since: Option<Millis>,
+    /// An allocator on a node that reports is ready, which it is only while Redis answers it.
+    pub reached: bool,
+    /// Its data is on a volume, which only one Pod may use.
+    pub has_volume: bool,
 }
 
 /// A site as wanted.
@@ -318,5 +335,12 @@ pub enum Action {
     Delete {
         /// Which.
         bridge: String,
+    },
+    /// Take the managed Redis' Pod off the books at once, so that Kubernetes makes it on another node.
+    MoveRedis {
+        /// Its Pod.
+        pod: String,
+        /// The node that does not report.
+        node: String,
     },
 }

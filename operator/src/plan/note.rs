@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Trouble, Why};
+use super::{REDIS_PATIENCE, Trouble, Why};
 
 /// Something to tell. Its text becomes a condition's message and an Event's note.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,6 +60,22 @@ pub enum Note {
         /// The site.
         site: String,
     },
+    /// The node that the managed Redis is on does not report.
+    RedisNodeLost {
+        /// The node.
+        node: String,
+        /// Why Redis is not moved.
+        stays: Option<Stays>,
+    },
+}
+
+/// Why the managed Redis stays on a node that does not report.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stays {
+    /// It answers an allocator.
+    Reached,
+    /// Its volume may still be in use there.
+    Volume,
 }
 
 impl Note {
@@ -74,6 +90,7 @@ impl Note {
             Self::Lost { .. } => "BridgeLost",
             Self::NoRoom { .. } => "NoRoom",
             Self::Blind { .. } => "AllocatorUnreachable",
+            Self::RedisNodeLost { .. } => "RedisNodeLost",
         }
     }
 
@@ -126,6 +143,19 @@ impl Note {
             Self::Blind { site } => format!(
                 "a bridge of site {site} should leave, but no allocator answers, so nobody knows who is on it: see the \
                  allocators' and Redis' Pods"
+            ),
+            Self::RedisNodeLost { node, stays: None } => format!(
+                "node {node}, where Redis is, does not report, and no allocator reaches Redis: nobody new can join until Redis \
+                 is started on another node, which happens after {} s; check {node}",
+                REDIS_PATIENCE / 1000
+            ),
+            Self::RedisNodeLost { node, stays: Some(Stays::Reached) } => format!(
+                "node {node}, where Redis is, does not report, but Redis answers and stays there: check the node's kubelet"
+            ),
+            Self::RedisNodeLost { node, stays: Some(Stays::Volume) } => format!(
+                "node {node}, where Redis is, does not report, and Redis is not moved by itself, because its volume \
+                 (spec.redis.managed.storage) may still be in use there: if the machine is off, kubectl taint node {node} \
+                 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
             ),
         }
     }

@@ -125,6 +125,7 @@ impl Reality {
                     );
                     self.world.bridges.retain(|other| other.name != *bridge);
                 }
+                Action::MoveRedis { pod, .. } => prop_assert!(false, "there is no {pod} here"),
             }
         }
         Ok(plan.actions.len())

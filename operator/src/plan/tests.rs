@@ -88,6 +88,7 @@ fn steps(world: &World) -> Vec<String> {
             Action::Drain { bridge, why, .. } => format!("drain {bridge} {}", why.name()),
             Action::Undrain { bridge } => format!("undrain {bridge}"),
             Action::Delete { bridge } => format!("delete {bridge}"),
+            Action::MoveRedis { pod, node } => format!("move {pod} off {node}"),
         })
         .collect()
 }
@@ -533,4 +534,40 @@ fn addresses_of_nodes_are_part_of_the_revision() {
     assert_eq!(steps(&world), ["create n1 b"]);
     world.nodes[0].lacks_address = true;
     assert_eq!((steps(&world).len(), reasons(&world)), (0, vec!["NoAddress"]));
+}
+
+#[test]
+fn redis_on_a_node_that_is_lost() {
+    let redis = |silent: Option<Millis>, reached: bool, has_volume: bool| {
+        let (pod, node, silent_since) = ("redis-0".into(), "n1".into(), silent.map(|silent| NOW - silent));
+        let redis = Some(Redis { pod, node, silent_since, reached, has_volume });
+        World { redis, ..world(site(), &["n1"], vec![bridge("x", "n1", 3)]) }
+    };
+    let late = Some(REDIS_PATIENCE);
+    /// What it is about, steps, notes, and whether there is more to come.
+    type Row = (&'static str, World, &'static [&'static str], &'static [&'static str], bool);
+    let rows: Vec<Row> = vec![
+        ("its node reports", redis(None, true, false), &[], &[], false),
+        ("its node reports, and nobody reaches it: Kubernetes' matter", redis(None, false, false), &[], &[], false),
+        ("for a moment", redis(Some(REDIS_PATIENCE - 1), false, false), &[], &["RedisNodeLost"], true),
+        ("for long", redis(late, false, false), &["move redis-0 off n1"], &["RedisNodeLost"], true),
+        ("only its kubelet is gone", redis(late, true, false), &[], &["RedisNodeLost"], false),
+        ("a volume may be in use there", redis(late, false, true), &[], &["RedisNodeLost"], false),
+        ("paused", World { paused: true, ..redis(late, false, false) }, &[], &["Paused"], false),
+        (
+            "a clock that was put back",
+            World { now: NOW - 60_000, ..redis(late, false, false) },
+            &[],
+            &["RedisNodeLost"],
+            true,
+        ),
+    ];
+    for (name, world, expected, notes, progressing) in rows {
+        assert_eq!(steps(&world), expected, "{name}");
+        assert_eq!(reasons(&world), notes, "{name}");
+        assert_eq!(plan(&world).progressing, progressing, "{name}");
+    }
+    let told = |world: &World| plan(world).notes[0].text();
+    assert!(told(&redis(late, false, true)).contains("kubectl taint node n1 node.kubernetes.io/out-of-service"));
+    assert!(told(&redis(late, true, false)).contains("kubelet") && told(&redis(late, false, false)).contains("30 s"));
 }

@@ -1,6 +1,7 @@
 //! One look at one installation: observe, validate, plan, build, apply, tell.
 
 mod balancer;
+mod redis;
 mod steps;
 mod tell;
 mod validate;
@@ -235,6 +236,7 @@ impl Look<'_> {
             drain_deadline: Millis::from(spec.drain.deadline_seconds) * 1000,
             nodes: self.context.stores.nodes.state().iter().map(|node| observe::node(node, spec)).collect(),
             bridges,
+            redis: self.redis(now),
         }
     }
 

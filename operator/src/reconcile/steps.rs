@@ -96,6 +96,7 @@ impl Look<'_> {
                     bridges.delete(pod).await.map_err(api("a bridge cannot be deleted"))?;
                     self.happened("BridgeDeleted", format!("bridge {bridge}")).await;
                 }
+                Action::MoveRedis { pod, node } => self.move_redis(pod, node).await?,
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ mod cluster;
 mod collector;
 mod growth;
 mod life;
+mod node;
 mod scale;
 mod takeover;
 mod told;
@@ -42,6 +43,7 @@ const CASES: &[Case] = cases![
     life::a_foreign_object_is_left_alone_and_told,
     life::a_bridge_comes_when_its_load_balancer_has_an_address,
     life::a_rollout_that_fails_stops_and_can_be_undone,
+    node::redis_leaves_a_node_that_is_lost_when_no_allocator_reaches_it,
     growth::a_node_that_gets_the_label_has_a_bridge,
     growth::seats_are_kept_free_between_the_least_and_the_most_bridges_and_kubectl_scales,
     told::a_host_name_that_nobody_knows,

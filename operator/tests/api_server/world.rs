@@ -2,6 +2,7 @@
 //! drain.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ pub struct World {
     /// Images that do not start.
     pub broken: Arc<Mutex<Vec<String>>>,
     nodes: Arc<Mutex<Vec<String>>>,
+    /// Nodes whose kubelets are gone.
+    silent: Arc<Mutex<Vec<String>>>,
+    /// Whether allocators' Pods reach Redis, without which they are not ready.
+    pub redis_answers: Arc<AtomicBool>,
     /// Where the allocator listens, once it does.
     pub allocator: Arc<Mutex<Option<u16>>>,
     tasks: Vec<AbortHandle>,
@@ -65,6 +70,8 @@ impl World {
             bridges: Arc::default(),
             broken: Arc::default(),
             nodes: Arc::default(),
+            silent: Arc::default(),
+            redis_answers: Arc::new(AtomicBool::new(true)),
             allocator: Arc::default(),
             tasks: Vec::new(),
         };
@@ -74,6 +81,8 @@ impl World {
             bridges: Arc::clone(&world.bridges),
             broken: Arc::clone(&world.broken),
             nodes: Arc::clone(&world.nodes),
+            silent: Arc::clone(&world.silent),
+            redis_answers: Arc::clone(&world.redis_answers),
         };
         world.tasks.push(tokio::spawn(kubelet.run()).abort_handle());
         world
@@ -105,6 +114,21 @@ impl World {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let patch = json!({ "spec": { "unschedulable": cordoned } });
         nodes.patch(&self.node_name(number), &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// A node's kubelet says no more, or again that all is well. That it is silent Kubernetes would say by itself after 40 s.
+    pub async fn set_silent(&self, name: &str, silent: bool) {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        if silent {
+            self.silent.lock().unwrap().push(name.to_owned());
+            let condition =
+                json!({ "type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "" });
+            let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
+            nodes.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+        } else {
+            self.silent.lock().unwrap().retain(|other| other != name);
+            ready(&nodes, name).await.unwrap();
+        }
     }
 
     pub async fn remove_nodes(&self) {
@@ -248,6 +272,8 @@ struct Kubelet {
     bridges: Arc<Mutex<HashMap<String, Bridge>>>,
     broken: Arc<Mutex<Vec<String>>>,
     nodes: Arc<Mutex<Vec<String>>>,
+    silent: Arc<Mutex<Vec<String>>>,
+    redis_answers: Arc<AtomicBool>,
 }
 
 impl Kubelet {
@@ -257,6 +283,7 @@ impl Kubelet {
         for tick in 0_u64.. {
             if tick % 50 == 0 {
                 let names = self.nodes.lock().unwrap().clone();
+                let names = names.into_iter().filter(|name| !self.is_silent(name)).collect::<Vec<_>>();
                 for name in names {
                     let _ = ready(&nodes, &name).await;
                 }
@@ -271,8 +298,15 @@ impl Kubelet {
         }
     }
 
+    fn is_silent(&self, node: &str) -> bool {
+        self.silent.lock().unwrap().iter().any(|other| other == node)
+    }
+
     async fn tend(&self, pods: &Api<Pod>, pod: &Pod) {
         let name = pod.name_any();
+        if pod.spec.as_ref().unwrap().node_name.as_ref().is_some_and(|node| self.is_silent(node)) {
+            return;
+        }
         if pod.metadata.deletion_timestamp.is_some() {
             self.bridges.lock().unwrap().remove(&name);
             let _ =
@@ -284,7 +318,9 @@ impl Kubelet {
         let image = spec.containers[0].image.clone().unwrap_or_default();
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let broken = self.broken.lock().unwrap().contains(&image);
-        if !bound || (phase == Some("Running") && is_ready(pod)) || (broken && waits(pod)) {
+        let part = pod.labels().get("app.kubernetes.io/component").map(String::as_str);
+        let serves = part != Some("allocator") || self.redis_answers.load(Ordering::Relaxed);
+        if !bound || (phase == Some("Running") && is_ready(pod) == serves) || (broken && waits(pod)) {
             return;
         }
         let container = &spec.containers[0].name;
@@ -293,14 +329,12 @@ impl Kubelet {
         } else {
             json!({
                 "phase": "Running", "podIP": "10.1.2.3", "hostIP": "192.0.2.1", "hostIPs": [{"ip": "192.0.2.1"}],
-                "conditions": [{ "type": "Ready", "status": "True" }],
+                "conditions": [{ "type": "Ready", "status": if serves { "True" } else { "False" } }],
                 "containerStatuses": [container_status(container, &image, true)],
             })
         };
         let patch = Patch::Strategic(json!({ "status": status }));
-        if pods.patch_status(&name, &PatchParams::default(), &patch).await.is_ok()
-            && !broken
-            && pod.labels().get("app.kubernetes.io/component").is_some_and(|part| part == "bridge")
+        if pods.patch_status(&name, &PatchParams::default(), &patch).await.is_ok() && !broken && part == Some("bridge")
         {
             self.bridges.lock().unwrap().entry(name).or_default();
         }
