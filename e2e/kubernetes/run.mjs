@@ -15,7 +15,7 @@ const binary = process.env.RATSSAAL_BIN ?? join(repository, 'target/debug/ratssa
 const SUITES = {
   charts: { nodes: 0, minutes: 4 },
   image: { nodes: 1, minutes: 5, needs: ['nodes', 'browsers', 'prometheus'] },
-  installation: { nodes: 2, minutes: 12, needs: ['nodes', 'browsers', 'prometheus', 'redis'], redis: true, builds: 2 },
+  installation: { nodes: 2, minutes: 16, needs: ['nodes', 'browsers', 'prometheus', 'redis'], redis: true, builds: 2 },
 };
 
 const say = (text) => console.error(`==> ${text}`);

@@ -29,15 +29,32 @@ export const condition = (object, type) => object.status?.conditions?.find((one)
 /** The bridges that take participants, by node. */
 export const readyBridges = (object) => Object.fromEntries((object.status?.bridges ?? []).filter(({ state }) => state === 'Ready').map((bridge) => [bridge.node, bridge]));
 
-/** Who is in a room by the server's own words, asked from a guest's page (only there the host name is known): sids by name. */
-export async function sids(cluster, guest, room) {
+/** A call of the server API from a guest's page (only there the host name is known): `{ status, text }`; status 0 without an answer. */
+export async function roomService(cluster, guest, method, body, grants) {
   const { data } = await cluster.get('--namespace', SPACE, 'secret', `${NAME}-api-keys`);
   const [[key, secret]] = Object.entries(data).map(([name, value]) => [name, Buffer.from(value, 'base64').toString()]);
-  const bearer = token({ key, secret }, room, 'e2e', { roomJoin: false, roomAdmin: true });
-  const answer = await guest.page.evaluate(async (body, authorization) => {
-    const response = await fetch('/twirp/livekit.RoomService/ListParticipants', { method: 'POST', headers: { 'content-type': 'application/json', authorization }, body });
-    return { status: response.status, text: await response.text() };
-  }, JSON.stringify({ room }), `Bearer ${bearer}`);
+  const bearer = token({ key, secret }, body.room ?? '', 'e2e', { roomJoin: false, ...grants });
+  return guest.page.evaluate(async (path, content, authorization) => {
+    try {
+      const response = await fetch(path, { method: 'POST', headers: { 'content-type': 'application/json', authorization }, body: content, signal: AbortSignal.timeout(10_000) });
+      return { status: response.status, text: await response.text() };
+    } catch (error) {
+      return { status: 0, text: String(error) };
+    }
+  }, `/twirp/livekit.RoomService/${method}`, JSON.stringify(body), `Bearer ${bearer}`);
+}
+
+/** Who is in a room by the server's own words: sids by name. */
+export async function sids(cluster, guest, room) {
+  const answer = await roomService(cluster, guest, 'ListParticipants', { room }, { roomAdmin: true });
   if (answer.status !== 200) throw new Error(`ListParticipants: ${answer.status} ${answer.text}`);
   return Object.fromEntries(JSON.parse(answer.text).participants.map(({ name, sid }) => [name, sid]).sort());
+}
+
+/** On which nodes the parts are. */
+export async function whereabouts(cluster) {
+  const { items } = await cluster.get('pods', '--all-namespaces', '--selector=app.kubernetes.io/name=ratssaal');
+  const there = items.filter(({ metadata }) => !metadata.deletionTimestamp);
+  const nodes = (part) => there.filter(({ metadata: { labels } }) => labels['app.kubernetes.io/component'] === part).map(({ spec }) => spec.nodeName).sort();
+  return { redis: nodes('redis')[0], allocators: nodes('allocator'), operators: nodes('operator') };
 }
