@@ -1,6 +1,34 @@
 // Every field of the spec wrong in turn, by the schema itself: a wrong type, and values beyond each of its bounds. Included
 // where it is used.
 
+/// Every field wrong in turn, and what the API server names.
+fn bad_fields() -> Vec<(Value, &'static str)> {
+    let host = "konferenz.landkreis.example";
+    vec![
+        (json!({}), "spec.hostname"),
+        (json!({"hostname": "Konferenz.Example"}), "spec.hostname"),
+        (json!({"hostname": "localhost"}), "spec.hostname"),
+        (json!({"hostname": host, "image": {"tag": "no tag"}}), "spec.image.tag"),
+        (json!({"hostname": host, "image": {"digest": "sha256:xyz"}}), "spec.image.digest"),
+        (json!({"hostname": host, "image": {"pullPolicy": "Sometimes"}}), "spec.image.pullPolicy"),
+        (json!({"hostname": host, "media": {"port": 80}}), "spec.media.port"),
+        (json!({"hostname": host, "media": {"workers": 0}}), "spec.media.workers"),
+        (json!({"hostname": host, "media": {"exposure": "Magic"}}), "spec.media.exposure"),
+        (json!({"hostname": host, "sites": []}), "spec.sites"),
+        (json!({"hostname": host, "sites": [{"name": "Weißenburg"}]}), "spec.sites[0].name"),
+        (json!({"hostname": host, "sites": [{"name": "a", "bridges": {"max": 0}}]}), "spec.sites[0].bridges.max"),
+        (json!({"hostname": host, "rooms": {"maxParticipants": -1}}), "spec.rooms.maxParticipants"),
+        (json!({"hostname": host, "rooms": {"emptyTimeoutSeconds": 0}}), "spec.rooms.emptyTimeoutSeconds"),
+        (json!({"hostname": host, "drain": {"deadlineSeconds": 1}}), "spec.drain.deadlineSeconds"),
+        (json!({"hostname": host, "drain": {"batchSize": 0}}), "spec.drain.batchSize"),
+        (json!({"hostname": host, "brand": {"imprint": "javascript:alert(1)"}}), "spec.brand.imprint"),
+        (json!({"hostname": host, "brand": {"accent": "blue"}}), "spec.brand.accent"),
+        (json!({"hostname": host, "observability": {"otlpEndpoint": "collector"}}), "spec.observability.otlpEndpoint"),
+        (json!({"hostname": host, "replicas": -1}), "spec.replicas"),
+        (json!({"hostname": host, "unknown": 1}), "unknown"),
+    ]
+}
+
 /// What is wrong, and where: as the API server writes it.
 struct Wrong {
     path: String,
