@@ -97,6 +97,8 @@ pub(crate) struct Memory {
     pub(crate) calm: HashMap<String, Millis>,
     /// What people were told last.
     pub(crate) told: Vec<String>,
+    /// Fields of the status that the cluster's definition does not know, and when that was seen last.
+    pub(crate) unknown: Option<(Vec<String>, Instant)>,
     /// When the status was written last.
     pub(crate) figures: Option<Instant>,
     /// The node of the managed Redis that does not report, and since when it was seen not to.

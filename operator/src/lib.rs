@@ -13,6 +13,7 @@ mod cluster;
 mod config;
 mod controller;
 pub mod credentials;
+mod definition;
 mod hash;
 mod kind;
 mod leader;

@@ -13,6 +13,7 @@ mod growth;
 mod life;
 mod node;
 mod scale;
+mod skew;
 mod takeover;
 mod told;
 mod traces;
@@ -46,6 +47,7 @@ const CASES: &[Case] = cases![
     node::redis_leaves_a_node_that_is_lost_when_no_allocator_reaches_it,
     growth::a_node_that_gets_the_label_has_a_bridge,
     growth::seats_are_kept_free_between_the_least_and_the_most_bridges_and_kubectl_scales,
+    skew::a_definition_older_than_the_operator_is_told_and_an_older_object_goes_on,
     told::a_host_name_that_nobody_knows,
     told::secrets_that_are_missing_and_certificates_that_are_wrong,
     told::ports_that_another_installation_has,

@@ -17,7 +17,7 @@ const NAME: &str = "konferenz";
 const HOST: &str = "localhost.localdomain";
 
 /// Has the operator look once more: what is not watched is looked at after a while only.
-async fn touch(world: &World, name: &str) {
+pub async fn touch(world: &World, name: &str) {
     let now = Timestamp::now().to_string();
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { "touched": now } } }));
     world.api::<VideoConference>().patch(name, &PatchParams::default(), &patch).await.unwrap();
