@@ -15,8 +15,8 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 const AUTHORITY: Duration = Duration::days(3650);
 /// How long a part's certificate is valid.
 const LEAF: Duration = Duration::days(180);
-/// Clocks of machines differ: certificates begin so long ago.
-const SKEW: Duration = Duration::hours(1);
+/// Clocks of machines differ, some by their time zone: certificates begin so long ago.
+const SKEW: Duration = Duration::days(1);
 
 /// Why a certificate cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -153,9 +153,9 @@ impl Seen {
         Ok(Self { valid, hosts, signer })
     }
 
-    /// When it was made, if we made it; seconds since the Unix epoch.
+    /// When it was made, if it is one of our authorities; seconds since the Unix epoch.
     pub fn made(&self) -> i64 {
-        self.valid.0.saturating_add(SKEW.whole_seconds())
+        self.valid.1.saturating_sub(AUTHORITY.whole_seconds())
     }
 
     /// Whether two thirds of its life are over.
@@ -173,6 +173,14 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
     use super::*;
 
     fn subject() -> Subject {
@@ -193,6 +201,45 @@ mod tests {
         let other = new_authority("k", now).unwrap();
         assert_eq!(seen.signer, Some(key_identifier(&authority).unwrap()));
         assert_ne!(seen.signer, Some(key_identifier(&other).unwrap()));
+    }
+
+    /// Whether a machine whose clock shows this believes the certificate.
+    fn is_believed(authority: &Pair, leaf: &Pair, clock: OffsetDateTime) -> bool {
+        let der = |pair: &Pair| CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(der(authority)).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let seconds = u64::try_from(clock.unix_timestamp()).unwrap();
+        let clock = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let host = ServerName::try_from("k.ns.svc").unwrap();
+        verifier.verify_server_cert(&der(leaf), &[], &host, &[], clock).is_ok()
+    }
+
+    #[test]
+    fn clocks_of_machines_may_differ() {
+        let issued = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let authority = new_authority("k", issued).unwrap();
+        let leaf = issue(&authority, "k", &subject(), issued).unwrap();
+        // The operator renews it at the latest so long after.
+        let renewal = Duration::days(120);
+        let (now, hours, days) = (Duration::ZERO, Duration::hours, Duration::days);
+        for (what, after, wrong, expected) in [
+            ("the same clock", now, now, true),
+            ("some seconds behind", now, Duration::seconds(-5), true),
+            ("the time zone's, in summer", now, hours(-2), true),
+            ("almost a day behind", now, hours(-23), true),
+            ("more than a day behind", now, hours(-25), false),
+            ("the same one day behind, a day later", days(1), hours(-25), true),
+            ("ahead", now, days(100), true),
+            ("ahead at the time of the renewal", renewal, days(59), true),
+            ("far ahead at the time of the renewal", renewal, days(61), false),
+        ] {
+            assert_eq!(is_believed(&authority, &leaf, issued + after + wrong), expected, "{what}");
+        }
+        let seen = |pair: &Pair| Seen::read(pair.certificate.as_bytes()).unwrap();
+        assert!(seen(&leaf).is_due(issued + renewal));
+        assert_eq!(seen(&authority).made(), issued.unix_timestamp());
     }
 
     #[test]
