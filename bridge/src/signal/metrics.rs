@@ -1,5 +1,6 @@
 //! What signalling counts.
 
+use livekit_protocol::ConnectionQuality;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -38,11 +39,60 @@ struct RefusedLabel {
     status: u16,
 }
 
+/// How good a participant's connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct QualityLabel {
+    quality: &'static str,
+}
+
+impl QualityLabel {
+    const ALL: [ConnectionQuality; 4] =
+        [ConnectionQuality::Excellent, ConnectionQuality::Good, ConnectionQuality::Poor, ConnectionQuality::Lost];
+
+    fn of(quality: ConnectionQuality) -> Self {
+        let quality = match quality {
+            ConnectionQuality::Excellent => "excellent",
+            ConnectionQuality::Good => "good",
+            ConnectionQuality::Poor => "poor",
+            ConnectionQuality::Lost => "lost",
+        };
+        Self { quality }
+    }
+}
+
+/// One participant among those whose connections are counted by quality, from the first measurement on until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Rated {
+    all: Family<QualityLabel, Gauge>,
+    now: Option<ConnectionQuality>,
+}
+
+impl Rated {
+    pub(crate) fn set(&mut self, quality: ConnectionQuality) {
+        self.all.get_or_create(&QualityLabel::of(quality)).inc();
+        self.forget();
+        self.now = Some(quality);
+    }
+
+    fn forget(&mut self) {
+        if let Some(quality) = self.now.take() {
+            self.all.get_or_create(&QualityLabel::of(quality)).dec();
+        }
+    }
+}
+
+impl Drop for Rated {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
 /// The counters.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Metrics {
     ended: Family<EndedLabel, Counter>,
     refused: Family<RefusedLabel, Counter>,
+    qualities: Family<QualityLabel, Gauge>,
     /// Clients whose session is on another bridge, now.
     pub(crate) relayed: Gauge,
     /// Sessions that a client resumed.
@@ -54,6 +104,11 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
+        for quality in QualityLabel::ALL {
+            metrics.qualities.get_or_create(&QualityLabel::of(quality)).set(0);
+        }
+        let help = "Participants on this bridge by the quality of their connections";
+        registry.register("participants_by_quality", help, metrics.qualities.clone());
         let registry = registry.sub_registry_with_prefix("signal");
         registry.register("sessions_ended", "Sessions that ended, by reason", metrics.ended.clone());
         registry.register("refused", "Requests to join that were refused, by HTTP status", metrics.refused.clone());
@@ -69,7 +124,42 @@ impl Metrics {
         self.ended.get_or_create(&EndedLabel { reason }).inc();
     }
 
+    /// For a participant whose connection is not rated yet.
+    pub(crate) fn rated(&self) -> Rated {
+        Rated { all: self.qualities.clone(), now: None }
+    }
+
     pub(crate) fn refused(&self, status: http::StatusCode) {
         self.refused.get_or_create(&RefusedLabel { status: status.as_u16() }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_participant_counts_once_by_the_latest_quality() {
+        use ConnectionQuality::{Excellent, Good, Lost, Poor};
+        let metrics = Metrics::register(&mut Registry::default());
+        let counted = || QualityLabel::ALL.map(|one| metrics.qualities.get_or_create(&QualityLabel::of(one)).get());
+        let (mut anna, mut bela) = (metrics.rated(), metrics.rated());
+        assert_eq!(counted(), [0; 4], "not measured yet");
+        for (quality, expected) in [
+            (Excellent, [1, 0, 0, 0]),
+            (Excellent, [1, 0, 0, 0]),
+            (Good, [0, 1, 0, 0]),
+            (Poor, [0, 0, 1, 0]),
+            (Lost, [0, 0, 0, 1]),
+        ] {
+            anna.set(quality);
+            assert_eq!(counted(), expected);
+        }
+        bela.set(Lost);
+        assert_eq!(counted(), [0, 0, 0, 2]);
+        drop(anna);
+        assert_eq!(counted(), [0, 0, 0, 1]);
+        drop(bela);
+        assert_eq!(counted(), [0; 4]);
     }
 }

@@ -32,6 +32,7 @@ impl Session {
             Event::StreamKnown { track, layer, rtx, ssrc, .. } => self.stream_known(track, layer, rtx, ssrc),
             Event::Quality { transport, quality } => {
                 let info = self.quality.take(&self.seat.sid, transport, &quality);
+                self.rated.set(info.quality());
                 self.seat.room.report_quality(info);
             }
             Event::ChannelOpen { transport, channel } if self.is_primary(transport) => self.channel_open(channel),

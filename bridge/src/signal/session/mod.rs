@@ -33,7 +33,7 @@ pub(crate) use self::moving::HandedOver;
 use self::moving::Moving;
 use super::admission::Place;
 use super::link::{Frame, Link, Socket};
-use super::metrics::Ended;
+use super::metrics::{Ended, Rated};
 use super::outlets::Outlets;
 use super::publications::Publications;
 use super::quality::Judge;
@@ -135,6 +135,8 @@ pub(crate) struct Session {
     heard_by_others: BTreeSet<TrackSid>,
     subscriptions: Subscriptions,
     quality: Judge,
+    /// Its place in the count by quality.
+    rated: Rated,
     outlets: Outlets,
     /// Whether what the client receives has to be negotiated anew.
     unsettled: bool,
@@ -191,7 +193,7 @@ impl Session {
         place: Place,
     ) -> Self {
         let now = Instant::now();
-        let inbox = Some(inbox);
+        let (inbox, rated) = (Some(inbox), signal.metrics.rated());
         Self {
             signal,
             media: room.media().seat(),
@@ -211,6 +213,7 @@ impl Session {
             heard_by_others: BTreeSet::new(),
             subscriptions: Subscriptions::new(opening.auto_subscribe, opening.adaptive_stream),
             quality: Judge::default(),
+            rated,
             outlets: Outlets::default(),
             unsettled: false,
             publisher: None,
