@@ -1,6 +1,6 @@
 // Entry of `make e2e-kubernetes`: starts clusters by scripts/kubernetes, runs the tests in them, ends them.
 //
-//   node e2e/kubernetes/run.mjs [charts] [image] [installation]      all by default
+//   node e2e/kubernetes/run.mjs [charts] [image] [installation] [drain]      all but drain by default
 //
 // `charts` needs a control plane only, no root. Real nodes need root: browsers run in the cluster's client namespace. E2E_KEEP=1 leaves the clusters running and says where.
 import { spawnSync } from 'node:child_process';
@@ -16,6 +16,8 @@ const SUITES = {
   charts: { nodes: 0, minutes: 4 },
   image: { nodes: 1, minutes: 5, needs: ['nodes', 'browsers', 'prometheus'] },
   installation: { nodes: 2, minutes: 16, needs: ['nodes', 'browsers', 'prometheus', 'redis'], redis: true, builds: 2 },
+  // A measurement for docs/benchmarks.md.
+  drain: { nodes: 2, minutes: 6, needs: ['nodes', 'redis'], redis: true, named: true },
 };
 
 const say = (text) => console.error(`==> ${text}`);
@@ -70,7 +72,7 @@ if (unknown.length > 0) {
 const skipped = [];
 let failed = false;
 for (const [name, how] of Object.entries(SUITES)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  if (wanted.length > 0 ? !wanted.includes(name) : how.named) continue;
   const why = spawnSync('go', ['version']).status !== 0 ? 'Go is not here (https://go.dev/dl)' : how.nodes > 0 && process.getuid() !== 0 ? 'real nodes need root' : '';
   if (why) {
     skipped.push(name);

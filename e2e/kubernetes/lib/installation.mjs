@@ -29,11 +29,16 @@ export const condition = (object, type) => object.status?.conditions?.find((one)
 /** The bridges that take participants, by node. */
 export const readyBridges = (object) => Object.fromEntries((object.status?.bridges ?? []).filter(({ state }) => state === 'Ready').map((bridge) => [bridge.node, bridge]));
 
-/** A call of the server API from a guest's page (only there the host name is known): `{ status, text }`; status 0 without an answer. */
-export async function roomService(cluster, guest, method, body, grants) {
+/** The pair for the server API. */
+export async function apiKey(cluster) {
   const { data } = await cluster.get('--namespace', SPACE, 'secret', `${NAME}-api-keys`);
   const [[key, secret]] = Object.entries(data).map(([name, value]) => [name, Buffer.from(value, 'base64').toString()]);
-  const bearer = token({ key, secret }, body.room ?? '', 'e2e', { roomJoin: false, ...grants });
+  return { key, secret };
+}
+
+/** A call of the server API from a guest's page (only there the host name is known): `{ status, text }`; status 0 without an answer. */
+export async function roomService(cluster, guest, method, body, grants) {
+  const bearer = token(await apiKey(cluster), body.room ?? '', 'e2e', { roomJoin: false, ...grants });
   return guest.page.evaluate(async (path, content, authorization) => {
     try {
       const response = await fetch(path, { method: 'POST', headers: { 'content-type': 'application/json', authorization }, body: content, signal: AbortSignal.timeout(10_000) });
