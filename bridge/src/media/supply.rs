@@ -14,18 +14,31 @@ const COMES_WITHIN: Duration = Duration::from_secs(3);
 /// a stream again costs a key frame; encoding it a little longer costs less.
 const UNNEEDED_FOR: Duration = Duration::from_secs(3);
 
+/// What is needed of a track. Of a publisher the lowest so many layers, of a track that comes stream by stream a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Needed {
+    /// What is forwarded to clients here, or will be as soon as it comes.
+    pub(crate) here: u8,
+    /// What clients here would take if they could.
+    pub(crate) wanted: u8,
+    /// What other workers and bridges have asked for. They have waited before they ask for less.
+    pub(crate) elsewhere: u8,
+}
+
 /// One track's supply.
 #[derive(Clone, Debug)]
 pub(crate) struct Supply {
     /// The streams that are asked for, a bit each: of a publisher always the lowest ones, of another bridge any.
     asked: u8,
+    /// Those of them that are needed here, or were a moment ago.
+    held: u8,
     /// Since when.
     since: [Instant; MAX_LAYERS],
     /// Asked for, and does not come.
     missing: [bool; MAX_LAYERS],
     /// Has come since it was asked for.
     came: [bool; MAX_LAYERS],
-    /// Since when fewer would do.
+    /// Since when fewer would do here.
     fewer: Option<Instant>,
 }
 
@@ -33,7 +46,8 @@ impl Supply {
     /// A publisher sends all its streams at first.
     pub(crate) fn new(now: Instant, streams: usize) -> Self {
         let asked = lowest(streams.min(MAX_LAYERS) as u8);
-        Self { asked, since: [now; MAX_LAYERS], missing: [false; MAX_LAYERS], came: [false; MAX_LAYERS], fewer: None }
+        let (since, none) = ([now; MAX_LAYERS], [false; MAX_LAYERS]);
+        Self { asked, held: asked, since, missing: none, came: none, fewer: None }
     }
 
     /// How many layers the publisher is asked for: up to the highest.
@@ -76,35 +90,36 @@ impl Supply {
         (0..MAX_LAYERS).filter(|&stream| self.asks(stream) && self.missing[stream] && came[stream]).count() as u32
     }
 
-    /// `layers` are needed now: what is forwarded to somebody, or will be as soon as it comes; and somebody would take up
-    /// to `wanted`. Streams that did not come when they were asked for are asked for as long as somebody would take them:
-    /// their publisher may not have been able to send them at that moment. Answers with what the publisher is to be told.
-    pub(crate) fn need(&mut self, now: Instant, layers: u8, wanted: u8) -> Option<u8> {
-        let most = wanted.min(MAX_LAYERS as u8);
+    /// So many layers are needed now. Streams that did not come when they were asked for are asked for as long as somebody
+    /// would take them: their publisher may not have been able to send them at that moment. Answers with what the publisher
+    /// is to be told.
+    pub(crate) fn need(&mut self, now: Instant, needed: Needed) -> Option<u8> {
+        let most = needed.wanted.min(MAX_LAYERS as u8);
         let waiting = (0..most).rfind(|&stream| !self.has(stream)).map_or(0, |stream| stream + 1);
-        self.change(now, lowest(layers.max(waiting))).map(|_| self.asked())
+        self.change(now, lowest(needed.here.max(waiting)), lowest(needed.elsewhere)).map(|_| self.asked())
     }
 
-    /// The same of a track from another bridge, of which each stream comes by itself: `streams` are forwarded to somebody or
-    /// will be, and somebody would take `wanted`, a bit each. Answers with what is to be pulled.
-    pub(crate) fn need_exactly(&mut self, now: Instant, streams: u8, wanted: u8) -> Option<u8> {
+    /// The same of a track from another bridge or worker, of which each stream comes by itself. Answers with what is to be
+    /// pulled.
+    pub(crate) fn need_exactly(&mut self, now: Instant, needed: Needed) -> Option<u8> {
+        let Needed { here, wanted, elsewhere } = needed;
         let missing =
             (0..MAX_LAYERS as u8).filter(|&stream| !self.has(stream)).fold(0, |all, stream| all | 1 << stream);
         // Of a stream that has not come yet nobody knows whether it will; the lowest tells, and is something to begin with.
-        let unsure = (0..MAX_LAYERS).any(|stream| streams >> stream & 1 == 1 && !self.came[stream]);
-        self.change(now, streams | (wanted & missing) | u8::from(unsure))
+        let unsure = (0..MAX_LAYERS).any(|stream| here >> stream & 1 == 1 && !self.came[stream]);
+        self.change(now, here | (wanted & missing) | u8::from(unsure), elsewhere)
     }
 
-    /// Asks for what is needed more at once, and for less after a while.
-    fn change(&mut self, now: Instant, needed: u8) -> Option<u8> {
-        let mut next = needed;
-        if self.asked & !needed == 0 {
-            self.fewer = None;
+    /// Asks for what is needed more at once; for less after a while, unless it was only needed elsewhere.
+    fn change(&mut self, now: Instant, here: u8, elsewhere: u8) -> Option<u8> {
+        if self.held & !here == 0 {
+            (self.held, self.fewer) = (here, None);
         } else if now.duration_since(*self.fewer.get_or_insert(now)) < UNNEEDED_FOR {
-            next |= self.asked;
+            self.held |= here;
         } else {
-            self.fewer = None;
+            (self.held, self.fewer) = (here, None);
         }
+        let next = self.held | elsewhere;
         if next == self.asked {
             return None;
         }
@@ -115,6 +130,11 @@ impl Supply {
         }
         self.asked = next;
         Some(next)
+    }
+
+    /// Another bridge is gone without having waited, and may come again: what it asked for is held as if it was needed here.
+    pub(crate) fn keep(&mut self) {
+        self.held = self.asked;
     }
 
     /// The publisher begins anew (it was muted): its streams have time again.
@@ -166,7 +186,12 @@ mod tests {
         }
 
         fn need(&mut self, layers: u8, wanted: u8) -> Option<u8> {
-            self.supply.need(self.now, layers, wanted)
+            self.supply.need(self.now, Needed { here: layers, wanted, elsewhere: 0 })
+        }
+
+        /// With this much needed here, and this much elsewhere.
+        fn need_beside(&mut self, here: u8, elsewhere: u8) -> Option<u8> {
+            self.supply.need(self.now, Needed { here, wanted: here, elsewhere })
         }
     }
 
@@ -249,7 +274,9 @@ mod tests {
     fn of_another_bridge_each_stream_is_pulled_by_itself() {
         let now = Instant::now();
         let mut source = Source { now, supply: Supply::new(now, 0), last: [None; MAX_LAYERS] };
-        let need = |source: &mut Source, streams| source.supply.need_exactly(source.now, streams, 0b111);
+        let need = |source: &mut Source, here| {
+            source.supply.need_exactly(source.now, Needed { here, wanted: 0b111, elsewhere: 0 })
+        };
         assert_eq!(need(&mut source, 0b100), Some(0b101), "the lowest, too, until it has come");
         source.flow(&[0, 2], 10_000);
         assert_eq!(need(&mut source, 0b100), None);
@@ -267,6 +294,50 @@ mod tests {
         assert_eq!(need(&mut source, 0b010), None);
         source.flow(&[0, 1], 3000);
         assert_eq!(need(&mut source, 0b010), Some(0b110), "but stays asked for: somebody would take it");
+    }
+
+    #[test]
+    fn what_is_needed_elsewhere_only_does_not_wait_twice() {
+        let mut source = Source::new();
+        source.flow(&[0, 1, 2], 1000);
+        assert_eq!(source.need_beside(1, 3), None);
+        source.flow(&[0, 1, 2], 1000);
+        assert_eq!(source.need_beside(1, 2), None, "a publisher sends everything at first");
+        source.flow(&[0, 1, 2], 2000);
+        assert_eq!(source.need_beside(1, 2), Some(2));
+        assert_eq!(source.need_beside(1, 3), Some(3), "up at once");
+        assert_eq!(source.need_beside(1, 1), Some(1), "and down: they have waited");
+        // Needed here, too: that waits, whoever else is gone meanwhile.
+        assert_eq!(source.need_beside(2, 3), Some(3));
+        assert_eq!(source.need_beside(1, 3), None);
+        source.flow(&[0, 1, 2], 2900);
+        assert_eq!(source.need_beside(1, 0), Some(2));
+        source.flow(&[0, 1], 100);
+        assert_eq!(source.need_beside(1, 0), Some(1));
+        // Who is gone without a word may come again.
+        assert_eq!(source.need_beside(0, 3), Some(3));
+        source.supply.keep();
+        assert_eq!(source.need_beside(0, 0), None);
+        source.flow(&[0, 1, 2], 2900);
+        assert_eq!(source.need_beside(0, 0), None);
+        source.flow(&[0, 1, 2], 100);
+        assert_eq!(source.need_beside(0, 0), Some(0));
+    }
+
+    #[test]
+    fn each_stream_that_is_needed_elsewhere_only_goes_at_once() {
+        let now = Instant::now();
+        let mut source = Source { now, supply: Supply::new(now, 0), last: [None; MAX_LAYERS] };
+        let need = |source: &mut Source, here, elsewhere| {
+            source.supply.need_exactly(source.now, Needed { here, wanted: here, elsewhere })
+        };
+        assert_eq!(need(&mut source, 0, 0b101), Some(0b101));
+        source.flow(&[0, 2], 1000);
+        assert_eq!(need(&mut source, 0b001, 0b100), None);
+        assert_eq!(need(&mut source, 0b001, 0b010), Some(0b011));
+        assert_eq!(need(&mut source, 0, 0b010), None, "the lowest was needed here");
+        source.flow(&[0, 1], 3000);
+        assert_eq!(need(&mut source, 0, 0b010), Some(0b010));
     }
 
     #[test]

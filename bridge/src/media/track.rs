@@ -17,7 +17,7 @@ use super::receiver::Receiver;
 use super::redundancy::Recent;
 use super::source::SenderClock;
 use super::speakers::Loudness;
-use super::supply::Supply;
+use super::supply::{Needed, Supply};
 
 /// Layers of one track (`q`, `h`, `f`).
 pub(crate) const MAX_LAYERS: usize = 3;
@@ -315,25 +315,34 @@ impl Track {
         }
     }
 
-    /// Which streams of a track with several are forwarded to somebody or will be, and which somebody would take, a bit each.
-    pub(crate) fn needed_exactly(&self) -> (u8, u8) {
+    /// Which streams of a track with several are needed, a bit each. Nothing of it goes to another bridge, since it comes
+    /// from one or from another worker.
+    pub(crate) fn needed_exactly(&self) -> Needed {
         let top = self.layer_count.min(MAX_LAYERS) as u8 - 1;
         let targets = self.legs.iter().filter_map(|leg| leg.target).map(|target| target.spatial.min(top));
         let wanted = self.legs.iter().filter_map(|leg| leg.wanted.layer).map(|layer| layer.min(top));
-        let elsewhere = self.elsewhere.iter().fold(0, |all, (_, needs)| all | needs.streams);
-        (
-            targets.fold(elsewhere, |all, layer| all | 1 << layer),
-            wanted.fold(elsewhere, |all, layer| all | ((2 << layer) - 1)),
-        )
+        Needed {
+            here: targets.fold(0, |all, layer| all | 1 << layer),
+            wanted: wanted.fold(0, |all, layer| all | ((2 << layer) - 1)),
+            elsewhere: self.elsewhere.iter().fold(0, |all, (_, needs)| all | needs.streams),
+        }
     }
 
-    /// How many layers are needed for what the legs are to get, and up to which they would take them if they could.
-    pub(crate) fn needed(&self) -> (u8, u8) {
+    /// How many of the lowest layers are needed.
+    pub(crate) fn needed(&self) -> Needed {
         let count = |layer: Option<u8>| layer.map_or(0, |layer| layer.saturating_add(1));
-        let needed = self.legs.iter().map(|leg| count(leg.target.map(|target| target.spatial))).max();
-        let wanted = self.legs.iter().map(|leg| count(leg.wanted.layer)).max();
-        let elsewhere = self.elsewhere.iter().map(|(_, needs)| needs.layers).max().unwrap_or(0);
-        (needed.unwrap_or(0).max(elsewhere), wanted.unwrap_or(0).max(elsewhere))
+        let mut needed = Needed::default();
+        for leg in &self.legs {
+            let target = count(leg.target.map(|target| target.spatial));
+            if leg.exact {
+                needed.elsewhere = needed.elsewhere.max(target);
+            } else {
+                (needed.here, needed.wanted) = (needed.here.max(target), needed.wanted.max(count(leg.wanted.layer)));
+            }
+        }
+        let workers = self.elsewhere.iter().map(|(_, needs)| needs.layers);
+        needed.elsewhere = workers.fold(needed.elsewhere, u8::max);
+        needed
     }
 }
 

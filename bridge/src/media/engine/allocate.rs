@@ -92,8 +92,8 @@ impl Engine {
         };
         let (transport, of) = (track.transport, track.id);
         if track.relayed && track.layer_count > 1 {
-            let (needed, wanted) = track.needed_exactly();
-            match track.supply.need_exactly(now, needed, wanted) {
+            let needed = track.needed_exactly();
+            match track.supply.need_exactly(now, needed) {
                 Some(streams) if track.mirrored => {
                     let layers = (u8::BITS - streams.leading_zeros()) as u8;
                     self.pull(at, Needs { streams, layers });
@@ -103,10 +103,12 @@ impl Engine {
             }
             return;
         }
-        let (needed, wanted) = track.needed();
-        // Which layers are in a single stream is only seen when they come.
-        let needed = if track.relayed && track.kind == Kind::Video { wanted.min(MAX_LAYERS as u8) } else { needed };
-        if let Some(layers) = track.supply.need(now, needed, wanted) {
+        let mut needed = track.needed();
+        if track.relayed && track.kind == Kind::Video {
+            // Which layers are in a single stream is only seen when they come.
+            needed.here = needed.wanted.min(MAX_LAYERS as u8);
+        }
+        if let Some(layers) = track.supply.need(now, needed) {
             tracing::debug!(transport = transport.0, track = of.0, layers, "layers needed");
             if track.mirrored {
                 self.pull(at, Needs { streams: u8::from(layers > 0), layers });

@@ -342,6 +342,9 @@ impl Engine {
             room.spotlight.forget(key);
         }
         for leg in std::mem::take(&mut peer.legs) {
+            if peer.is_relay() {
+                self.keep_supply(leg.track);
+            }
             if let Some(track) = self.tracks.get_mut(leg.track) {
                 track.legs.retain(|known| known.id != leg.leg);
             }

@@ -32,6 +32,7 @@ impl Engine {
             Some(&key) if self.peers[key].is_relay() => {
                 // What it pulled went with its session.
                 for leg in self.peers[key].legs.clone() {
+                    self.keep_supply(leg.track);
                     self.remove_leg(key, leg);
                 }
                 if !self.peers[key].rekey(now, parameters) {
@@ -52,6 +53,13 @@ impl Engine {
         };
         self.expect_relayed(key);
         self.peers[key].try_path(now, &mut self.writer, &mut self.outbox);
+    }
+
+    /// A leg to another bridge goes without a word from there: its track's publisher does not stop at once.
+    pub(super) fn keep_supply(&mut self, at: usize) {
+        if let Some(track) = self.tracks.get_mut(at) {
+            track.supply.keep();
+        }
     }
 
     /// Notes which SSRCs a bridge was told to use.

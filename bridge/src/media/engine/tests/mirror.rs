@@ -158,6 +158,16 @@ impl Workers {
         (key_frames, packets)
     }
 
+    /// How many layers of the camera the publisher was told to send, since the last call.
+    fn told(&mut self) -> Vec<u8> {
+        let track = self.camera.track;
+        let told = self.here.events.drain(..).filter_map(|event| match event {
+            Event::LayersNeeded { track: of, layers, .. } if of == track => Some(layers),
+            _ => None,
+        });
+        told.collect()
+    }
+
     fn crossed(&mut self) -> ([usize; 3], usize) {
         (std::mem::take(&mut self.pictures), std::mem::take(&mut self.sounds))
     }
@@ -182,16 +192,23 @@ fn only_what_is_watched_crosses() {
     assert_eq!(workers.crossed(), ([0, 0, 30], 10), "one stream of three");
     workers.got();
     workers.want(None);
-    // The one who watched waits three seconds before it says so, then the publisher's worker as long before it does.
-    workers.flow(6_000, 200, &[0, 1, 2]);
+    workers.here.events.clear();
+    // The worker of the one who watched waits three seconds before it says so; the publisher's has nothing to wait for.
+    workers.flow(6_000, 70, &[0, 1, 2]);
+    assert_eq!(workers.told(), [0_u8; 0]);
+    workers.flow(8_800, 15, &[0, 1, 2]);
+    assert_eq!(workers.told(), [0], "the publisher need not send what nobody watches anywhere");
     workers.crossed();
-    workers.flow(14_000, 10, &[0, 1, 2]);
-    assert_eq!(workers.crossed(), ([0; 3], 10));
-    let told = workers.here.events.iter().rev().find_map(|event| match event {
-        Event::LayersNeeded { track, layers, .. } if *track == workers.camera.track => Some(*layers),
-        _ => None,
-    });
-    assert_eq!(told, Some(0), "the publisher need not send what nobody watches anywhere");
+    workers.flow(9_400, 100, &[0, 1, 2]);
+    assert_eq!((workers.crossed(), workers.told()), (([0; 3], 100), vec![]));
+    // What comes and goes within these seconds is not told.
+    workers.want(Some(2));
+    assert_eq!(workers.told(), [3]);
+    for second in 0..8 {
+        workers.want(Some(2).filter(|_| second % 2 == 1));
+        workers.flow(13_400 + 1000 * second, 25, &[0, 1, 2]);
+    }
+    assert_eq!(workers.told(), [0_u8; 0]);
     assert!(workers.there.events.iter().all(|event| !matches!(event, Event::LayersNeeded { .. })), "only one asks");
 }
 

@@ -215,6 +215,16 @@ impl Two {
     }
 }
 
+/// How many layers of the camera its publisher was told to send, since the last call.
+fn told(two: &mut Two) -> Vec<u8> {
+    let track = two.camera.track;
+    let told = two.here.events.drain(..).filter_map(|event| match event {
+        Event::LayersNeeded { track: of, layers, .. } if of == track => Some(layers),
+        _ => None,
+    });
+    told.collect()
+}
+
 fn assert_continuous(packets: &[Got]) {
     for pair in packets.windows(2) {
         let step = pair[1].header.sequence.wrapping_sub(pair[0].header.sequence);
@@ -297,6 +307,36 @@ fn a_key_frame_is_asked_for_across_and_what_is_lost_on_the_way_is_repaired_there
     let asked =
         feedback.filter(|feedback| matches!(feedback, super::super::super::rtcp::Feedback::KeyFrame(_))).count();
     assert_eq!(asked, 1);
+}
+
+#[test]
+fn what_is_not_pulled_any_more_is_not_asked_for_any_more() {
+    let all = [(0, false), (1, false), (2, false)];
+    let mut two = Two::watching_lowest();
+    let mut ms = 0;
+    let mut flow = |two: &mut Two, frames: usize| (0..frames).for_each(|_| two.frame(&mut ms, &all));
+    flow(&mut two, 120);
+    assert_eq!(told(&mut two), [1], "in the beginning it is asked for everything");
+    two.pull(&[2], true, 0);
+    flow(&mut two, 4);
+    assert_eq!(told(&mut two), [3], "up at once");
+    two.pull(&[0], true, 0);
+    flow(&mut two, 4);
+    assert_eq!(told(&mut two), [1], "down too: the other bridge has waited");
+    // A session that begins anew pulls again what it had; nothing changes for the publisher.
+    two.open(2, None);
+    two.offer(1000);
+    flow(&mut two, 30);
+    two.pull(&[0], true, 1000);
+    flow(&mut two, 120);
+    assert_eq!(told(&mut two), [0_u8; 0]);
+    // A bridge that is gone may come again; after three seconds it does not.
+    let transport = two.transports[0];
+    two.here.command(Command::CloseTransport { transport });
+    flow(&mut two, 80);
+    assert_eq!(told(&mut two), [0_u8; 0]);
+    flow(&mut two, 20);
+    assert_eq!(told(&mut two), [0]);
 }
 
 #[test]
