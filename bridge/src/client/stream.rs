@@ -37,12 +37,13 @@ pub(super) struct Receiving {
 
 impl Receiving {
     pub(super) fn new(now: Instant, ssrc: u32, clock_rate: u32, repairable: bool, index: u64) -> Self {
-        let receiver = Receiver::new(now, clock_rate, index);
+        let receiver = Receiver::new(now, clock_rate, index, repairable);
         Self { ssrc, repairable, receiver, key_frame_asked: None }
     }
 
-    pub(super) fn receive(&mut self, now: Instant, index: u64, timestamp: u32) {
-        self.receiver.receive(now, index, timestamp, self.repairable);
+    /// A packet came, by itself or as a `repair`.
+    pub(super) fn receive(&mut self, now: Instant, index: u64, timestamp: u32, repair: bool) {
+        self.receiver.receive(now, index, timestamp, repair);
     }
 
     /// The index of a packet that is missed.

@@ -282,7 +282,7 @@ impl Transport {
             })
         });
         let Some(at) = at else { return };
-        self.streams[at].receive(now, opened.index, header.timestamp);
+        self.streams[at].receive(now, opened.index, header.timestamp, false);
         on(Event::Packet(Packet {
             ssrc: header.ssrc,
             index: opened.index,
@@ -302,7 +302,7 @@ impl Transport {
             self.totals.duplicates += 1;
             return;
         };
-        stream.receive(now, index, header.timestamp);
+        stream.receive(now, index, header.timestamp, true);
         on(Event::Packet(Packet {
             ssrc: media,
             index,

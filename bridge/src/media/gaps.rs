@@ -4,7 +4,7 @@
 //! - **Not too early.** What was overtaken comes by itself. How long that takes is seen: four times the interarrival jitter
 //!   (RFC 3550 §6.4.1; delays spread evenly over a span differ by a third of it in the mean, so this is all of them and a third to
 //!   spare), or a quarter more than the longest that a late packet took lately, if that is longer: of a frame that comes in one
-//!   run the jitter sees little. From 8 ms, the engine's tick, up to 80 ms: by then every viewer's picture stands still.
+//!   run the jitter sees little. From 8 ms, so that the engine's next tick asks, up to 80 ms: by then every viewer's picture stands still.
 //! - **Not too often.** An answer takes a round trip, as long as the last ones took, and may be overtaken like any packet.
 //! - **Not too late.** Viewers wait four round trips and at least half a second, but no longer than one and a half: then their
 //!   pictures have stood still for so long that a key frame, which one round trip brings, is the better answer, and what

@@ -16,6 +16,7 @@ pub mod control;
 mod crossing;
 mod decisions;
 mod engine;
+mod gaps;
 mod handle;
 mod history;
 mod layer;

@@ -1,23 +1,11 @@
-//! What the SFU knows of one incoming RTP stream: order, loss, jitter (RFC 3550 §6.4, A.3, A.8) and which packets to ask
-//! for again (RFC 4585 §6.2.1).
+//! What the SFU knows of one incoming RTP stream: order, loss and jitter (RFC 3550 §6.4, A.3, A.8).
 
 use std::time::{Duration, Instant};
 
-/// A missing packet is first asked for after this long, so that mere reordering costs nothing.
-const NACK_DELAY: Duration = Duration::from_millis(8);
-/// Asked for again after one round trip, at least after this.
-const NACK_REPEAT: Duration = Duration::from_millis(30);
-/// Then it is given up.
-const NACK_TRIES: u8 = 8;
-/// More missing at once is not repaired packet by packet; a key frame is asked for instead.
-const MAX_MISSING: usize = 256;
+use super::gaps::Gaps;
 
-#[derive(Clone, Copy, Debug)]
-struct Missing {
-    index: u64,
-    due: Instant,
-    tries: u8,
-}
+/// After so many packets the jitter is known: its mean goes over sixteen.
+const SETTLED: u64 = 64;
 
 /// One SSRC.
 #[derive(Debug)]
@@ -26,7 +14,8 @@ pub(crate) struct Receiver {
     first: u64,
     highest: u64,
     received: u64,
-    missing: Vec<Missing>,
+    /// Where what is missing is to be asked for again.
+    gaps: Option<Gaps>,
     jitter: f64,
     last_transit: Option<f64>,
     epoch: Instant,
@@ -34,7 +23,6 @@ pub(crate) struct Receiver {
     windowed: (u64, u64),
     /// The last sender report: (middle 32 bits of NTP, when it came).
     sender_report: Option<(u32, Instant)>,
-    overrun: bool,
 }
 
 /// What a receiver report says (RFC 3550 §6.4.1).
@@ -49,43 +37,51 @@ pub(crate) struct Report {
 }
 
 impl Receiver {
-    /// Starts with its first packet's index (rollover counter and sequence number).
-    pub(crate) fn new(now: Instant, clock_rate: u32, index: u64) -> Self {
+    /// Starts with its first packet's index (rollover counter and sequence number). `repairs` says whether what is missing is
+    /// to be asked for again.
+    pub(crate) fn new(now: Instant, clock_rate: u32, index: u64, repairs: bool) -> Self {
         Self {
             clock_rate,
             first: index,
             highest: index.wrapping_sub(1),
             received: 0,
-            missing: Vec::new(),
+            gaps: repairs.then(Gaps::default),
             jitter: 0.0,
             last_transit: None,
             epoch: now,
             reported: (0, 0),
             windowed: (0, 0),
             sender_report: None,
-            overrun: false,
         }
     }
 
-    /// A packet came, by itself or as a retransmission; true if no later one has come yet. `nack` says whether gaps are
-    /// to be repaired.
-    pub(crate) fn receive(&mut self, now: Instant, index: u64, timestamp: u32, nack: bool) -> bool {
+    /// A packet came, by itself or as a `repair`; true if no later one has come yet.
+    pub(crate) fn receive(&mut self, now: Instant, index: u64, timestamp: u32, repair: bool) -> bool {
         self.received += 1;
         let next = self.highest.wrapping_add(1);
         let newest = index >= next;
         if newest {
-            if nack && index > next {
-                self.miss(now, next..index);
+            if let Some(gaps) = self.gaps.as_mut().filter(|_| index > next) {
+                gaps.miss(now, next..index);
             }
             self.highest = index;
-            self.measure_jitter(now, timestamp);
         } else {
             self.first = self.first.min(index);
-            if let Ok(at) = self.missing.binary_search_by_key(&index, |m| m.index) {
-                self.missing.remove(at);
+            if let Some(gaps) = &mut self.gaps {
+                gaps.arrived(now, index, repair);
             }
         }
+        if !repair {
+            self.measure_jitter(now, timestamp);
+        }
         newest
+    }
+
+    /// A key frame begins with the packet of that index.
+    pub(crate) fn begin_anew(&mut self, index: u64) {
+        if let Some(gaps) = &mut self.gaps {
+            gaps.begin_anew(index);
+        }
     }
 
     /// The highest index that has come.
@@ -95,17 +91,7 @@ impl Receiver {
 
     /// The index of a packet that is missed, by its sequence number.
     pub(crate) fn missing_index(&self, sequence: u16) -> Option<u64> {
-        let same = |missing: &&Missing| missing.index as u16 == sequence;
-        self.missing.iter().find(same).map(|missing| missing.index)
-    }
-
-    fn miss(&mut self, now: Instant, range: std::ops::Range<u64>) {
-        if self.missing.len() + usize::try_from(range.end - range.start).unwrap_or(usize::MAX) > MAX_MISSING {
-            self.missing.clear();
-            self.overrun = true;
-            return;
-        }
-        self.missing.extend(range.map(|index| Missing { index, due: now + NACK_DELAY, tries: 0 }));
+        self.gaps.as_ref()?.index_of(sequence)
     }
 
     fn measure_jitter(&mut self, now: Instant, timestamp: u32) {
@@ -122,24 +108,16 @@ impl Receiver {
 
     /// Sequence numbers to ask for now, oldest first; appended to `out`.
     pub(crate) fn due_nacks(&mut self, now: Instant, rtt: Duration, out: &mut Vec<u16>) {
-        let repeat = rtt.max(NACK_REPEAT);
-        self.missing.retain_mut(|missing| {
-            if missing.due > now {
-                return true;
-            }
-            if missing.tries == NACK_TRIES {
-                return false;
-            }
-            missing.tries += 1;
-            missing.due = now + repeat;
-            out.push(missing.index as u16);
-            true
-        });
+        let jitter = Duration::from_secs_f64(self.jitter / f64::from(self.clock_rate));
+        let jitter = Some(jitter).filter(|_| self.received >= SETTLED);
+        if let Some(gaps) = &mut self.gaps {
+            gaps.due(now, jitter, rtt, out);
+        }
     }
 
     /// Whether so much went missing that only a key frame helps; asked once.
     pub(crate) fn take_overrun(&mut self) -> bool {
-        std::mem::take(&mut self.overrun)
+        self.gaps.as_mut().is_some_and(Gaps::take_overrun)
     }
 
     /// A sender report came.
@@ -193,49 +171,33 @@ mod tests {
 
     fn receive(receiver: &mut Receiver, now: Instant, indices: impl IntoIterator<Item = u64>) {
         for index in indices {
-            receiver.receive(now, index, index as u32 * 3000, true);
+            receiver.receive(now, index, index as u32 * 3000, false);
         }
     }
 
     #[test]
     fn gaps_are_asked_for_until_filled() {
         let start = Instant::now();
-        let mut receiver = Receiver::new(start, 90_000, 65_534);
+        let mut receiver = Receiver::new(start, 90_000, 65_534, true);
         receive(&mut receiver, start, [65_534, 65_538]);
         let mut out = Vec::new();
-        receiver.due_nacks(start + 7 * MS, 10 * MS, &mut out);
-        assert_eq!(out, [0u16; 0], "reordering has a moment to resolve");
-        receiver.due_nacks(start + 8 * MS, 10 * MS, &mut out);
+        receiver.due_nacks(start + 24 * MS, 10 * MS, &mut out);
+        assert_eq!(out, [0u16; 0], "reordering has a moment to resolve, longer while nothing is known");
+        receiver.due_nacks(start + 25 * MS, 10 * MS, &mut out);
         assert_eq!(out, [65_535, 0, 1]);
-        receive(&mut receiver, start + 9 * MS, [65_536]);
+        receiver.receive(start + 26 * MS, 65_536, 0, true);
+        assert_eq!((receiver.missing_index(0), receiver.missing_index(1)), (None, Some(65_537)));
         out.clear();
-        receiver.due_nacks(start + 37 * MS, 10 * MS, &mut out);
+        receiver.due_nacks(start + 54 * MS, 10 * MS, &mut out);
         assert_eq!(out, [0u16; 0], "not before a round trip");
-        receiver.due_nacks(start + 38 * MS, 10 * MS, &mut out);
+        receiver.due_nacks(start + 55 * MS, 10 * MS, &mut out);
         assert_eq!(out, [65_535, 1]);
-        out.clear();
-        for i in 1..100 {
-            receiver.due_nacks(start + 38 * MS + i * 50 * MS, 10 * MS, &mut out);
-        }
-        assert_eq!(out.len(), 2 * usize::from(NACK_TRIES - 2), "given up in the end");
-    }
-
-    #[test]
-    fn a_great_gap_asks_for_a_key_frame_instead() {
-        let start = Instant::now();
-        let mut receiver = Receiver::new(start, 90_000, 100);
-        receive(&mut receiver, start, [100, 1000]);
-        let mut out = Vec::new();
-        receiver.due_nacks(start + 100 * MS, 10 * MS, &mut out);
-        assert!(out.is_empty());
-        assert!(receiver.take_overrun());
-        assert!(!receiver.take_overrun());
     }
 
     #[test]
     fn the_report_counts_loss_since_the_last_one() {
         let start = Instant::now();
-        let mut receiver = Receiver::new(start, 90_000, 0);
+        let mut receiver = Receiver::new(start, 90_000, 0, true);
         receive(&mut receiver, start, (0..100).filter(|i| i % 4 != 1));
         let report = receiver.report(start);
         assert_eq!((report.fraction_lost, report.total_lost, report.highest), (64, 25, 99));
@@ -249,7 +211,7 @@ mod tests {
     #[test]
     fn jitter_is_the_smoothed_difference_of_transit_times() {
         let start = Instant::now();
-        let mut receiver = Receiver::new(start, 90_000, 0);
+        let mut receiver = Receiver::new(start, 90_000, 0, false);
         for i in 0..1000u32 {
             let at = start + i * 20 * MS + if i % 2 == 0 { 10 * MS } else { Duration::ZERO };
             receiver.receive(at, u64::from(i), i * 1800, false);

@@ -78,12 +78,11 @@ impl Engine {
         self.counters.repaired += 1;
         let Some(map) = self.peers.get(track.peer).map(|publisher| &publisher.map) else { return };
         let values = Values::read(map, &header, packet);
-        let media = Stream { ssrc, rtx: false, ..stream };
-        self.media(now, media, index, &header, (at + 2, packet), values);
+        self.media(now, Stream { ssrc, ..stream }, index, &header, (at + 2, packet), values);
     }
 
-    /// A plain media packet with its 48-bit index, its place in the receive buffer and its extensions' values: it is
-    /// counted and remembered, and waits to be copied.
+    /// A plain media packet with its 48-bit index, its place in the receive buffer and its extensions' values, which came by
+    /// itself or on the stream of repairs: it is counted and remembered, and waits to be copied.
     pub(super) fn media(
         &mut self,
         now: Instant,
@@ -105,8 +104,10 @@ impl Engine {
         let layer = &mut track.layers[stream.layer];
         let first = layer.last_packet.is_none();
         layer.last_packet = Some(now);
-        let receiver = layer.receiver.get_or_insert_with(|| Receiver::new(now, clock_rate(kind), index));
-        let newest = receiver.receive(now, index, header.timestamp, kind == Kind::Video);
+        // What another worker's publisher sends is asked for there.
+        let repairs = kind == Kind::Video && !track.mirrored;
+        let receiver = layer.receiver.get_or_insert_with(|| Receiver::new(now, clock_rate(kind), index, repairs));
+        let newest = receiver.receive(now, index, header.timestamp, stream.rtx);
         let frame = match payload {
             [] => Frame::default(),
             _ => layer.reader.read(payload_type.codec, payload, values.dependency_descriptor, newest),
@@ -143,6 +144,9 @@ impl Engine {
         let layer = &mut track.layers[stream.layer];
         if frame.key_start && layer.key_frame.is_none_or(|(last, _)| last < index) {
             layer.key_frame = Some((index, now));
+            if let Some(receiver) = &mut layer.receiver {
+                receiver.begin_anew(index);
+            }
         }
         for (worker, _) in track.elsewhere.iter().filter(|(_, needs)| needs.streams >> stream.layer & 1 == 1) {
             let (worker, stream, len) = (*worker, stream.layer as u8, packet.len());

@@ -210,7 +210,7 @@ fn lost_packets_are_asked_for_and_repaired() {
     for packet in lost {
         pair.world.send(pair.publisher.address, packet);
     }
-    pair.world.pass(20 * MS);
+    pair.world.pass(40 * MS);
     let (_, nacks) = pair.asked();
     let sequence = u16::from_be_bytes([missing[2], missing[3]]);
     assert_eq!(nacks, [(Camera::ssrc(2), vec![sequence])]);
