@@ -171,6 +171,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "40",
         "Participants of one room on one media worker before the next ones are seated on another; 0 keeps rooms on one",
     ),
+    value(
+        "media.loudest",
+        "loudest",
+        "0-100",
+        "4",
+        "Voices forwarded at a time in a large room, the loudest ones, and as many who spoke just before; 0 forwards all",
+    ),
+    value(
+        "media.small_room",
+        "small-room",
+        "NUMBER",
+        "10",
+        "Open microphones in a room up to which everybody is forwarded, however loud",
+    ),
     switch("media.pin", "pin-workers", "false", "Keep each media worker on a core of its own"),
     value("room.empty_timeout", "empty-timeout", "DURATION", "5m", "A room nobody enters ends after this"),
     value(
@@ -360,6 +374,7 @@ mod tests {
             ("media.bind", _) => "127.0.0.1",
             ("media.advertise", _) => "192.0.2.1,2001:db8::1",
             ("media.gather", _) => "2ms",
+            ("media.loudest", _) => "6",
             ("log.format", _) => "json",
             _ => match setting.value {
                 "NUMBER" => "7",

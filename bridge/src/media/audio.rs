@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-/// Voices forwarded at the same time: the loudest …
-const LOUDEST: usize = 4;
-/// … and those who spoke a moment ago.
-const PLACES: usize = 2 * LOUDEST;
-/// In rooms of up to this many open microphones everybody is forwarded.
-pub(crate) const SMALL_ROOM: usize = 10;
+/// Voices forwarded at the same time in a large room, unless configured.
+pub(crate) const LOUDEST: u16 = 4;
+/// In rooms of up to this many open microphones everybody is forwarded, unless configured.
+pub(crate) const SMALL_ROOM: u16 = 10;
+/// Places that there is room for from the beginning.
+const PLACES: usize = 2 * LOUDEST as usize;
 /// A packet of at least this level is speech, dB above silence (127 − the extension's −dBov): −50 dBov.
 const SPEECH: u8 = 77;
 /// Who was silent for this long gives up the place.
@@ -23,6 +23,29 @@ const HOLD: Duration = Duration::from_secs(2);
 const MARGIN: f32 = 3.0;
 /// How fast loudness is forgotten, dB per packet (20 ms): a word's end is not the speaker's end.
 const DECAY: f32 = 0.5;
+
+/// Who is heard in which rooms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Hearing {
+    /// So many of the loudest in a large room, and as many who spoke a moment ago; 0: everybody.
+    pub(crate) loudest: u16,
+    /// In rooms of up to this many open microphones everybody.
+    pub(crate) small_room: u16,
+}
+
+impl Default for Hearing {
+    fn default() -> Self {
+        Self { loudest: LOUDEST, small_room: SMALL_ROOM }
+    }
+}
+
+impl Hearing {
+    /// How many are heard in a room of so many open microphones; `None`: everybody.
+    pub(crate) fn places(self, microphones: usize) -> Option<usize> {
+        let large = microphones > usize::from(self.small_room) && self.loudest > 0;
+        large.then_some(2 * usize::from(self.loudest))
+    }
+}
 
 /// One that is forwarded.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +72,9 @@ pub(crate) struct Voices {
 }
 
 impl Voices {
-    /// A packet of a track with its audio level as the extension has it (the highest bit is not used).
-    pub(crate) fn packet(&mut self, now: Instant, track: usize, level: u8) -> Verdict {
+    /// A packet of a track with its audio level as the extension has it (the highest bit is not used), in a room where so many
+    /// are heard.
+    pub(crate) fn packet(&mut self, now: Instant, track: usize, level: u8, places: usize) -> Verdict {
         let loud = 127 - (level & 0x7f);
         let speaks = loud >= SPEECH;
         if let Some(at) = self.places.iter().position(|place| place.track == track) {
@@ -68,7 +92,7 @@ impl Voices {
             return Verdict::Hold;
         }
         let new = Place { track, loudness: f32::from(loud), until: now + HOLD };
-        if self.places.len() < PLACES {
+        if self.places.len() < places {
             self.places.push(new);
             return Verdict::Forward;
         }
@@ -98,57 +122,72 @@ mod tests {
     use Verdict::{Forward, Hold};
     use proptest::prelude::*;
 
+    impl Voices {
+        fn hear(&mut self, now: Instant, track: usize, level: u8) -> Verdict {
+            self.packet(now, track, level, PLACES)
+        }
+    }
+
     const PACKET: Duration = Duration::from_millis(20);
     const SILENCE: u8 = 127;
 
     #[test]
     fn the_first_loud_packet_goes_through_and_pauses_between_words_too() {
         let (mut voices, mut now) = (Voices::default(), Instant::now());
-        assert_eq!(voices.packet(now, 1, 90), Hold, "background noise");
-        assert_eq!(voices.packet(now, 1, 45), Forward, "a first quiet syllable");
+        assert_eq!(voices.hear(now, 1, 90), Hold, "background noise");
+        assert_eq!(voices.hear(now, 1, 45), Forward, "a first quiet syllable");
         for _ in 0..100 {
             now += PACKET;
-            assert_eq!(voices.packet(now, 1, SILENCE), Forward);
+            assert_eq!(voices.hear(now, 1, SILENCE), Forward);
         }
         now += PACKET;
-        assert_eq!(voices.packet(now, 1, SILENCE), Hold, "silent for longer than two seconds");
+        assert_eq!(voices.hear(now, 1, SILENCE), Hold, "silent for longer than two seconds");
     }
 
     #[test]
     fn the_louder_one_takes_the_place_of_the_quietest() {
         let (mut voices, now) = (Voices::default(), Instant::now());
         for track in 0..PLACES {
-            assert_eq!(voices.packet(now, track, 30 + track as u8), Forward);
+            assert_eq!(voices.hear(now, track, 30 + track as u8), Forward);
         }
-        assert_eq!(voices.packet(now, 50, 36), Hold, "hardly louder than the quietest (37)");
-        assert_eq!(voices.packet(now, 50, 34), Forward);
-        assert_eq!(voices.packet(now, PLACES - 1, 37), Hold, "the quietest gave way");
-        assert_eq!(voices.packet(now, 0, 30), Forward);
+        assert_eq!(voices.hear(now, 50, 36), Hold, "hardly louder than the quietest (37)");
+        assert_eq!(voices.hear(now, 50, 34), Forward);
+        assert_eq!(voices.hear(now, PLACES - 1, 37), Hold, "the quietest gave way");
+        assert_eq!(voices.hear(now, 0, 30), Forward);
     }
 
     #[test]
     fn who_stopped_sending_leaves_a_place() {
         let (mut voices, now) = (Voices::default(), Instant::now());
         for track in 0..PLACES {
-            voices.packet(now, track, 5);
+            voices.hear(now, track, 5);
         }
-        assert_eq!(voices.packet(now + HOLD, 50, 40), Hold);
-        assert_eq!(voices.packet(now + HOLD + PACKET, 50, 40), Forward);
+        assert_eq!(voices.hear(now + HOLD, 50, 40), Hold);
+        assert_eq!(voices.hear(now + HOLD + PACKET, 50, 40), Forward);
         voices.remove(50);
-        assert_eq!(voices.packet(now + HOLD + PACKET, 51, 49), Forward);
+        assert_eq!(voices.hear(now + HOLD + PACKET, 51, 49), Forward);
+    }
+
+    #[test]
+    fn as_many_are_heard_as_configured() {
+        let places = |loudest, small_room, microphones| Hearing { loudest, small_room }.places(microphones);
+        assert_eq!((places(4, 10, 10), places(4, 10, 11)), (None, Some(8)));
+        assert_eq!((places(1, 0, 0), places(1, 0, 1)), (None, Some(2)));
+        assert_eq!(places(0, 10, 1000), None);
     }
 
     proptest! {
         #[test]
         fn never_more_than_there_are_places_and_the_loudest_is_heard(
             packets in proptest::collection::vec((0usize..40, 0u8..=255), 1..2000),
+            places in 1usize..30,
         ) {
             let (mut voices, mut now) = (Voices::default(), Instant::now());
             for (track, level) in packets {
                 now += Duration::from_micros(500);
                 let loudest = voices.places.iter().map(|place| place.loudness).fold(0.0, f32::max);
-                let verdict = voices.packet(now, track, level);
-                prop_assert!(voices.places.len() <= PLACES);
+                let verdict = voices.packet(now, track, level, places);
+                prop_assert!(voices.places.len() <= places);
                 let loud = f32::from(127 - (level & 0x7f));
                 if loud >= loudest + MARGIN && loud >= f32::from(SPEECH) {
                     prop_assert_eq!(verdict, Forward);

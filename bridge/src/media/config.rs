@@ -9,10 +9,15 @@ use ratssaal_process::units;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+use super::audio::{Hearing, LOUDEST, SMALL_ROOM};
+
 /// Host candidates announced at the most.
 const MAX_CANDIDATES: usize = 8;
 /// The longest [`MediaConfig::gather`]: what a conversation does not notice.
 const MAX_GATHER: Duration = Duration::from_millis(5);
+
+/// The most [`MediaConfig::loudest`]: more voices at a time nobody can follow, and each packet is compared with all of them.
+const MAX_LOUDEST: u16 = 100;
 
 /// `[media]`: the UDP ports and addresses of the media workers.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -41,6 +46,12 @@ pub struct MediaConfig {
     /// Participants of one room on one worker before the next ones are seated on another; 0 keeps rooms on one. With 40 who
     /// all publish and see nine others, a room takes a quarter of a core; a second worker costs the way to it.
     pub spread: u16,
+    /// Voices forwarded at the same time in a room with more than `small_room` open microphones: the loudest so many, and as
+    /// many who spoke in the last two seconds. Up to 100; 0 forwards everybody. The same on all servers of a cluster.
+    #[serde(deserialize_with = "loudest")]
+    pub loudest: u16,
+    /// Open microphones in a room up to which everybody is forwarded.
+    pub small_room: u16,
     /// Keeps each worker on a processor core of its own, for machines that do nothing else.
     pub pin: bool,
 }
@@ -51,6 +62,14 @@ fn gather<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Err
         return Err(serde::de::Error::custom(format!("{gather:?} is too long: write 0 to 5ms")));
     }
     Ok(gather)
+}
+
+fn loudest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let loudest = u16::deserialize(deserializer)?;
+    if loudest > MAX_LOUDEST {
+        return Err(serde::de::Error::custom(format!("{loudest} is too many: write 1 to {MAX_LOUDEST}, or 0 for all")));
+    }
+    Ok(loudest)
 }
 
 impl Default for MediaConfig {
@@ -64,12 +83,19 @@ impl Default for MediaConfig {
             gather: Duration::from_millis(1),
             link: 0,
             spread: 40,
+            loudest: LOUDEST,
+            small_room: SMALL_ROOM,
             pin: false,
         }
     }
 }
 
 impl MediaConfig {
+    /// Who is heard in which rooms.
+    pub(crate) fn hearing(&self) -> Hearing {
+        Hearing { loudest: self.loudest, small_room: self.small_room }
+    }
+
     /// How many workers to start.
     pub(crate) fn worker_count(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -187,6 +213,20 @@ mod tests {
             assert!(error.contains("7882-7897"), "{error}");
         }
         assert_eq!(MediaConfig::default().ports.to_string(), "7882-7897");
+    }
+
+    #[test]
+    fn more_voices_than_anybody_can_follow_are_refused() {
+        use serde::de::value::{Error, MapDeserializer};
+        let read = |loudest: u16| {
+            let section = MapDeserializer::<_, Error>::new([("loudest", loudest)].into_iter());
+            MediaConfig::deserialize(section).map(|config| config.loudest).map_err(|error| error.to_string())
+        };
+        assert_eq!([0, 4, 100].map(read), [Ok(0), Ok(4), Ok(100)]);
+        let error = read(101).unwrap_err();
+        assert!(error.contains("1 to 100"), "{error}");
+        let hearing = MediaConfig { loudest: 6, small_room: 20, ..MediaConfig::default() }.hearing();
+        assert_eq!((hearing.places(20), hearing.places(21)), (None, Some(12)));
     }
 
     #[test]

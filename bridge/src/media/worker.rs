@@ -181,7 +181,7 @@ fn spawn(
         "media worker"
     );
     let (own, others) = (Arc::clone(&handle), Arc::clone(others));
-    let gather = config.gather;
+    let (gather, hearing) = (config.gather, config.hearing());
     let core = config.pin.then(|| core_affinity::get_core_ids().unwrap_or_default());
     let core = core.and_then(|cores| cores.get(number % cores.len().max(1)).copied());
     if config.pin && core.is_none() {
@@ -201,7 +201,7 @@ fn spawn(
             number,
             others,
             crossings: Crossings::default(),
-            engine: Engine::new(identity).numbered(number),
+            engine: Engine::new(identity).numbered(number).hearing(hearing),
             receive: ReceiveBatch::new(),
             send: SendBatch::new(),
             transports: HashMap::new(),

@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use livekit_protocol::leave_request::Action;
-use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, ParticipantInfo, TrackSource, encryption};
+use livekit_protocol::{
+    ConnectionQualityInfo, DisconnectReason, ParticipantInfo, TrackInfo, TrackSource, TrackType, encryption,
+};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -19,7 +21,7 @@ use super::ids::{ParticipantSid, TrackSid};
 use super::inbox::Inbox;
 use super::relays::{Spread, ToRelay};
 use super::session::ToSession;
-use super::state::State;
+use super::state::{Participant, State};
 use crate::media::control::{self, TrackId};
 
 impl RoomActor {
@@ -55,6 +57,7 @@ impl RoomActor {
     pub(super) fn jump_to(&mut self, after: State) {
         let before = Arc::clone(&self.state);
         self.publish_state(after);
+        self.state.participants().for_each(|who| self.exempt_interpreter(&before, who));
         self.tell(announce::catch_up(&before, &self.state));
         let gone = before.participants().filter(|participant| self.state.participant(&participant.sid).is_none());
         for sid in gone.map(|participant| participant.sid.clone()).collect::<Vec<_>>() {
@@ -131,6 +134,11 @@ impl RoomActor {
         if let Event::TrackMuted(muted) = event {
             self.mute_media(&muted.track_sid.as_str().into(), muted.muted);
         }
+        if let Event::ParticipantUpdated(update) = event
+            && let Some(who) = self.state.participant(&update.sid.as_str().into())
+        {
+            self.exempt_interpreter(before, who);
+        }
         let announcements = announce::announce(before, event, &self.state);
         match event {
             // Of one who is hidden nothing is told.
@@ -178,8 +186,8 @@ impl RoomActor {
     /// Media of a track has arrived here.
     pub(super) fn bound(&mut self, track: &TrackSid) {
         let Some((publisher, info)) = self.state.track(track) else { return };
+        let exempt = is_exempt(publisher, info);
         let (muted, publisher) = (info.muted, publisher.sid.clone());
-        let exempt = info.source() == TrackSource::ScreenShareAudio;
         let encrypted = info.encryption() != encryption::Type::None;
         // Also when it was ours a moment ago and comes from another bridge now.
         if self.shared.is_own(track) || self.expected.contains_key(&self.bridge) {
@@ -208,6 +216,18 @@ impl RoomActor {
         if there {
             self.unbind(|sid, _| sid == track);
             self.tell_all(&ToSession::TrackUnavailable(track.clone()));
+        }
+    }
+
+    /// Somebody has become an interpreter or is one no more.
+    fn exempt_interpreter(&self, before: &State, who: &Participant) {
+        let interpreted = before.participant(&who.sid).is_some_and(|before| before.interprets());
+        if who.interprets() == interpreted {
+            return;
+        }
+        for info in &who.tracks {
+            let exempt = is_exempt(who, info);
+            self.order_media(&info.sid.as_str().into(), |track| control::Command::ExemptTrack { track, exempt });
         }
     }
 
@@ -391,4 +411,10 @@ impl RoomActor {
             let _ = spreads.send(Spread { room, bridges: BTreeSet::new() });
         }
     }
+}
+
+/// Whether a track's sound is forwarded however many voices of the room are louder: what is heard with a shared screen, and
+/// interpreters.
+fn is_exempt(publisher: &Participant, info: &TrackInfo) -> bool {
+    info.r#type() == TrackType::Audio && (info.source() == TrackSource::ScreenShareAudio || publisher.interprets())
 }

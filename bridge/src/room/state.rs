@@ -42,6 +42,9 @@ impl Presence {
     }
 }
 
+/// The attribute that makes a participant an interpreter, with any value but the empty one, such as the language.
+pub const INTERPRETER: &str = "ratssaal.interpreter";
+
 /// A participant who is in the room.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Participant {
@@ -89,6 +92,12 @@ impl Participant {
             Some((before, moved)) if sequence < *moved => before == bridge,
             _ => self.bridge == bridge,
         }
+    }
+
+    /// Whether it interprets: its sound is forwarded however many others are louder.
+    #[must_use]
+    pub fn interprets(&self) -> bool {
+        self.attributes.get(INTERPRETER).is_some_and(|value| !value.is_empty())
     }
 
     /// As the protocol shows it.

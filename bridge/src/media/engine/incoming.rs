@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::super::audio::{SMALL_ROOM, Verdict};
+use super::super::audio::{Hearing, Verdict};
 use super::super::codec::Frame;
 use super::super::control::{Event, Kind, RoomId};
 use super::super::leg::{Leg, clock_rate};
@@ -127,7 +127,9 @@ impl Engine {
         if let Some(&[level, ..]) = values.audio_level {
             track.loudness.observe(level);
         }
-        if kind == Kind::Audio && !is_heard(&mut self.rooms, track, stream.track, now, values.audio_level) {
+        if kind == Kind::Audio
+            && !is_heard(&mut self.rooms, self.hearing, (track, stream.track), now, values.audio_level)
+        {
             self.counters.held += 1;
             return;
         }
@@ -186,15 +188,18 @@ impl Engine {
 /// Whether a voice is forwarded: everybody's in a small room, the loudest in a large one.
 fn is_heard(
     rooms: &mut HashMap<RoomId, Room>,
-    track: &mut Track,
-    key: usize,
+    hearing: Hearing,
+    (track, key): (&mut Track, usize),
     now: Instant,
     level: Option<&[u8]>,
 ) -> bool {
-    let room = rooms.get_mut(&track.room).filter(|room| room.microphones > SMALL_ROOM && !track.exempt);
+    let room = rooms.get_mut(&track.room).filter(|_| !track.exempt);
+    let room = room.and_then(|room| Some((hearing.places(room.microphones)?, room)));
     let held = match (room, level) {
         // Another worker's is judged there, but takes a place here, too.
-        (Some(room), Some(&[level, ..])) => room.voices.packet(now, key, level) == Verdict::Hold && !track.mirrored,
+        (Some((places, room)), Some(&[level, ..])) => {
+            room.voices.packet(now, key, level, places) == Verdict::Hold && !track.mirrored
+        }
         // Who does not say how loud it is cannot be judged.
         _ => false,
     };

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::audio::Voices;
+use super::audio::{Hearing, Voices};
 use super::control::{CloseReason, Event, RoomId, TrackId, TransportId};
 use super::leg::Packet;
 use super::outbox::{Outbox, Slot};
@@ -157,6 +157,8 @@ pub(crate) struct Engine {
     workspace: allocate::Workspace,
     /// Which of the workers this is.
     number: usize,
+    /// Who is heard in large rooms.
+    hearing: Hearing,
     /// Packets of the present receive call that other workers need.
     crossings: Vec<Crossing>,
     notes: VecDeque<Note>,
@@ -188,9 +190,15 @@ impl Engine {
             due: Vec::new(),
             workspace: allocate::Workspace::default(),
             number: 0,
+            hearing: Hearing::default(),
             crossings: Vec::new(),
             notes: VecDeque::new(),
         }
+    }
+
+    /// So many are heard.
+    pub(crate) fn hearing(self, hearing: Hearing) -> Self {
+        Self { hearing, ..self }
     }
 
     /// One datagram.

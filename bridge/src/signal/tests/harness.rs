@@ -111,9 +111,14 @@ impl Client {
 
     /// Joins the room `rat` on v1 with this first offer.
     pub(super) async fn offering(bridge: &TestBridge, identity: &str, sdp: &str) -> (Self, JoinResponse) {
+        Self::offering_as(bridge, &guest("rat", identity), sdp).await
+    }
+
+    /// The same with these claims.
+    pub(super) async fn offering_as(bridge: &TestBridge, claims: &Claims, sdp: &str) -> (Self, JoinResponse) {
         let offer = SessionDescription { r#type: "offer".into(), sdp: sdp.into(), id: 1, ..Default::default() };
         let request = JoinRequest { publisher_offer: Some(offer), ..Default::default() };
-        Self::join(bridge, &guest("rat", identity), v1(request)).await
+        Self::join(bridge, claims, v1(request)).await
     }
 
     pub(super) async fn ask(&mut self, message: Ask) {

@@ -3,6 +3,7 @@
 
 mod across;
 mod harness;
+mod hearing;
 mod joining;
 mod media;
 mod misuse;

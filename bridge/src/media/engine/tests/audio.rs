@@ -1,12 +1,13 @@
 //! Voices of a large room: the loudest are forwarded, from their first syllable on and without a gap in the numbers.
 
-use super::super::super::audio::SMALL_ROOM;
+use super::super::super::audio::{Hearing, SMALL_ROOM};
 use super::super::super::control::*;
 use super::super::super::simulation::*;
 
 const PACKETS_PER_SECOND: u16 = 50;
 const SILENCE: u8 = 100;
 const SPEECH: u8 = 30;
+const SMALL: usize = SMALL_ROOM as usize;
 
 /// A room of open microphones, and one who listens to all of them.
 struct Hall {
@@ -55,9 +56,9 @@ impl Hall {
 
 #[test]
 fn everybody_is_heard_in_a_small_room() {
-    let mut hall = Hall::new(SMALL_ROOM);
+    let mut hall = Hall::new(SMALL);
     hall.moment(&[]);
-    assert_eq!(hall.heard().len(), SMALL_ROOM, "silence too");
+    assert_eq!(hall.heard().len(), SMALL, "silence too");
 }
 
 #[test]
@@ -82,6 +83,17 @@ fn in_a_large_room_the_speaker_is_heard_from_the_first_packet_on_and_without_gap
 }
 
 #[test]
+fn as_many_are_heard_as_configured_from_the_configured_size_on() {
+    let speaking: Vec<(usize, u8)> = (0..12).map(|who| (who, SPEECH)).collect();
+    for (loudest, small_room, expected) in [(2, 0, 4), (5, 11, 10), (5, 12, 12), (0, 0, 12)] {
+        let mut hall = Hall::new(12);
+        hall.world.engine.hearing = Hearing { loudest, small_room };
+        hall.moment(&speaking);
+        assert_eq!(hall.heard().len(), expected, "{loudest} of more than {small_room}");
+    }
+}
+
+#[test]
 fn who_is_exempt_is_always_heard() {
     let mut hall = Hall::new(40);
     hall.world.command(Command::ExemptTrack { track: hall.tracks[3], exempt: true });
@@ -93,12 +105,12 @@ fn who_is_exempt_is_always_heard() {
 
 #[test]
 fn muting_makes_a_large_room_small() {
-    let mut hall = Hall::new(SMALL_ROOM + 1);
+    let mut hall = Hall::new(SMALL + 1);
     hall.moment(&[]);
     assert_eq!(hall.heard(), []);
     hall.world.command(Command::MuteTrack { track: hall.tracks[0], muted: true });
     hall.moment(&[]);
-    assert_eq!(hall.heard().len(), SMALL_ROOM);
+    assert_eq!(hall.heard().len(), SMALL);
     hall.world.command(Command::MuteTrack { track: hall.tracks[0], muted: false });
     hall.moment(&[]);
     assert_eq!(hall.heard(), []);
