@@ -29,8 +29,8 @@ pub(crate) const IDS: ExtensionIds = ExtensionIds {
     twcc: 3,
     abs_send_time: 0,
     dependency_descriptor: 12,
-    abs_capture_time: 0,
-    playout_delay: 0,
+    abs_capture_time: 5,
+    playout_delay: 6,
     video_orientation: 0,
 };
 
@@ -179,6 +179,8 @@ pub(crate) struct Got {
     pub(crate) mid: Vec<u8>,
     /// Its transport-wide sequence number.
     pub(crate) number: Option<u16>,
+    /// The elements of its header extension, (id, value).
+    pub(crate) elements: Vec<(u8, Vec<u8>)>,
     pub(crate) payload: Vec<u8>,
     /// Bytes of RTP padding.
     pub(crate) padding: usize,
@@ -316,7 +318,18 @@ impl Client {
 
     /// Negotiates what this client sends and gets.
     pub(crate) fn negotiate(&self, world: &mut impl Wire, receive: Vec<ReceiveSection>, send: Vec<SendSection>) {
-        world.command(Command::Negotiated { transport: self.transport, extensions: IDS, receive, send });
+        self.negotiate_as(world, IDS, receive, send);
+    }
+
+    /// The same with other ids of the header extensions.
+    pub(crate) fn negotiate_as(
+        &self,
+        world: &mut impl Wire,
+        extensions: ExtensionIds,
+        receive: Vec<ReceiveSection>,
+        send: Vec<SendSection>,
+    ) {
+        world.command(Command::Negotiated { transport: self.transport, extensions, receive, send });
     }
 
     /// The encrypted packet.
@@ -369,6 +382,7 @@ impl Client {
                         header,
                         mid: values.mid.unwrap_or_default().to_vec(),
                         number: values.twcc,
+                        elements: header.elements(packet).map(|(id, value)| (id, value.to_vec())).collect(),
                         payload: payload(&header, packet).unwrap().to_vec(),
                         padding: packet.len() - header.len - payload(&header, packet).unwrap().len(),
                     });
@@ -391,12 +405,18 @@ pub(crate) struct Camera {
     pub(crate) payload: usize,
     /// It leaves out mid and RID, as a client does that knows that its packets have come.
     pub(crate) bare: bool,
+    /// Each packet tells when its picture was taken (milliseconds, where abs-capture-time has NTP) and how long it may wait to
+    /// be shown ([`PLAYOUT_DELAY`]).
+    pub(crate) timed: bool,
 }
+
+/// Both limits as the extension writes them: 18 × 10 ms and 52 × 10 ms, 12 bits each.
+pub(crate) const PLAYOUT_DELAY: [u8; 3] = [0x01, 0x20, 0x34];
 
 impl Camera {
     pub(crate) fn new(rids: &[&'static str]) -> Self {
         let next = (0..rids.len().max(1) as u64).map(|layer| (65_500 + 10 * layer, 100 * layer as u16)).collect();
-        Self { track: TrackId::next(), rids: rids.to_vec(), next, payload: 0, bare: false }
+        Self { track: TrackId::next(), rids: rids.to_vec(), next, payload: 0, bare: false, timed: false }
     }
 
     pub(crate) fn section(&self, mid: &str) -> ReceiveSection {
@@ -452,6 +472,10 @@ impl Camera {
             }
             if self.bare {
                 values.clear();
+            }
+            let taken = u64::from(ms).to_be_bytes();
+            if self.timed {
+                values.extend([(IDS.abs_capture_time, &taken[..]), (IDS.playout_delay, &PLAYOUT_DELAY[..])]);
             }
             all.push(client.seal(&header, *next, &values, &body));
             *next += 1;

@@ -5,6 +5,7 @@ use super::super::super::control::*;
 use super::super::super::rtcp::{self, Feedback, Writer};
 use super::super::super::simulation::*;
 use super::super::{Mirror, Note, Word};
+use super::extensions::{OTHER_IDS, taken};
 
 /// Somebody with camera and microphone on one worker, somebody who gets them on another one.
 struct Workers {
@@ -251,6 +252,20 @@ fn what_the_publisher_repairs_crosses_too() {
     assert_eq!(workers.got().0.len(), 1);
     let (_, asked) = workers.asked();
     assert_eq!(asked, [0_u16; 0], "and by nobody else");
+}
+
+#[test]
+fn capture_time_and_playout_delay_cross_to_other_ids() {
+    let mut workers = Workers::new();
+    workers.camera.timed = true;
+    workers.subscriber.negotiate_as(&mut workers.there, OTHER_IDS, vec![], workers.legs.clone());
+    workers.pump();
+    workers.want(Some(0));
+    workers.flow(0, 20, &[0]);
+    let (packets, _) = workers.subscriber.receive(&mut workers.there);
+    let pictures: Vec<_> = packets.iter().filter(|got| got.header.ssrc == workers.legs[0].ssrc).map(taken).collect();
+    let all: Vec<_> = (0..20).flat_map(|frame| [Some(40 * frame); 3]).collect();
+    assert!(pictures.len() > 40 && all.ends_with(&pictures), "{pictures:?}");
 }
 
 #[test]

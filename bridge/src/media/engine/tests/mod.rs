@@ -4,6 +4,7 @@ mod allocation;
 mod audio;
 mod bandwidth;
 mod copying;
+mod extensions;
 mod impaired;
 mod layers;
 mod lifecycle;

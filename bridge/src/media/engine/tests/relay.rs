@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::super::super::control::*;
 use super::super::super::simulation::*;
+use super::extensions::{OTHER_IDS, taken};
 
 const LAYERS: [(u32, u32); 3] = [(100_001, 100_002), (100_003, 100_004), (100_005, 100_006)];
 const MICROPHONE: (u32, u32) = (100_011, 100_012);
@@ -307,6 +308,24 @@ fn a_key_frame_is_asked_for_across_and_what_is_lost_on_the_way_is_repaired_there
     let asked =
         feedback.filter(|feedback| matches!(feedback, super::super::super::rtcp::Feedback::KeyFrame(_))).count();
     assert_eq!(asked, 1);
+}
+
+#[test]
+fn capture_time_and_playout_delay_reach_another_bridge() {
+    let mut two = Two::new();
+    two.camera.timed = true;
+    two.subscriber.negotiate_as(&mut two.there, OTHER_IDS, vec![], two.legs.clone());
+    two.want(Some(0));
+    two.pull(&[0], true, 0);
+    let mut ms = 0;
+    for number in 0..5 {
+        two.frame(&mut ms, &[(0, number == 0)]);
+    }
+    let (video, _) = two.got();
+    assert_eq!(
+        video.iter().map(taken).collect::<Vec<_>>(),
+        (0..5).flat_map(|frame| [Some(33 * frame); 2]).collect::<Vec<_>>()
+    );
 }
 
 #[test]
