@@ -330,7 +330,7 @@ impl Transport {
                 Feedback::Nack(nack) => {
                     let source = self.sources.iter_mut().find(|sending| sending.source.ssrc == nack.media_ssrc);
                     let Some(sending) = source else { continue };
-                    for sequence in nack.nacks.into_iter().flatten().take(MAX_REPAIRS) {
+                    for sequence in nack.sequences().take(MAX_REPAIRS) {
                         let (ids, transport_wide) = (&self.ids, &mut self.twcc_next);
                         let way = Way { to, ids, transport_wide, outbound: &mut srtp.outbound };
                         if sending.repair(sequence, way, out) {

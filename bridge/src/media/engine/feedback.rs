@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use rtc::rtcp::reception_report::ReceptionReport;
-
 use super::super::bandwidth::Purpose;
 use super::super::control::{CloseReason, Event, Kind, TrackId};
 use super::super::leg::clock_rate;
 use super::super::receiver::Report;
-use super::super::rtcp::{self, Feedback, MAX_COMPOUND};
+use super::super::rtcp::{self, Blocks, Feedback, MAX_BLOCKS, MAX_COMPOUND};
 use super::super::source::SenderClock;
 use super::allocate::find;
 use super::mirror::Word;
@@ -49,10 +47,9 @@ impl Engine {
                     self.sender_report(now, key, report.ssrc, report.ntp_time, report.rtp_time);
                     self.reception(now, key, &report.reports);
                 }
-                Feedback::Receiver(report) => self.reception(now, key, &report.reports),
+                Feedback::Receiver(blocks) => self.reception(now, key, &blocks),
                 Feedback::Nack(nack) => {
-                    let sequences = nack.nacks.into_iter().flatten().take(MAX_REPAIRS);
-                    self.repair(now, key, nack.media_ssrc, sequences);
+                    self.repair(now, key, nack.media_ssrc, nack.sequences().take(MAX_REPAIRS));
                 }
                 Feedback::KeyFrame(ssrc) => self.key_frame_wanted(now, key, ssrc),
                 Feedback::TransportWide(message) => {
@@ -76,9 +73,9 @@ impl Engine {
         self.tell_elsewhere(track, &Word::Clock { track, stream, ntp, rtp });
     }
 
-    fn reception(&mut self, now: Instant, key: usize, reports: &[ReceptionReport]) {
+    fn reception(&mut self, now: Instant, key: usize, reports: &Blocks<'_>) {
         let peer = &mut self.peers[key];
-        for report in reports {
+        for report in reports.iter() {
             peer.bandwidth.reported();
             peer.answered(now, report.last_sender_report, report.delay);
             let Some(leg) = peer.legs.iter().find(|leg| leg.ssrc == report.ssrc) else { continue };

@@ -54,7 +54,7 @@ impl Pair {
             for feedback in rtcp::read(&report) {
                 match feedback {
                     Feedback::KeyFrame(ssrc) => keys.push(ssrc),
-                    Feedback::Nack(n) => nacks.push((n.media_ssrc, n.nacks.into_iter().flatten().collect())),
+                    Feedback::Nack(n) => nacks.push((n.media_ssrc, n.sequences().collect())),
                     _ => {}
                 }
             }
@@ -426,14 +426,14 @@ fn reports_go_both_ways_and_measure_the_round_trip() {
     pair.drain();
     pair.world.pass(1000 * MS);
     let received = pair.publisher.receive(&mut pair.world);
-    let blocks: Vec<_> = received.1.iter().flat_map(|r| rtcp::read(r).collect::<Vec<_>>()).collect();
+    let blocks: Vec<_> = received.1.iter().flat_map(|r| rtcp::read(r)).collect();
     assert!(
-        blocks.iter().any(|f| matches!(f, Feedback::Receiver(r) if r.reports.iter().any(|b| b.ssrc == Camera::ssrc(2)
+        blocks.iter().any(|f| matches!(f, Feedback::Receiver(r) if r.iter().any(|b| b.ssrc == Camera::ssrc(2)
             && b.fraction_lost == 0 && b.last_sender_report == 0x0001_0000))),
         "{blocks:?}"
     );
     let received = pair.subscriber.receive(&mut pair.world);
-    let reports: Vec<_> = received.1.iter().flat_map(|r| rtcp::read(r).collect::<Vec<_>>()).collect();
+    let reports: Vec<_> = received.1.iter().flat_map(|r| rtcp::read(r)).collect();
     let Some(Feedback::Sender(report)) = reports.first() else { panic!("{reports:?}") };
     assert_eq!((report.ssrc, report.packet_count), (pair.leg.ssrc, 2));
     // The subscriber held it for 100 ms, the way took another 40.

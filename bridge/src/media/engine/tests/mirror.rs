@@ -151,7 +151,7 @@ impl Workers {
             for feedback in rtcp::read(&report) {
                 match feedback {
                     Feedback::KeyFrame(ssrc) => key_frames.push(ssrc),
-                    Feedback::Nack(nack) => packets.extend(nack.nacks.into_iter().flatten()),
+                    Feedback::Nack(nack) => packets.extend(nack.sequences()),
                     _ => {}
                 }
             }
