@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use ratssaal_bridge::media::bench::{FRAME, Forwarding, PAYLOAD, floor_seal};
+use ratssaal_bridge::media::bench::{Everything, FRAME, Forwarding, PAYLOAD, floor_seal};
 
 /// Counts what is asked of the system's allocator.
 struct Counting;
@@ -67,8 +67,30 @@ fn allocations(subscribers: u16) {
     assert_eq!(counted, 0, "the hot path must not allocate");
 }
 
+/// Half a minute in which everything happens, behind one in which vectors have grown.
+fn allocations_of_everything() {
+    let mut everything = Everything::new(|| ALLOCATIONS.load(Ordering::Relaxed));
+    everything.run(Duration::from_secs(30));
+    let counted = everything.run(Duration::from_secs(30));
+    println!("everything at once: {counted:?}");
+    for (what, times) in [
+        ("crossed", counted.crossed),
+        ("switched", counted.switched),
+        ("scalable", counted.scalable),
+        ("twice", counted.twice),
+        ("paced", counted.paced),
+        ("retransmitted", counted.retransmitted),
+        ("asked", counted.asked),
+        ("repaired", counted.repaired),
+    ] {
+        assert!(times > 0, "{what}: it was to be part of it");
+    }
+    assert_eq!(counted.allocations, 0, "the hot path and ticks must not allocate, whatever is on");
+}
+
 fn main() {
     allocations(40);
+    allocations_of_everything();
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("per_packet_of_1100_bytes");
     group.throughput(Throughput::Bytes(PAYLOAD as u64));

@@ -1,6 +1,8 @@
 //! What the benchmarks measure (feature `bench`): the forwarding path without sockets, a worker with real ones, and the
 //! floor both are compared with.
 
+mod everything;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -18,6 +20,7 @@ use super::twcc::{self, Recorder};
 use super::udp::{Datagram, SendBatch, Socket};
 use super::{Media, MediaConfig, MediaRoom};
 use crate::transport::five_tuple::FiveTuple;
+pub use everything::{Counted, Everything};
 
 /// Bytes of payload in every measured packet.
 pub const PAYLOAD: usize = 1100;

@@ -95,6 +95,8 @@ pub(crate) struct Leg {
     /// How many incoming streams the track has: more than one are simulcast.
     streams: u8,
     source: Option<Box<Source>>,
+    /// The memory of a source that was left, for the next one.
+    spare: Option<Box<Source>>,
     progress: Progress,
     repairs: Repairs,
     /// How many packets of sound are sent again with each.
@@ -136,6 +138,7 @@ impl Leg {
             target: None,
             streams: 1,
             source: None,
+            spare: None,
             progress: Progress::new(u64::from(first & 0x7fff)),
             repairs: Repairs::default(),
             redundancy: 0,
@@ -234,7 +237,7 @@ impl Leg {
 
     /// Stops; the next start continues the numbers.
     pub(crate) fn pause(&mut self) {
-        self.source = None;
+        self.spare = self.source.take().or(self.spare.take());
         self.tail.clear();
     }
 
@@ -242,6 +245,7 @@ impl Leg {
     pub(crate) fn rest(&mut self, now: Instant) {
         if self.target.is_none() && self.progress.sent_at().is_none_or(|at| now.duration_since(at) > REST) {
             self.repairs = Repairs::default();
+            self.spare = None;
         }
     }
 
@@ -289,7 +293,8 @@ impl Leg {
                 self.repairs.prepare(now);
             }
             let before = (self.source.as_deref(), &self.progress);
-            self.source = Some(Box::new(Source::new(packet, limit, before, self.clock_rate)));
+            let source = Source::new(packet, limit, before, self.clock_rate);
+            self.begin(source);
         }
         let red = if self.redundancy > 0 { self.red() } else { None };
         let (Some(source), Some(stream)) = (&mut self.source, &mut self.stream) else { return false };
@@ -316,6 +321,17 @@ impl Leg {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         true
+    }
+
+    /// Goes on with another source. Switching does not allocate.
+    fn begin(&mut self, source: Source) {
+        self.source = match self.source.take().or(self.spare.take()) {
+            Some(mut place) => {
+                *place = source;
+                Some(place)
+            }
+            None => Some(Box::new(source)),
+        };
     }
 
     /// The payload type for sound sent twice, where the subscriber takes it.

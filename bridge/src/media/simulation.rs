@@ -130,7 +130,8 @@ impl World {
         self.collect();
     }
 
-    fn collect(&mut self) {
+    /// What the engine has sent is on the wire, and its events are known.
+    pub(crate) fn collect(&mut self) {
         for (to, datagrams) in self.engine.outbox().queues() {
             self.wire.extend(datagrams.map(|datagram| (to.remote, datagram.to_vec())));
         }
@@ -357,9 +358,15 @@ impl Client {
 
     /// Sends an RTCP packet.
     pub(crate) fn rtcp(&mut self, world: &mut impl Wire, plain: &[u8]) {
+        let packet = self.seal_rtcp(plain);
+        world.send(self.address, packet);
+    }
+
+    /// The encrypted RTCP packet.
+    pub(crate) fn seal_rtcp(&mut self, plain: &[u8]) -> Vec<u8> {
         let mut packet = plain.to_vec();
         assert!(self.outbound.as_mut().unwrap().seal_rtcp(&mut packet, 0));
-        world.send(self.address, packet);
+        packet
     }
 
     /// What arrived: RTP packets, and the RTCP compounds in plain.

@@ -266,9 +266,12 @@ impl Descriptors {
             if jumped_back && newest {
                 found.number += 1 << 16; // the encoder began anew
             }
-            match self.structure.as_mut().and_then(Arc::get_mut) {
-                Some(old) => *old = structure,
-                None => self.structure = Some(Arc::new(structure)),
+            // Each key frame brings it again; as a rule it is the same.
+            if self.structure.as_deref() != Some(&structure) {
+                match self.structure.as_mut().and_then(Arc::get_mut) {
+                    Some(old) => *old = structure,
+                    None => self.structure = Some(Arc::new(structure)),
+                }
             }
             (self.since, self.active) = (found.number, found.active);
         } else if newest && found.mask_bits > 0 {

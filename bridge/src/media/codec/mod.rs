@@ -6,7 +6,9 @@
 mod bits;
 mod counters;
 mod dependency;
-#[cfg(test)]
+#[cfg(any(test, feature = "bench"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the benchmarks use less of it than the tests"))]
+#[allow(clippy::unwrap_used, reason = "support of tests and benchmarks")]
 pub(crate) mod scalable;
 mod vp8;
 mod vp9;

@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::super::bandwidth::Purpose;
-use super::super::control::{CloseReason, Event, Kind, TrackId};
+use super::super::control::{CloseReason, Event, Kind};
 use super::super::leg::clock_rate;
-use super::super::receiver::Report;
 use super::super::rtcp::{self, Blocks, Feedback, MAX_BLOCKS, MAX_COMPOUND};
 use super::super::source::SenderClock;
 use super::allocate::find;
@@ -155,18 +154,9 @@ impl Engine {
     pub(super) fn tick(&mut self, now: Instant) {
         let ticks = self.ticks;
         let turn = |key: usize, period: u64| (ticks + key as u64).is_multiple_of(period);
-        let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
-        let (mut twcc, mut reports) = (Vec::new(), Vec::new());
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.extend(self.peers.iter().map(|(key, _)| key));
         for &key in &keys {
-            if turn(key, TWCC_TURN) {
-                twcc.push(key);
-            }
-            if turn(key, REPORT_TURN) {
-                reports.push(key);
-            }
-        }
-        let retarget: Vec<usize> = self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)).collect();
-        for key in keys {
             if self.peers.get(key).is_some_and(Peer::is_quiet) && !turn(key, QUIET_TURN) {
                 continue;
             }
@@ -175,13 +165,19 @@ impl Engine {
             self.pace(now, key);
             self.watch_budget(key);
         }
-        for key in twcc {
+        for &key in keys.iter().filter(|&&key| turn(key, TWCC_TURN)) {
             self.transport_feedback(key);
         }
-        for key in reports {
+        for &key in keys.iter().filter(|&&key| turn(key, REPORT_TURN)) {
             self.reports(now, key);
         }
-        retarget.into_iter().for_each(|at| self.watch_track(now, at));
+        keys.clear();
+        keys.extend(self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)));
+        for &at in &keys {
+            self.watch_track(now, at);
+        }
+        keys.clear();
+        self.keys = keys;
         if self.ticks.is_multiple_of(SPEAKERS_TURN) {
             self.speakers(now);
         }
@@ -230,19 +226,18 @@ impl Engine {
     fn reports(&mut self, now: Instant, key: usize) {
         let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.connected()) else { return };
         self.writer.clear();
-        let mut blocks: Vec<(u32, Report)> = Vec::new();
+        self.blocks.clear();
         for &at in &peer.tracks {
             for layer in &mut self.tracks[at].layers {
                 if let (Some(ssrc), Some(receiver)) = (layer.ssrc, &mut layer.receiver) {
-                    let report = receiver.report(now);
-                    blocks.push((ssrc, report));
+                    self.blocks.push((ssrc, receiver.report(now)));
                 }
             }
         }
-        for blocks in blocks.chunks(31) {
+        for blocks in self.blocks.chunks(MAX_BLOCKS) {
             self.writer.receiver_report(blocks);
         }
-        if blocks.is_empty() && peer.is_relay() {
+        if self.blocks.is_empty() && peer.is_relay() {
             self.writer.receiver_report(&[]); // so that it knows that we are there
         }
         for at in 0..peer.legs.len() {
@@ -289,9 +284,10 @@ impl Engine {
     }
 
     fn speakers(&mut self, now: Instant) {
-        let mut moved = Vec::new();
+        let mut moved = std::mem::take(&mut self.keys);
+        let mut speakers = std::mem::take(&mut self.speaking);
         for (&id, room) in &mut self.rooms {
-            let mut speakers: Vec<(TrackId, f32)> = Vec::new();
+            speakers.clear();
             for &at in &room.tracks {
                 let track = &mut self.tracks[at];
                 let level = if track.kind == Kind::Audio { track.loudness.take() } else { 0.0 };
@@ -307,11 +303,13 @@ impl Engine {
             }
             if speakers != room.speakers {
                 room.speakers.clone_from(&speakers);
-                self.events.push(Event::Speakers { room: id, speakers });
+                self.events.push(Event::Speakers { room: id, speakers: speakers.clone() });
             }
         }
+        self.speaking = speakers;
         // Unlimited peers have everything already.
         moved.retain(|key| self.peers.get(*key).is_some_and(|peer| peer.allocation.budget.is_some()));
-        moved.into_iter().for_each(|key| self.reconsider(key));
+        moved.drain(..).for_each(|key| self.reconsider(key));
+        self.keys = moved;
     }
 }

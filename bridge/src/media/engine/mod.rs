@@ -40,6 +40,7 @@ use super::audio::{Hearing, Voices};
 use super::control::{CloseReason, Event, RoomId, TrackId, TransportId};
 use super::leg::Packet;
 use super::outbox::{Outbox, Slot};
+use super::receiver::Report;
 use super::rtcp;
 use super::spotlight::Spotlight;
 use super::track::Track;
@@ -152,6 +153,10 @@ pub(crate) struct Engine {
     reply: Vec<u8>,
     writer: rtcp::Writer,
     nacks: Vec<u16>,
+    /// Working memory of the ticks, empty in between: keys of peers or tracks, report blocks, who speaks.
+    keys: Vec<usize>,
+    blocks: Vec<(u32, Report)>,
+    speaking: Vec<(TrackId, f32)>,
     /// Peers for which something changed.
     due: Vec<usize>,
     workspace: allocate::Workspace,
@@ -187,6 +192,9 @@ impl Engine {
             reply: Vec::new(),
             writer: rtcp::Writer::default(),
             nacks: Vec::new(),
+            keys: Vec::new(),
+            blocks: Vec::new(),
+            speaking: Vec::new(),
             due: Vec::new(),
             workspace: allocate::Workspace::default(),
             number: 0,

@@ -30,7 +30,8 @@ pub(super) fn taken(got: &Got) -> Option<u64> {
 fn a_subscriber_with_other_ids_learns_both() {
     let mut world = World::new();
     let mut publisher = Client::connect(&mut world, "127.0.0.1:1001");
-    let mut camera = Camera { timed: true, ..Camera::new(&["q", "h", "f"]) };
+    let mut camera = Camera::new(&["q", "h", "f"]);
+    camera.timed = true;
     publisher.negotiate(&mut world, vec![camera.section("7")], vec![]);
     let leg = leg(camera.track, Kind::Video, "3");
     let mut same = Client::connect(&mut world, "127.0.0.1:1002");
