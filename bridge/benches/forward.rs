@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use ratssaal_bridge::media::bench::{Everything, FRAME, Forwarding, PAYLOAD, floor_seal};
+use ratssaal_bridge::media::bench::{Attack, Everything, FRAME, Forwarding, PAYLOAD, floor_seal};
 
 /// Counts what is asked of the system's allocator.
 struct Counting;
@@ -102,6 +102,25 @@ fn main() {
         group.bench_function(format!("copy_of_{subscribers}"), |b| {
             b.iter_custom(|iterations| {
                 run(&mut forwarding, iterations.div_ceil(u64::from(subscribers))) // rounded up: the cost is never flattered
+            });
+        });
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("per_hostile_datagram_of_rtcp");
+    let mut forwarding = Forwarding::new(2);
+    for attack in Attack::ALL {
+        group.bench_function(format!("{attack:?}").to_lowercase(), |b| {
+            b.iter_custom(|iterations| {
+                let (mut spent, mut left) = (Duration::ZERO, iterations);
+                while left > 0 {
+                    let count = left.min(10);
+                    let mut packets = forwarding.attack(attack, count as usize);
+                    let start = Instant::now();
+                    forwarding.forward(&mut packets);
+                    spent += start.elapsed();
+                    left -= count;
+                }
+                spent
             });
         });
     }

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::control::*;
+pub use super::hostile::Attack;
 use super::outbox::{Outbox, Slot};
 use super::rtp::{ExtensionMap, Header, Outgoing, Values};
 use super::simulation::{Camera, Client, IDS, Wire, World, hash, leg, pair};
@@ -93,6 +94,9 @@ pub struct Forwarding {
     checked: Instant,
     answered: Instant,
     message: Vec<u8>,
+    /// The SSRC of the first subscriber's leg, and the newest transport-wide number sent to it.
+    attacked: u32,
+    newest: u16,
 }
 
 /// Sealed packets as the socket hands them over: one after another in one buffer.
@@ -111,18 +115,22 @@ impl Forwarding {
     pub fn new(subscribers: u16) -> Self {
         let mut world = World::new();
         let (source, track) = publish(&mut world);
+        let mut attacked = None;
         let subscribers: Vec<Subscriber> = (0..subscribers)
             .map(|i| {
                 let client = Client::connect(&mut world, &format!("127.0.0.1:{}", 30_001 + i));
                 let leg = SendSection { transport_wide: true, ..leg(track, Kind::Video, "0") };
+                attacked.get_or_insert(leg.ssrc);
                 client.negotiate(&mut world, vec![], vec![leg]);
                 Subscriber { client, arrivals: Recorder::new(world.now) }
             })
             .collect();
         let by_address = subscribers.iter().enumerate().map(|(at, known)| (known.client.address, at)).collect();
         let (now, map) = (world.now, ExtensionMap::new(&IDS));
-        let message = Vec::new();
-        let mut this = Self { world, source, subscribers, by_address, map, checked: now, answered: now, message };
+        let (message, attacked) = (Vec::new(), attacked.unwrap_or_default());
+        let (checked, answered, newest) = (now, now, 0);
+        let mut this =
+            Self { world, source, subscribers, by_address, map, checked, answered, message, attacked, newest };
         // The way to each subscriber has to be found out first. Legs begin with key frames.
         let mut whole = 0;
         for _ in 0..3000 {
@@ -151,6 +159,21 @@ impl Forwarding {
         for i in 0..count {
             let packet = self.source.packet(i % FRAME, FRAME, key);
             let from = pair(self.source.client.address);
+            datagrams.push(Datagram { from, start: buffer.len(), len: packet.len() });
+            buffer.extend_from_slice(&packet);
+        }
+        Packets { buffer, datagrams }
+    }
+
+    /// RTCP of the first subscriber full of one thing: so many datagrams, each as large as one can be.
+    pub fn attack(&mut self, attack: Attack, count: usize) -> Packets {
+        self.pass();
+        let client = &mut self.subscribers[0].client;
+        let (from, number) = (pair(client.address), self.newest);
+        let compound = attack.compound(self.attacked, number, number);
+        let (mut buffer, mut datagrams) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let packet = client.seal_rtcp(&compound);
             datagrams.push(Datagram { from, start: buffer.len(), len: packet.len() });
             buffer.extend_from_slice(&packet);
         }
@@ -188,7 +211,10 @@ impl Forwarding {
         let (now, map) = (self.world.now, &self.map);
         for (to, datagrams) in self.world.engine.outbox().queues() {
             if let Some(&at) = self.by_address.get(&to.remote) {
-                datagrams.for_each(|datagram| note(&mut self.subscribers[at].arrivals, now, map, datagram));
+                for datagram in datagrams {
+                    let number = note(&mut self.subscribers[at].arrivals, now, map, datagram);
+                    self.newest = number.filter(|_| at == 0).unwrap_or(self.newest);
+                }
             }
         }
         self.world.engine.sent();
@@ -210,11 +236,11 @@ impl Forwarding {
 }
 
 /// Notes a packet's arrival by its number, which is not encrypted.
-fn note(arrivals: &mut Recorder, now: Instant, map: &ExtensionMap, datagram: &[u8]) {
-    let header = Header::read(datagram).filter(|header| !(64..=95).contains(&header.payload_type));
-    if let Some(number) = header.and_then(|header| Values::read(map, &header, datagram).twcc) {
-        arrivals.record(now, number);
-    }
+fn note(arrivals: &mut Recorder, now: Instant, map: &ExtensionMap, datagram: &[u8]) -> Option<u16> {
+    let header = Header::read(datagram).filter(|header| !(64..=95).contains(&header.payload_type))?;
+    let number = Values::read(map, &header, datagram).twcc?;
+    arrivals.record(now, number);
+    Some(number)
 }
 
 /// The CPU time of a thread of this process, by its name.

@@ -19,6 +19,8 @@ mod engine;
 mod gaps;
 mod handle;
 mod history;
+#[cfg(any(test, feature = "bench"))]
+mod hostile;
 mod layer;
 mod leg;
 #[cfg(test)]

@@ -56,6 +56,9 @@ const SILENCE: u64 = 1_500_000;
 const SILENCE_AGAIN: u64 = 500_000;
 /// A client that sends receiver reports but has sent no feedback this long after the first packet will send none.
 const UNHEARD: u64 = 3_000_000;
+/// What feedback says of packets is listened to this often for each packet sent, with as much in advance as are remembered:
+/// reading costs time, and an honest client speaks of each packet once, or twice.
+const HEARINGS: u32 = 4;
 /// One unit of the reference time, and of a delta, microseconds.
 const REFERENCE: u64 = 64_000;
 const TICK: i64 = 250;
@@ -82,6 +85,8 @@ pub(crate) struct Bandwidth {
     unnumbered: usize,
     /// Feedback has spoken of everything below this number.
     reported: u64,
+    /// Of so many packets feedback may speak yet.
+    hearings: u32,
     clock: Option<Clock>,
     heard: Option<u64>,
     /// The client reports on what it gets (RFC 3550), but not transport-wide although it has agreed to.
@@ -99,6 +104,9 @@ pub(crate) struct Bandwidth {
     wish: Option<u64>,
     /// Something is wanted and not even begun.
     starved: bool,
+    /// When a probe has raised the estimate, and to what.
+    #[cfg(test)]
+    pub(crate) proofs: Vec<(Instant, u64)>,
 }
 
 impl Bandwidth {
@@ -110,6 +118,7 @@ impl Bandwidth {
             meter: Meter::default(),
             unnumbered: 0,
             reported: 0,
+            hearings: HEARINGS * REMEMBERED as u32,
             clock: None,
             heard: None,
             reporting: false,
@@ -124,6 +133,8 @@ impl Bandwidth {
             fill: Fill::new(),
             wish: None,
             starved: false,
+            #[cfg(test)]
+            proofs: Vec::new(),
         }
     }
 
@@ -188,6 +199,7 @@ impl Bandwidth {
             let cluster = self.prober.sent(now, size, purpose == Purpose::Probe);
             self.meter.add(now, size);
             self.sent.push(now, size, cluster);
+            self.hearings = (self.hearings + HEARINGS).min(HEARINGS * REMEMBERED as u32);
         }
         len + HEADERS
     }
@@ -298,6 +310,8 @@ impl Bandwidth {
         if end > self.sent.next() {
             return false;
         }
+        let Some(hearings) = self.hearings.checked_sub(u32::from(message.count).max(1)) else { return false };
+        self.hearings = hearings;
         let Some(start) = self.synchronise(now, &message) else { return false };
         let unreported = self.reported.max(end.saturating_sub(REMEMBERED as u64))..first;
         self.presume(unreported, start);
@@ -423,6 +437,10 @@ impl Bandwidth {
             Outcome::Full(_) => self.prober.useless(now),
             // All of it arrived: it was too little to show more, and that may be otherwise the next time.
             Outcome::Carried(_) | Outcome::Unclear => self.prober.unclear(now),
+        }
+        #[cfg(test)]
+        if raised {
+            self.proofs.push((self.epoch + std::time::Duration::from_micros(now), self.estimate.bits() as u64));
         }
         tracing::debug!(?outcome, raised, before, bits = self.estimate.bits(), "probe");
     }

@@ -14,8 +14,10 @@ use super::replay::stored;
 use super::{Engine, TICK};
 use crate::transport::five_tuple::FiveTuple;
 
-/// Sequence numbers answered of one NACK message; more is not repair but a flood.
+/// Sequence numbers answered of one compound packet; more is not repair but a flood.
 const MAX_REPAIRS: usize = 200;
+/// Another worker is told a stream's clock at most this often; reports come once a second or so.
+const CLOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Ticks between two turns of something that is done every `interval`.
 pub(super) const fn every(interval: Duration) -> u64 {
@@ -40,6 +42,7 @@ impl Engine {
         if peer.link.heard(now, from) {
             self.reached(now, key, from);
         }
+        let mut repairs = MAX_REPAIRS;
         for feedback in rtcp::read(&datagram[..len]) {
             match feedback {
                 Feedback::Sender(report) => {
@@ -48,7 +51,7 @@ impl Engine {
                 }
                 Feedback::Receiver(blocks) => self.reception(now, key, &blocks),
                 Feedback::Nack(nack) => {
-                    self.repair(now, key, nack.media_ssrc, nack.sequences().take(MAX_REPAIRS));
+                    repairs -= self.repair(now, key, nack.media_ssrc, nack.sequences().take(repairs));
                 }
                 Feedback::KeyFrame(ssrc) => self.key_frame_wanted(now, key, ssrc),
                 Feedback::TransportWide(message) => {
@@ -64,9 +67,12 @@ impl Engine {
         let Some(stream) = self.peers[key].stream(ssrc).filter(|stream| !stream.rtx) else { return };
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
         let layer = &mut track.layers[stream.layer];
-        layer.clock = Some(SenderClock { ntp, rtp, at: now });
+        let before = layer.clock.replace(SenderClock { ntp, rtp, at: now });
         if let Some(receiver) = &mut layer.receiver {
             receiver.sender_report(now, ntp);
+        }
+        if before.is_some_and(|before| now.duration_since(before.at) < CLOCK_PAUSE) {
+            return;
         }
         let (track, stream) = (track.id, stream.layer as u8);
         self.tell_elsewhere(track, &Word::Clock { track, stream, ntp, rtp });
@@ -84,29 +90,32 @@ impl Engine {
         }
     }
 
-    /// Answers a NACK from the layers' histories.
-    fn repair(&mut self, now: Instant, key: usize, ssrc: u32, sequences: impl Iterator<Item = u16>) {
-        let Some(leg) = self.peers[key].legs.iter().find(|leg| leg.ssrc == ssrc).copied() else { return };
-        let Some(track) = self.tracks.get_mut(leg.track) else { return };
-        let Some(leg) = track.legs.iter_mut().find(|known| known.id == leg.leg) else { return };
+    /// Answers a NACK from the layers' histories; how many packets it was about.
+    fn repair(&mut self, now: Instant, key: usize, ssrc: u32, sequences: impl Iterator<Item = u16>) -> usize {
+        let mut asked = 0;
+        let Some(leg) = self.peers[key].legs.iter().find(|leg| leg.ssrc == ssrc).copied() else { return asked };
+        let Some(track) = self.tracks.get_mut(leg.track) else { return asked };
+        let Some(leg) = track.legs.iter_mut().find(|known| known.id == leg.leg) else { return asked };
         for sequence in sequences {
+            asked += 1;
             self.counters.nacks_received += 1;
             let Some(repair) = leg.find(now, sequence) else { continue };
             let layer = &track.layers[usize::from(repair.stream)];
             let index = u64::from(repair.sequence);
-            let Some(publisher) = self.peers.get(track.peer) else { return };
+            let Some(publisher) = self.peers.get(track.peer) else { break };
             let types = (&track.payload_types[..], &publisher.map);
             let Some(packet) = stored(layer, repair.stream, index, types, now) else { continue };
-            let Some(peer) = self.peers.get_mut(key) else { return };
+            let Some(peer) = self.peers.get_mut(key) else { break };
             let len = packet.header.len + packet.payload.len();
             if !peer.is_relay() && !peer.bandwidth.may_repair(now, len) {
                 self.counters.repairs_refused += 1;
                 continue;
             }
-            let Some(mut to) = peer.destination() else { return };
+            let Some(mut to) = peer.destination() else { break };
             self.counters.retransmitted +=
                 u64::from(leg.repair(now, (&repair, Purpose::Repair), &packet, &mut to, &mut self.outbox));
         }
+        asked
     }
 
     /// A subscriber cannot go on without a key frame.

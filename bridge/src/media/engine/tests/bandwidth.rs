@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::super::super::control::*;
+use super::super::super::hostile::Attack;
 use super::super::super::rtcp;
 use super::super::super::simulation::*;
 use super::super::super::twcc::Recorder;
@@ -243,4 +244,46 @@ fn hostile_feedback_costs_others_nothing() {
         way.got.iter().filter(|packet| packet.header.ssrc == leg.rtx_ssrc).map(|packet| packet.payload.len()).sum()
     };
     assert!(repaired < 120_000, "a quarter of the budget for three seconds, and what was saved up: {repaired}");
+}
+
+#[test]
+fn datagrams_full_of_one_thing_cost_others_nothing() {
+    /// What a neighbour gets within two seconds, and what the engine has counted.
+    fn two_seconds(attack: Option<Attack>) -> (Vec<Vec<u8>>, Stage) {
+        let mut stage = Stage::new(&[20e6, 20e6]);
+        stage.run(2.0, 17, |stage| {
+            let Some(attack) = attack else { return };
+            let (client, leg, way) = &mut stage.seen[1];
+            let last = way.got.iter().rev().find(|packet| packet.header.ssrc == leg.ssrc);
+            let sequence = last.map_or(0, |packet| packet.header.sequence);
+            let number = last.and_then(|packet| packet.number).unwrap_or_default();
+            let message = attack.compound(leg.ssrc, sequence, number);
+            for _ in 0..10 {
+                client.rtcp(&mut stage.world, &message);
+            }
+        });
+        (stage.seen[0].2.got.iter().map(|packet| packet.payload.clone()).collect(), stage)
+    }
+    let (quiet, _) = two_seconds(None);
+    assert!(quiet.len() > 1000);
+    for attack in Attack::ALL {
+        let (attacked, stage) = two_seconds(Some(attack));
+        assert_eq!(quiet.len(), attacked.len(), "{attack:?}");
+        assert!(quiet == attacked, "{attack:?}");
+        let counters = stage.world.engine.counters();
+        // Two thousand datagrams: what is done about them is bounded by what was sent, not by what is asked.
+        match attack {
+            Attack::Repairs => {
+                assert!(counters.nacks_received <= 2000 * 200, "{}", counters.nacks_received);
+                assert!(counters.repairs_refused > 0 && counters.retransmitted < 1000, "{}", counters.retransmitted);
+            }
+            Attack::Arrivals => {
+                assert!(counters.feedback_refused > 100_000, "{} of 116000", counters.feedback_refused);
+            }
+            Attack::KeyFrames => assert!(counters.key_frames_asked <= 8, "{}", counters.key_frames_asked),
+            Attack::Bandwidths | Attack::Reports | Attack::Unknown => {
+                assert_eq!((counters.feedback_refused, counters.retransmitted), (0, 0), "{attack:?}");
+            }
+        }
+    }
 }

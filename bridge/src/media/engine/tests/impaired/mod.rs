@@ -252,3 +252,35 @@ fn who_only_names_a_bandwidth_gets_what_fits_and_finds_out_about_more() {
     room.run(90.0);
     assert_eq!(room.bad.picture(0).shown.last().map(|(_, layer)| *layer), Some(2), "{:?}", room.told(90.0));
 }
+
+#[test]
+fn nothing_is_upgraded_that_no_probe_has_shown_to_fit() {
+    for (rate, highest) in [(700e3, 1), (1.2e6, 1), (3e6, 2), (8e6, 2)] {
+        let mut room = Room::new(2, (10.0, 15.0), Link { queue: 300 * MS, ..Link::of(rate) });
+        let start = room.world.now;
+        room.run(30.0);
+        let key = room.world.engine.by_transport[&room.bad.viewer.client.transport];
+        let proofs = room.world.engine.peers[key].bandwidth.proofs.clone();
+        let (mut before, mut upgrades) = (0, 0);
+        for &(at, layer) in &room.bad.picture(0).shown {
+            if layer > before {
+                let at = start + std::time::Duration::from_micros(at);
+                let needed = encoder::LAYERS[usize::from(layer)] as u64;
+                let proved = proofs.iter().any(|(proved, bits)| *proved < at && *bits >= needed);
+                assert!(proved, "{rate}: layer {layer}, {:?} from the beginning; {proofs:?}", at - start);
+                upgrades += 1;
+            }
+            before = layer;
+        }
+        assert!(upgrades > 0 && before >= highest, "{rate}: {before} {:?}", room.told(30.0));
+    }
+    // The same with room for everything, where probes do not arrive: nobody knows of the room.
+    let mut room = Room::new(2, (10.0, 15.0), Link { queue: 300 * MS, ..Link::of(8e6) });
+    room.bad.viewer.loses_repairs = true;
+    room.run(30.0);
+    let shown = &room.bad.picture(0).shown;
+    assert!(shown.len() > 100 && shown.iter().all(|(_, layer)| *layer == 0), "{:?}", room.told(30.0));
+    room.bad.viewer.loses_repairs = false;
+    room.run(30.0);
+    assert_eq!(room.bad.picture(0).shown.last().map(|(_, layer)| *layer), Some(2), "{:?}", room.told(30.0));
+}

@@ -208,6 +208,8 @@ pub(super) struct Viewer {
     arriving: BTreeMap<(u64, u64), Got>,
     answers: BTreeMap<(u64, u64), Vec<u8>>,
     serial: u64,
+    /// What is sent again, or only to probe, never arrives.
+    pub(super) loses_repairs: bool,
     /// Bytes of padding that came.
     pub(super) padding: usize,
 }
@@ -232,6 +234,7 @@ impl Viewer {
             arriving: BTreeMap::new(),
             answers: BTreeMap::new(),
             serial: 0,
+            loses_repairs: false,
             padding: 0,
         }
     }
@@ -239,6 +242,9 @@ impl Viewer {
     /// Carries what was sent over the line, plays it, and answers.
     pub(super) fn step(&mut self, world: &mut World, now: u64) {
         for packet in self.client.receive(world).0 {
+            if self.loses_repairs && self.repairs.contains_key(&packet.header.ssrc) {
+                continue;
+            }
             let bytes = wire(&packet);
             for at in self.line.take(&self.link, &mut self.random, now, bytes).into_iter().flatten() {
                 self.serial += 1;
