@@ -1,7 +1,7 @@
 //! The hot path: what happens to a packet between the socket it comes from and the sockets' batches it leaves in.
 //!
 //! A packet's way, in the order of the files: `worker.rs` (the thread) → `udp.rs` (received) → `engine/mod.rs` (whose is
-//! it) → `srtp/` (opened) → `engine/incoming.rs` (which track and layer) → `receiver.rs` (order, loss) → `history.rs`
+//! it) → `srtp/` (opened) → `engine/incoming.rs` (which track and layer) → `receiver.rs`, `gaps.rs` (order, loss) → `history.rs`
 //! (kept for repairs) → `engine/copying.rs` (subscriber by subscriber) → `leg.rs` (selected, rewritten, sealed) →
 //! `outbox.rs` (batched) → `udp.rs` (sent).
 
@@ -20,6 +20,7 @@ mod gaps;
 mod handle;
 mod history;
 #[cfg(any(test, feature = "bench"))]
+#[cfg_attr(not(feature = "bench"), allow(unreachable_pub, reason = "public for the benchmarks alone"))]
 mod hostile;
 mod layer;
 mod leg;

@@ -275,12 +275,12 @@ fn datagrams_full_of_one_thing_cost_others_nothing() {
         match attack {
             Attack::Repairs => {
                 assert!(counters.nacks_received <= 2000 * 200, "{}", counters.nacks_received);
-                assert!(counters.repairs_refused > 0 && counters.retransmitted < 1000, "{}", counters.retransmitted);
+                assert!(counters.repairs_refused > 0 && counters.retransmitted < 3000, "{}", counters.retransmitted);
             }
             Attack::Arrivals => {
                 assert!(counters.feedback_refused > 100_000, "{} of 116000", counters.feedback_refused);
             }
-            Attack::KeyFrames => assert!(counters.key_frames_asked <= 8, "{}", counters.key_frames_asked),
+            Attack::KeyFrames => assert!(counters.key_frames_asked <= 10, "{}", counters.key_frames_asked),
             Attack::Bandwidths | Attack::Reports | Attack::Unknown => {
                 assert_eq!((counters.feedback_refused, counters.retransmitted), (0, 0), "{attack:?}");
             }
