@@ -56,7 +56,7 @@ fn append(room: &RoomInfo, confirm: Vec<String>) -> AppendRequest {
         expected: room.head,
         entries: vec![Bytes::from_static(&[7; 300])],
         confirm,
-        release: vec![],
+        ..AppendRequest::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ratssaal_proto::allocator::v1::{
     AppendRequest, BridgeReport, BridgeState, DrainRequest, EndRoomRequest, ListRoomsRequest, OpenRoomRequest,
-    PlaceRequest, ReleaseRequest, RestoreRequest, RoomSettings, SnapshotRequest, TailRequest,
+    PlaceRequest, ReleaseRequest, RestoreRequest, RoomSettings, Seat, SnapshotRequest, TailRequest,
 };
 
 use crate::refusal::Refusal;
@@ -59,6 +59,12 @@ fn entry(entry: &[u8]) -> Checked {
         0 => invalid("an entry is empty: every entry needs an event".into()),
         size => count("bytes in an entry", size, ENTRY),
     }
+}
+
+fn seat(seat: &Seat) -> Checked {
+    optional("bridge_address", &seat.bridge_address)?;
+    let parts = [&seat.join_id, &seat.identity, &seat.participant_sid, &seat.bridge];
+    parts.into_iter().try_for_each(|part| name("part of a seat", part))
 }
 
 fn settings(settings: &RoomSettings) -> Checked {
@@ -129,7 +135,9 @@ pub(crate) fn append(request: &AppendRequest) -> Checked {
     count("entries", request.entries.len(), ENTRIES)?;
     request.entries.iter().try_for_each(|bytes| entry(bytes))?;
     names("confirm", &request.confirm, ENTRIES)?;
-    names("release", &request.release, ENTRIES)
+    names("release", &request.release, ENTRIES)?;
+    count("claimed seats", request.claim.len(), ENTRIES)?;
+    request.claim.iter().try_for_each(seat)
 }
 
 pub(crate) fn tail(request: &TailRequest) -> Checked {
@@ -154,11 +162,7 @@ pub(crate) fn restore(request: &RestoreRequest) -> Checked {
     }
     count("bytes in a snapshot", request.state.len(), SNAPSHOT)?;
     count("seats", request.seats.len(), JOINED)?;
-    request.seats.iter().try_for_each(|seat| {
-        optional("bridge_address", &seat.bridge_address)?;
-        let parts = [&seat.join_id, &seat.identity, &seat.participant_sid, &seat.bridge];
-        parts.into_iter().try_for_each(|part| name("part of a seat", part))
-    })
+    request.seats.iter().try_for_each(seat)
 }
 
 pub(crate) fn drain(request: &DrainRequest) -> Checked {

@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`placement`], [`load`] | which bridge takes a participant: pure functions |
+//! | [`placement`], [`load`], [`lease`] | which bridge takes a participant, and how many without being asked: pure functions |
 //! | [`store`] | the contract of the shared state, the in-memory store that keeps it for one process, the Redis one that many share |
 //! | [`Service`] | `allocator.v1` over gRPC: checks input, follows logs, reaps what died |
 //! | [`serve`] | the service on a network, with health and reflection |
@@ -16,6 +16,7 @@ mod bounds;
 mod clock;
 mod config;
 mod embedded;
+pub mod lease;
 pub mod load;
 mod metrics;
 pub mod placement;

@@ -84,8 +84,8 @@ async fn reap_seats(store: &impl Store, metrics: &Metrics, lost: Lost) {
             room_sid: room.sid.clone(),
             expected,
             entries: batch.iter().map(|seat| entry(left(&seat.participant_sid))).collect(),
-            confirm: vec![],
             release: batch.iter().map(|seat| seat.join_id.clone()).collect(),
+            ..AppendRequest::default()
         };
         match store.append(request, Writer::Reaper).await {
             Ok(appended) => expected = appended.head,

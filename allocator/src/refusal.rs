@@ -34,6 +34,8 @@ pub enum Refusal {
         reason: &'static str,
         /// When to try again.
         retry_after: Duration,
+        /// Nobody could be asked: the store does not answer.
+        away: bool,
     },
     /// Somebody appended first.
     #[error("the log's head is {head}: read on, validate again and retry")]
@@ -112,7 +114,8 @@ impl From<Refusal> for Message {
                 .into();
                 Code::Quota
             }
-            Refusal::Unavailable { retry_after, .. } => {
+            Refusal::Unavailable { retry_after, away, .. } => {
+                message.away = away;
                 message.retry_after_ms = saturated_millis(retry_after);
                 Code::Unavailable
             }
@@ -171,8 +174,13 @@ mod tests {
             (Refusal::Quota(Quota::RoomBridges), quota(QuotaCode::Bridges), tonic::Code::ResourceExhausted),
             (Refusal::Quota(Quota::Bridges), quota(QuotaCode::Bridges), tonic::Code::ResourceExhausted),
             (
-                Refusal::Unavailable { reason: "x", retry_after: after },
+                Refusal::Unavailable { reason: "x", retry_after: after, away: false },
                 retry(Code::Unavailable),
+                tonic::Code::Unavailable,
+            ),
+            (
+                Refusal::Unavailable { reason: "x", retry_after: after, away: true },
+                Message { away: true, ..retry(Code::Unavailable) },
                 tonic::Code::Unavailable,
             ),
             (Refusal::Conflict { head: 9 }, Message { head: 9, ..message(Code::Conflict) }, tonic::Code::Aborted),

@@ -39,6 +39,17 @@ impl Refusal {
         let any = details.details.into_iter().find(|any| any.type_url == TYPE_URL)?;
         Self::decode(any.value.as_slice()).ok()
     }
+
+    /// Whether a status means that nobody could be asked: no allocator answers, or none that reaches its store.
+    #[must_use]
+    pub fn is_away(status: &Status) -> bool {
+        match Self::from_status(status) {
+            Some(refusal) => refusal.code() == Reason::Unavailable && refusal.away,
+            None => {
+                matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +75,22 @@ mod tests {
         assert_eq!(Refusal::from_status(&Status::unavailable("connection lost")), None);
         let junk = Status::with_details(Code::Aborted, "x", vec![0xff; 9].into());
         assert_eq!(Refusal::from_status(&junk), None);
+    }
+
+    #[test]
+    fn an_answer_is_no_silence() {
+        let says = |code: Reason, away| Status::from(Refusal { code: code.into(), away, ..Refusal::default() });
+        for (status, away) in [
+            (Status::unavailable("connection lost"), true),
+            (Status::deadline_exceeded("too late"), true),
+            (Status::permission_denied("not you"), false),
+            (says(Reason::Unavailable, true), true),
+            (says(Reason::Unavailable, false), false),
+            (says(Reason::Full, false), false),
+            (says(Reason::Draining, false), false),
+        ] {
+            assert_eq!(Refusal::is_away(&status), away, "{status:?}");
+        }
     }
 
     #[test]

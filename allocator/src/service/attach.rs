@@ -1,11 +1,11 @@
-//! A bridge's stream: reports in, orders out.
+//! A bridge's stream: reports in, orders and leases out.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use ratssaal_proto::allocator::v1::bridge_order::Order;
-use ratssaal_proto::allocator::v1::{BridgeOrder, BridgeReport, BridgeState, Undrain, Welcome};
+use ratssaal_proto::allocator::v1::{BridgeOrder, BridgeReport, BridgeState, Lease, Undrain, Welcome};
 use tokio::sync::watch;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
@@ -126,13 +126,15 @@ impl<S: Store> Attached<S> {
 
     async fn take(&mut self, report: BridgeReport) -> Result<(), Status> {
         let gone = report.state() == BridgeState::Gone;
-        let bridge = report.bridge.clone();
+        let (bridge, sequence) = (report.bridge.clone(), report.sequence);
         let result = match bounds::report(&report) {
             Ok(()) => self.service.inner.store.report(report).await,
             Err(refusal) => Err(refusal),
         };
         self.service.inner.metrics.call("report", &result);
-        self.tell(result?);
+        let orders = result?;
+        self.tell(orders);
+        self.queue.push_back(Order::Lease(Lease { seats: orders.lent, report: sequence }));
         if gone {
             info!(bridge, "bridge said goodbye");
             self.queue.clear();

@@ -98,6 +98,7 @@ impl<S: Store> Cursor<S> {
         self.after = chunk.last().ok_or(Refusal::Unavailable {
             reason: "the log could not be read",
             retry_after: self.service.inner.config.report_interval,
+            away: false,
         })?;
         self.frames.extend(chunk.snapshot.map(Frame::Snapshot));
         if !chunk.entries.is_empty() {

@@ -91,9 +91,20 @@ struct Bridge {
 }
 
 impl Bridge {
-    async fn order(&mut self) -> Result<Order, Status> {
+    /// The next word to the bridge.
+    async fn word(&mut self) -> Result<Order, Status> {
         let order = timeout(PATIENCE, self.orders.message()).await.expect("an order in time")?;
         Ok(order.and_then(|order| order.order).expect("the stream goes on"))
+    }
+
+    /// The next that is no lease: those answer each report.
+    async fn order(&mut self) -> Result<Order, Status> {
+        loop {
+            match self.word().await? {
+                Order::Lease(_) => {}
+                order => return Ok(order),
+            }
+        }
     }
 
     async fn report(&mut self, change: impl FnOnce(&mut BridgeReport)) {
@@ -273,6 +284,21 @@ async fn a_bridge_is_drained_at_once_and_taken_back() {
     assert!(!h.client.drain(elsewhere).await.unwrap().into_inner().attached);
     let mut second = h.attach(report("b2", "y")).await.unwrap();
     assert!(matches!(second.order().await.unwrap(), Order::Drain(drain) if drain.within_ms == 0), "the order waited");
+}
+
+#[tokio::test]
+async fn each_report_is_answered_with_a_lease() {
+    let mut h = harness(Config::default());
+    let mut bridge = h.attach(report("b1", "x")).await.unwrap();
+    for (number, (seats, lent)) in (1..).zip([(0, 8), (60, 4), (100, 0)]) {
+        if number > 1 {
+            bridge.report(|report| report.load = Some(Load { seats, seat_limit: 100, ..Load::default() })).await;
+        }
+        match bridge.word().await.unwrap() {
+            Order::Lease(lease) => assert_eq!((lease.report, lease.seats), (number, lent)),
+            other => panic!("a lease expected, not {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

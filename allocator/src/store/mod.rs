@@ -30,7 +30,7 @@ pub type Result<T> = std::result::Result<T, Refusal>;
 
 /// The shared state. See the contract's comments (`allocator.proto`) for what each call does and refuses.
 pub trait Store: Send + Sync + 'static {
-    /// Takes a bridge's report; answers what it is ordered to do.
+    /// Takes a bridge's report; answers what it is ordered to do, and how many seats it is [lent](crate::lease::lent).
     fn report(&self, report: BridgeReport) -> impl Future<Output = Result<Orders>> + Send;
 
     /// What a bridge is ordered to do now.
@@ -58,7 +58,7 @@ pub trait Store: Send + Sync + 'static {
     /// Gives a seat back; answers whether there was one.
     fn release(&self, request: ReleaseRequest) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Appends entries if the head is as expected.
+    /// Appends entries if the head is as expected. Seats that are claimed are taken with them.
     fn append(&self, request: AppendRequest, writer: Writer) -> impl Future<Output = Result<AppendResponse>> + Send;
 
     /// A room (of the given sid, or whichever is open if that is empty) and its position as it moves on. A room that
@@ -87,6 +87,8 @@ pub struct Orders {
     pub drain: Option<DrainOrder>,
     /// How long no new rooms are opened, as the store has just begun.
     pub settles_in: Duration,
+    /// Seats it may give by itself while no store answers; told with the answer to a report only.
+    pub lent: u32,
 }
 
 /// When a room may be ended.

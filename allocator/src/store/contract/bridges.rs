@@ -204,3 +204,31 @@ pub(super) async fn figures_beyond_reason<F: Fixture>() {
     }
     assert_eq!(stage.seats("a").await, u32::MAX);
 }
+
+pub(super) async fn seats_are_lent<F: Fixture>() {
+    let stage = cluster::<F>(&[]).await;
+    let report = |sequence, seats, limit| BridgeReport { sequence, load: with_seats(seats, limit), ..report("a") };
+    for (sequence, (seats, limit, lent)) in (1..).zip([(0, 100, 8), (0, 45, 4), (40, 45, 1), (45, 45, 0), (50, 45, 0)])
+    {
+        let orders = stage.report(report(sequence, seats, limit)).await.unwrap();
+        assert_eq!(orders.lent, lent, "{seats} of {limit}");
+    }
+    // What is lent is not taken from others, and what is promised is not lent.
+    assert_eq!(stage.report(report(6, 0, 3)).await.unwrap().lent, 1);
+    for person in ["anna", "ben", "cem"] {
+        assert_eq!(bridge_of(stage.place("rat", person).await), ok("a"));
+    }
+    assert_eq!(stage.report(report(7, 0, 3)).await.unwrap().lent, 0);
+    assert_eq!(stage.report(report(6, 0, 100)).await.unwrap().lent, 0, "an older report changes nothing");
+    let hot =
+        BridgeReport { load: Some(Load { cpu_permille: 1000, ..with_seats(0, 100).unwrap() }), ..report(8, 0, 100) };
+    assert_eq!(stage.report(hot).await.unwrap().lent, 0);
+    let draining = BridgeReport { state: BridgeState::Draining.into(), ..report(9, 0, 100) };
+    assert_eq!(stage.report(draining).await.unwrap().lent, 0);
+    stage.store.drain("a", Some(0)).await.unwrap();
+    assert_eq!(stage.report(report(10, 0, 100)).await.unwrap().lent, 0, "ordered to drain");
+    stage.store.drain("a", None).await.unwrap();
+    assert_eq!(stage.report(report(11, 0, 100)).await.unwrap().lent, 8);
+    let gone = BridgeReport { state: BridgeState::Gone.into(), ..report(12, 0, 100) };
+    assert_eq!(stage.report(gone).await.unwrap().lent, 0);
+}

@@ -85,10 +85,11 @@ macro_rules! stores {
 stores!(memory: Memory, redis: Redis; {
     bridges: silent_bridges_get_nobody stale_reports_are_ignored one_id_is_one_process goodbye_is_at_once
         drain_orders reported_and_promised_seats_count moved_to_another_site lost_after_expiry_and_grace
-        back_within_grace lost_with_an_older_process at_most_so_many_bridges figures_beyond_reason;
+        back_within_grace lost_with_an_older_process at_most_so_many_bridges figures_beyond_reason seats_are_lent;
     seats: opened_by_the_first the_same_join_the_same_seat a_join_id_is_one_participants a_seat_is_not_kept_on_a_dead_bridge
         the_same_identity_comes_anew unconfirmed_seats_lapse confirmed_seats_stay lapsed_seats_cannot_be_confirmed
-        full_is_full participants_at_most pinned_to_a_site released_seats_return an_older_lapse_is_no_matter spilling;
+        full_is_full participants_at_most pinned_to_a_site released_seats_return an_older_lapse_is_no_matter spilling
+        lent_seats_are_claimed claims_that_cannot_be;
     rooms: opened_once names_are_free_after_the_end pages ended_with_everything rooms_at_most nobody_came
         nobody_is_left_and_somebody_comes_back ended_rooms_linger;
     log: compare_and_append only_this_opening seats_move_with_entries snapshots_and_late_readers

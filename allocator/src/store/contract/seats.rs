@@ -203,3 +203,76 @@ pub(super) async fn spilling<F: Fixture>() {
     room.sort_by(|a, b| a.bridge.cmp(&b.bridge));
     assert_eq!(room.iter().map(|bridge| bridge.seats).collect::<Vec<_>>(), [10, 10]);
 }
+
+/// An append that brings somebody in on a seat that the bridge gave by its lease.
+fn claiming(room: &RoomInfo, bridge: &str, identity: &str, join_id: &str) -> AppendRequest {
+    let seat = Seat {
+        join_id: join_id.into(),
+        identity: identity.into(),
+        participant_sid: format!("PA_{join_id}"),
+        bridge: bridge.into(),
+        ..Seat::default()
+    };
+    AppendRequest { confirm: vec![join_id.into()], claim: vec![seat], ..append(room, &["joined"]) }
+}
+
+pub(super) async fn lent_seats_are_claimed<F: Fixture>() {
+    let stage = cluster::<F>(&["a", "b"]).await;
+    let room = stage.open("rat", RoomSettings { max_participants: 1, ..RoomSettings::default() }).await;
+    let old = stage.join("rat", "anna").await.unwrap();
+    let stale = claiming(&room, "a", "ben", "lease-1");
+    assert!(matches!(stage.append(stale).await, Err(Refusal::Conflict { .. })));
+    assert_eq!(stage.room("rat").await.unwrap().seats, 1, "all or nothing");
+
+    // The bridge's word counts, whatever limit a placement would keep; it counts like a seat that was placed.
+    let room = stage.room("rat").await.unwrap();
+    stage.append(claiming(&room, "a", "ben", "lease-1")).await.unwrap();
+    let other = if old.bridge == "a" { 1 } else { 0 };
+    assert_eq!((stage.room("rat").await.unwrap().seats, stage.seats("a").await), (2, 1 + other));
+    let report = |sequence, joined: &[&str]| BridgeReport {
+        sequence,
+        load: with_seats(1, 100),
+        joined: joined.iter().map(|&id| id.to_owned()).collect(),
+        ..report("a")
+    };
+    stage.report(report(2, &["lease-1"])).await.unwrap();
+    assert_eq!(stage.seats("a").await, 1 + other, "once");
+
+    // The same identity is in once: the claimed seat takes the other's place.
+    let room = stage.room("rat").await.unwrap();
+    let again = AppendRequest { release: vec![old.join_id.clone()], ..claiming(&room, "b", "anna", "lease-2") };
+    stage.append(again).await.unwrap();
+    let room = stage.room("rat").await.unwrap();
+    assert_eq!((room.seats, stage.release("rat", &old.join_id).await), (2, false));
+    stage.pass(10_000);
+    assert_eq!(stage.room("rat").await.unwrap().seats, 2, "they are lasting");
+    assert!(stage.release("rat", "lease-2").await);
+}
+
+pub(super) async fn claims_that_cannot_be<F: Fixture>() {
+    let stage = cluster::<F>(&["a"]).await;
+    stage.join("rat", "anna").await.unwrap();
+    let room = stage.room("rat").await.unwrap();
+    let foreign = stage.append(claiming(&room, "a", "ben", "join-anna")).await;
+    assert!(matches!(foreign, Err(Refusal::Invalid(_))), "{foreign:?}");
+    assert!(is_unavailable(&stage.append(claiming(&room, "b", "ben", "lease")).await), "no such bridge");
+    stage.pass(3_000);
+    assert!(is_unavailable(&stage.append(claiming(&room, "a", "ben", "lease")).await), "not back yet");
+    stage.report(BridgeReport { sequence: 2, ..report("a") }).await.unwrap();
+    stage.append(claiming(&room, "a", "ben", "lease")).await.unwrap();
+    let room = stage.room("rat").await.unwrap();
+    assert_eq!(room.seats, 2);
+    // A reserved seat that is claimed is confirmed; one that has lapsed is taken anew.
+    stage.place("rat", "cem").await.unwrap();
+    stage.append(claiming(&room, "a", "cem", "join-cem")).await.unwrap();
+    let room = stage.room("rat").await.unwrap();
+    let twice = AppendRequest {
+        claim: [claiming(&room, "a", "dora", "first").claim, claiming(&room, "a", "dora", "second").claim].concat(),
+        confirm: vec!["first".into(), "second".into()],
+        release: vec!["first".into()],
+        ..append(&room, &["joined", "left", "joined"])
+    };
+    stage.append(twice).await.unwrap();
+    assert_eq!(stage.room("rat").await.unwrap().seats, 4, "of two claims of one identity the later holds");
+    assert!(stage.release("rat", "second").await && !stage.release("rat", "first").await);
+}

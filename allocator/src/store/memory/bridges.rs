@@ -7,6 +7,7 @@ use ratssaal_proto::allocator::v1::{BridgeInfo, BridgeReport, BridgeState, Drain
 
 use crate::clock::millis;
 use crate::config::Config;
+use crate::lease;
 use crate::load;
 use crate::placement::{self, Candidate};
 use crate::refusal::{Quota, Refusal};
@@ -56,6 +57,12 @@ impl Record {
         load::permille(&self.load(), self.seats())
     }
 
+    /// Seats it is lent: none while it takes nobody.
+    fn lent(&self) -> u32 {
+        let takes = self.rank.is_some_and(|(busy, ..)| !busy);
+        if takes { lease::lent(self.load().seat_limit.saturating_sub(self.seats())) } else { 0 }
+    }
+
     fn expires_ms(&self, config: &Config) -> u64 {
         self.gone_ms.unwrap_or_else(|| self.last_ms.saturating_add(millis(config.expiry)))
     }
@@ -87,11 +94,17 @@ impl Bridges {
             None if report.state() == BridgeState::Gone => return Ok(Orders::default()),
             None => self.attach(&report, config)?,
         };
-        let orders = self.orders(&report.bridge, now);
+        let mut orders = self.orders(&report.bridge, now);
         if self.records.get(&slot).is_some_and(|record| report.sequence > record.report.sequence) {
             self.take(slot, report, now);
         }
+        orders.lent = self.records.get(&slot).map_or(0, Record::lent);
         Ok(orders)
+    }
+
+    /// The incarnation of a bridge that is attached now.
+    pub(super) fn attached(&self, bridge: &str, now: u64, config: &Config) -> Option<Slot> {
+        self.current.get(bridge).copied().filter(|slot| self.is_alive(*slot, now, config))
     }
 
     fn take(&mut self, slot: Slot, report: BridgeReport, now: u64) {

@@ -8,7 +8,7 @@ use rand::distr::Alphanumeric;
 use ratssaal_proto::allocator::v1::{
     AppendRequest, AppendResponse, BridgeInfo, BridgeReport, EndRoomRequest, ListRoomsRequest, ListRoomsResponse,
     LogSnapshot, OpenRoomRequest, OpenRoomResponse, PlaceRequest, PlaceResponse, ReleaseRequest, RoomInfo,
-    RoomSettings, SnapshotRequest,
+    RoomSettings, Seat, SnapshotRequest,
 };
 
 use super::bridges::{Bridges, Promise, Slot};
@@ -293,10 +293,17 @@ impl State {
         if request.expected != head {
             return Err(Refusal::Conflict { head });
         }
-        if let Some(lapsed) = request.confirm.iter().find(|join_id| room.identity_of(join_id).is_none()) {
+        let claimed = |join_id: &String| request.claim.iter().any(|seat| seat.join_id == *join_id);
+        let held = |join_id: &String| room.identity_of(join_id).is_some() || claimed(join_id);
+        if let Some(lapsed) = request.confirm.iter().find(|join_id| !held(join_id)) {
             return Err(Refusal::Lapsed(lapsed.clone()));
         }
+        let claims = self.claims(room, &request.claim)?;
         room.log.check(&request.entries, writer, &self.config)?;
+        let lapses_ms = self.now.saturating_add(millis(self.config.reservation));
+        for (seat, slot) in claims {
+            self.claim(&request.room, seat, slot, lapses_ms);
+        }
         self.on_room(&request.room, |room, bridges, now| {
             room.log.append(request.entries, now);
             request.confirm.iter().for_each(|join_id| room.confirm(join_id));
@@ -308,6 +315,42 @@ impl State {
         let room = self.find(&request.room, &request.room_sid)?;
         let snapshot_wanted = room.log.wants_snapshot(&self.config);
         Ok(AppendResponse { head: room.log.head(), at_ms: self.now, snapshot_wanted })
+    }
+
+    /// The claimed seats with the bridges they are on, or why they cannot be had.
+    fn claims(&self, room: &Room, claim: &[Seat]) -> Result<Vec<(Seat, Slot)>> {
+        let on = |seat: &Seat| {
+            if room.identity_of(&seat.join_id).is_some_and(|owner| owner != seat.identity) {
+                return Err(Refusal::foreign_join());
+            }
+            let slot = self.bridges.attached(&seat.bridge, self.now, &self.config);
+            let slot =
+                slot.ok_or_else(|| unavailable("the bridge of a seat that it gave by its lease is not attached yet"));
+            Ok((seat.clone(), slot?))
+        };
+        claim.iter().map(on).collect()
+    }
+
+    /// Takes a seat that a bridge has given: it counts as promised until the bridge's report names it.
+    fn claim(&mut self, room: &str, seat: Seat, slot: Slot, lapses_ms: u64) {
+        self.last_promise += 1;
+        let promise = self.last_promise;
+        let taken = self.on_room(room, |room, bridges, now| {
+            if room.identity_of(&seat.join_id).is_some() {
+                return false;
+            }
+            if let Some(older) = room.seat_of(&seat.identity).map(|older| older.join_id.clone()) {
+                room.drop_seat(&older, now, bridges);
+            }
+            let (join_id, participant_sid) = (seat.join_id.clone(), seat.participant_sid);
+            let record = SeatRecord { join_id, participant_sid, slot, promise, confirmed: false, lapses_ms };
+            room.take_seat(seat.identity, record, bridges);
+            true
+        });
+        if taken == Some(true) {
+            let lapse = Lapse { room: room.to_owned(), join_id: seat.join_id, slot };
+            self.lapses.insert((lapses_ms, promise), lapse);
+        }
     }
 
     pub(super) fn follow(&self, name: &str, sid: &str) -> Result<Followed> {
@@ -357,5 +400,5 @@ impl State {
 }
 
 fn unavailable(reason: &'static str) -> Refusal {
-    Refusal::Unavailable { reason, retry_after: Duration::from_secs(1) }
+    Refusal::Unavailable { reason, retry_after: Duration::from_secs(1), away: false }
 }

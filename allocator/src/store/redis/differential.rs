@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use ratssaal_proto::allocator::v1::{Load, Needs};
+use ratssaal_proto::allocator::v1::{Load, Needs, Seat};
 
 use super::tests::{eventually, unsettled};
 use super::*;
@@ -159,12 +159,28 @@ impl Pair {
         let (Some(memory), Some(redis)) = (memory, redis) else { return };
         let (memory, redis) = (memory.room.unwrap_or_default(), redis.room.unwrap_or_default());
         let join = |rng: &mut StdRng, most: u64| format!("join-{}", rng.random_range(most.saturating_sub(12)..=most));
+        // Now and then seats that a bridge gave by its lease, sometimes of a join id that is known.
+        let mut claim = vec![];
+        while self.rng.random_bool(0.3) {
+            self.number += 1;
+            let known = self.rng.random_bool(0.3);
+            claim.push(Seat {
+                join_id: if known { join(&mut self.rng, self.number) } else { format!("join-{}", self.number) },
+                identity: self.some(&PEOPLE).into(),
+                participant_sid: format!("PA_{}", self.number),
+                bridge: self.some(&BRIDGES).into(),
+                ..Seat::default()
+            });
+        }
+        let claimed = claim.iter().map(|seat| seat.join_id.clone());
+        let confirm = self.rng.random_bool(0.5).then(|| join(&mut self.rng, self.number));
         let request = AppendRequest {
             room: name.clone(),
             expected: memory.head + u64::from(self.rng.random_bool(0.1)),
             entries: vec![Bytes::from(vec![7; self.rng.random_range(1..50)])],
-            confirm: if self.rng.random_bool(0.5) { vec![join(&mut self.rng, self.number)] } else { vec![] },
+            confirm: confirm.into_iter().chain(claimed).collect(),
             release: if self.rng.random_bool(0.3) { vec![join(&mut self.rng, self.number)] } else { vec![] },
+            claim,
             ..AppendRequest::default()
         };
         let to = |sid: &str| AppendRequest { room_sid: sid.to_owned(), ..request.clone() };

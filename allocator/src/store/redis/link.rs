@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info, warn};
 
 use super::address::{Address, RedisSettings};
-use super::reply::unavailable;
+use super::reply::away;
 use crate::refusal::Refusal;
 
 /// How often the connection is asked whether it lives.
@@ -83,7 +83,7 @@ impl Link {
             attempts -= 1;
             let error = match timeout_at(deadline, script.invoke_async(&mut connection)).await {
                 Ok(Ok(value)) => return Ok(value),
-                Err(_) => return Err(unavailable("the shared store (Redis) did not answer in time")),
+                Err(_) => return Err(away("the shared store (Redis) did not answer in time")),
                 Ok(Err(error)) => error,
             };
             let refusal = explain(&error);
@@ -112,7 +112,7 @@ impl Link {
         let mut open = self.open.clone();
         let opened = timeout_at(deadline, open.wait_for(Option::is_some)).await;
         let opened = opened.ok().and_then(Result::ok).and_then(|open| open.clone());
-        opened.ok_or_else(|| unavailable("the shared store (Redis) cannot be reached"))
+        opened.ok_or_else(|| away("the shared store (Redis) cannot be reached"))
     }
 }
 
@@ -213,25 +213,25 @@ fn is_demoted(error: &redis::RedisError) -> bool {
 /// What it means for the caller; what it means for the operator goes to the log.
 fn explain(error: &redis::RedisError) -> Refusal {
     if error.is_connection_dropped() || error.is_io_error() || is_demoted(error) {
-        return unavailable("the connection to the shared store (Redis) broke");
+        return away("the connection to the shared store (Redis) broke");
     }
     match error.code() {
-        Some("LOADING") => unavailable("the shared store (Redis) is loading its data"),
+        Some("LOADING") => away("the shared store (Redis) is loading its data"),
         Some("OOM") => {
             error!("Redis has no memory left for us: raise its maxmemory, and set maxmemory-policy to noeviction");
-            unavailable("the shared store (Redis) is full")
+            away("the shared store (Redis) is full")
         }
         Some("NOPERM" | "NOAUTH" | "WRONGPASS") => {
             error!(%error, "Redis does not let us: check the user, its password and its rights (docs/operations.md)");
-            unavailable("the shared store (Redis) refuses the allocator")
+            away("the shared store (Redis) refuses the allocator")
         }
         Some("BUSY" | "MASTERDOWN" | "MISCONF" | "NOREPLICAS") => {
             warn!(%error, "Redis takes no writes now");
-            unavailable("the shared store (Redis) takes no writes now")
+            away("the shared store (Redis) takes no writes now")
         }
         _ => {
             error!(%error, "a script failed in Redis");
-            unavailable("the shared store (Redis) failed")
+            away("the shared store (Redis) failed")
         }
     }
 }

@@ -259,11 +259,14 @@ impl Store for RedisStore {
     async fn append(&self, request: AppendRequest, writer: Writer) -> Result<AppendResponse> {
         let mut call = self.inner.call(&self.inner.scripts.append);
         call.arg(&request.room).arg(&request.room_sid).arg(request.expected).arg(u8::from(writer == Writer::Bridge));
-        call.arg(request.entries.len()).arg(request.confirm.len()).arg(request.release.len());
+        call.arg(request.entries.len()).arg(request.confirm.len()).arg(request.release.len()).arg(request.claim.len());
         for entry in &request.entries {
             call.arg(&entry[..]);
         }
         call.arg(&request.confirm).arg(&request.release);
+        for seat in &request.claim {
+            call.arg(&seat.join_id).arg(&seat.identity).arg(&seat.participant_sid).arg(&seat.bridge);
+        }
         let mut reply = self.inner.run(&call, Repeat::Never, &request.room).await?;
         let appended = AppendResponse { head: reply.number()?, at_ms: reply.number()?, snapshot_wanted: reply.flag()? };
         self.inner.positions.moved(&request.room_sid, Position { head: appended.head, ended: false });
@@ -349,7 +352,7 @@ impl Store for RedisStore {
 fn orders(mut reply: Reply) -> Result<Orders> {
     let within = u64::try_from(reply.signed()?).ok();
     let settles_in = Duration::from_millis(reply.number()?);
-    Ok(Orders { drain: within.map(|within_ms| DrainOrder { within_ms }), settles_in })
+    Ok(Orders { drain: within.map(|within_ms| DrainOrder { within_ms }), settles_in, lent: reply.count()? })
 }
 
 fn with_settings(call: &mut ScriptInvocation<'_>, settings: &RoomSettings) {

@@ -180,6 +180,7 @@ impl World {
             entries: vec![Bytes::from(text.clone())],
             confirm,
             release,
+            ..AppendRequest::default()
         };
         let appended = self.store.append(request, Writer::Bridge).await;
         room.head = appended.unwrap_or_else(|refusal| panic!("{}: {refusal}", self.context)).head;

@@ -20,8 +20,14 @@ fn malformed() -> Refusal {
     unavailable("the shared store holds what this version does not understand")
 }
 
-pub(super) fn unavailable(reason: &'static str) -> Refusal {
-    Refusal::Unavailable { reason, retry_after: Duration::from_secs(1) }
+/// An answer: not now.
+fn unavailable(reason: &'static str) -> Refusal {
+    Refusal::Unavailable { reason, retry_after: Duration::from_secs(1), away: false }
+}
+
+/// Redis gives no answer.
+pub(super) fn away(reason: &'static str) -> Refusal {
+    Refusal::Unavailable { reason, retry_after: Duration::from_secs(1), away: true }
 }
 
 impl Reply {
@@ -40,9 +46,11 @@ impl Reply {
             "draining" => Refusal::Draining,
             "none" => unavailable("no bridge is attached"),
             "unsuitable" => unavailable("no bridge suits this participant"),
+            "unattached" => unavailable("the bridge of a seat that it gave by its lease is not attached yet"),
             "settling" => Refusal::Unavailable {
                 reason: "the shared store has just begun, and bridges first tell it of their rooms",
                 retry_after: Duration::from_millis(reply.number()?),
+                away: false,
             },
             "beyond" => {
                 Refusal::Invalid(format!("the log's head is {}, there is nothing beyond it yet", reply.number()?))

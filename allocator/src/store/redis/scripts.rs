@@ -5,6 +5,7 @@ use redis::Script;
 
 use crate::clock::millis;
 use crate::config::Config;
+use crate::lease;
 
 /// Entries kept though the snapshot contains them, for readers that are a little behind.
 const KEPT_BEHIND: u64 = 64;
@@ -78,6 +79,7 @@ fn limits(config: &Config) -> String {
         ("KEPT_BEHIND", KEPT_BEHIND),
         ("SETTLE", millis(config.settle)),
         ("RESTORED", RESTORED),
+        ("LENT", lease::MOST.into()),
     ];
     let line = |(name, value): (&str, u64)| format!("local {name} = {}\n", value.min(1 << 52));
     limits.into_iter().map(line).collect()

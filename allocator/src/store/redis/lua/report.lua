@@ -32,7 +32,7 @@ if slot then
   end
 end
 if not slot then
-  if state == 'gone' then return { 'ok', -1, 0, store } end
+  if state == 'gone' then return { 'ok', -1, 0, 0, store } end
   slot = attach()
   if not slot then return { 'quota', 'bridges' } end
 end
@@ -57,4 +57,10 @@ if sequence > known then
   call('ZADD', P .. 'lost', gone ~= '' and now or expires + GRACE, slot)
   rank(slot)
 end
-return { 'ok', within, unsettled(), store }
+
+-- What it is lent, as crate::lease says.
+local lent = 0
+local f = call('HMGET', P .. 'bridge:' .. slot, 'mode', 'limit', 'seats', 'load')
+local free = f[2] - f[3]
+if f[1] == 'ready' and free > 0 and tonumber(f[4]) < 1000 then lent = math.min(math.max(math.floor(free / 10), 1), LENT) end
+return { 'ok', within, unsettled(), lent, store }
