@@ -1,10 +1,10 @@
 //! The task of one room: takes requests, the log's tail, media events and the clock, one at a time.
 //!
 //! It alone changes the room's state, and only by entries in the log's order (`local`); how commands become entries is in
-//! `commit`.
+//! `commit`, and what happens while the log cannot be written in `away`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use livekit_protocol::{ConnectionQualityInfo, DisconnectReason};
@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::apply;
 use super::arrivals::Arrivals;
+use super::away::{Flight, Trouble, landing};
 use super::command::{Actor, Command, Refusal};
 use super::entry::{self, Logged};
 use super::handle::{Request, Shared};
@@ -26,6 +27,7 @@ use super::ids::ParticipantSid;
 use super::inbox::Inbox;
 use super::log::{BATCH, LogError, RoomLog};
 use super::metrics::RoomMetrics;
+use super::queue::{Parcel, Queue};
 use super::relays::{Spread, ToRelay};
 use super::session::ToSession;
 use super::speakers::Speakers;
@@ -67,12 +69,30 @@ pub(super) struct RoomActor {
     pub(super) log: RoomLog,
     /// This bridge's name.
     pub(super) bridge: String,
+    /// Where it stands; empty without sites.
+    pub(super) site: String,
+    /// What the log says, and what is shown: that and what waits.
+    pub(super) logged: Arc<State>,
     pub(super) state: Arc<State>,
+    pub(super) queue: Queue,
+    /// Why the log is not written; whenever something waits.
+    pub(super) trouble: Option<Trouble>,
+    /// A call under way, and what it brings into the log.
+    pub(super) flight: Option<Flight>,
+    pub(super) airborne: Option<Parcel>,
+    /// The next call may be due.
+    pub(super) due: bool,
+    /// The position and the head behind which the last append came second.
+    pub(super) behind: Option<(u64, u64)>,
+    /// What waits, as last counted.
+    pub(super) counted: i64,
+    /// Join ids that became participants, for the bridge's next report.
+    pub(super) confirmed: Arc<Mutex<Vec<String>>>,
     /// `None` while the allocator is away.
     pub(super) tail: Option<Streaming<TailFrame>>,
     /// Inboxes of those whose joining is on its way into the log.
     pub(super) joining: HashMap<ParticipantSid, Inbox>,
-    /// What only concerns presence and waits for the log to come back.
+    /// What the bridge has to log, with the next tick.
     pub(super) retry: VecDeque<Pending>,
     pub(super) speakers: Speakers,
     /// Who speaks on this bridge, and on the others.
@@ -102,6 +122,9 @@ impl RoomActor {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
         while self.state.ended().is_none() {
+            if self.due {
+                self.take_off();
+            }
             tokio::select! {
                 _ = requests.recv_many(&mut batch, BATCH) => {
                     self.metrics.queued.dec_by(i64::try_from(batch.len()).unwrap_or(i64::MAX));
@@ -110,7 +133,8 @@ impl RoomActor {
                         break;
                     }
                 }
-                frame = next_frame(&mut self.tail) => self.take_frame(frame).await,
+                frame = next_frame(&mut self.tail) => self.take_frame(frame),
+                landed = landing(&mut self.flight) => self.land(landed),
                 Some(event) = media.recv() => self.take_media(event),
                 () = self.arrivals.due() => self.announce_arrivals(&BTreeSet::new()),
                 _ = tick.tick() => self.take_tick().await,
@@ -121,9 +145,10 @@ impl RoomActor {
         while let Some(request) = requests.recv().await {
             self.metrics.queued.dec();
             match request {
-                Request::Submit { reply, .. } | Request::Join { reply, .. } | Request::TakeOver { reply, .. } => {
-                    drop(reply.send(Err(Refusal::Ended)));
-                }
+                Request::Submit { reply, .. }
+                | Request::Join { reply, .. }
+                | Request::Admit { reply, .. }
+                | Request::TakeOver { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
                 Request::Shutdown { reply } => drop(reply.send(())),
                 Request::Bound(_) | Request::Unbound(..) | Request::Speaking(..) => {}
                 Request::Quality(_) | Request::Opened | Request::Expect(_) => {}
@@ -143,6 +168,10 @@ impl RoomActor {
                     self.joining.insert(newcomer.sid.clone(), inbox);
                     let (actor, command) = (Actor::Bridge, Command::Join(newcomer));
                     commands.push_back(Pending { actor, command, reply: Some(reply) });
+                }
+                Request::Admit { newcomer, inbox, reply } => {
+                    // Whoever asked may have gone meanwhile.
+                    let _ = reply.send(self.admit_by_lease(newcomer, inbox));
                 }
                 Request::TakeOver { participant, join_id, inbox, reply } => {
                     self.joining.insert(participant.clone(), inbox);
@@ -169,6 +198,7 @@ impl RoomActor {
                 }
                 Request::Shutdown { reply } => {
                     self.commit(std::mem::take(&mut commands)).await;
+                    self.stop_waiting();
                     let reason = DisconnectReason::ServerShutdown;
                     let here = self.state.participants().filter(|participant| participant.bridge == self.bridge);
                     let leave = |participant| Pending::of_bridge(Command::Leave { participant, reason });
@@ -183,10 +213,9 @@ impl RoomActor {
     }
 
     /// Takes the next piece of the log's tail.
-    pub(super) async fn take_frame(&mut self, frame: Option<TailFrame>) {
+    pub(super) fn take_frame(&mut self, frame: Option<TailFrame>) {
         let Some(frame) = frame.and_then(|frame| frame.frame) else {
-            self.tail = None;
-            self.reopen_tail().await;
+            (self.tail, self.due) = (None, true);
             return;
         };
         match frame {
@@ -202,12 +231,12 @@ impl RoomActor {
 
     fn take_snapshot(&mut self, sequence: u64, state: bytes::Bytes) {
         use prost::Message as _;
-        if sequence <= self.state.sequence() {
+        if sequence <= self.logged.sequence() {
             return;
         }
         match Snapshot::decode(state) {
             Ok(snapshot) => {
-                let mut after = State::clone(&self.state);
+                let mut after = State::clone(&self.logged);
                 apply::restore(&mut after, sequence, &snapshot);
                 self.jump_to(after);
             }
@@ -218,9 +247,9 @@ impl RoomActor {
         }
     }
 
-    /// Reads the tail again from where we are. Tried again each second while the allocator is away.
+    /// Reads the tail again from where we are, and waits for that. Tried again each second while the allocator is away.
     pub(super) async fn reopen_tail(&mut self) {
-        match self.log.tail(self.state.sequence()).await {
+        match self.log.tail(self.logged.sequence()).await {
             Ok(tail) => self.tail = Some(tail),
             Err(LogError::Ended) if self.restore().await.is_none() => self.end(DisconnectReason::RoomClosed),
             // Taken back, or to be tried again: the clock reads on.
@@ -232,6 +261,24 @@ impl RoomActor {
     /// The allocator does not know the room. If it has lost its data, it is told of the room again; `None` if the room has
     /// ended, else the head of its log as far as it is known.
     pub(super) async fn restore(&mut self) -> Option<u64> {
+        let (state, seats) = self.known();
+        match self.log.restore(self.logged.sequence(), state, seats).await {
+            Ok(info) => {
+                warn!(room = %self.shared.name, "the allocator had lost this room and has taken it back");
+                let head = info.head;
+                self.log.renew(info);
+                Some(head)
+            }
+            Err(LogError::Ended) => None,
+            Err(error) => {
+                debug!(room = %self.shared.name, %error, "the allocator does not know this room, nor take it back yet");
+                Some(self.logged.sequence())
+            }
+        }
+    }
+
+    /// The logged state as the allocator keeps it, with the seats in it.
+    pub(super) fn known(&self) -> (bytes::Bytes, Vec<Seat>) {
         let seat = |who: &Participant| Seat {
             join_id: who.join_id.clone(),
             identity: who.identity.to_string(),
@@ -239,19 +286,8 @@ impl RoomActor {
             bridge: who.bridge.clone(),
             ..Seat::default()
         };
-        let seats = self.state.participants().map(|who| seat(who)).collect();
-        let state = entry::bytes_of(&apply::snapshot(&self.state));
-        match self.log.restore(self.state.sequence(), state, seats).await {
-            Ok(head) => {
-                warn!(room = %self.shared.name, "the allocator had lost this room and has taken it back");
-                Some(head)
-            }
-            Err(LogError::Ended) => None,
-            Err(error) => {
-                debug!(room = %self.shared.name, %error, "the allocator does not know this room, nor take it back yet");
-                Some(self.state.sequence())
-            }
-        }
+        let seats = self.logged.participants().map(|who| seat(who)).collect();
+        (entry::bytes_of(&apply::snapshot(&self.logged)), seats)
     }
 
     fn take_media(&mut self, event: Event) {
@@ -282,9 +318,7 @@ impl RoomActor {
     }
 
     async fn take_tick(&mut self) {
-        if self.tail.is_none() {
-            self.reopen_tail().await;
-        }
+        self.due |= self.tail.is_none() || self.trouble.is_some();
         let mut commands = std::mem::take(&mut self.retry);
         commands.extend(self.broken_sessions().into_iter().map(|participant| {
             let reason = DisconnectReason::SignalClose;

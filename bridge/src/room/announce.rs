@@ -1,6 +1,6 @@
 //! What an entry means to each participant: [`announce`], and what a newcomer is told first: [`welcome`]. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use livekit_protocol::leave_request::Action;
@@ -123,28 +123,62 @@ pub fn welcome(state: &State, newcomer: &Participant) -> Vec<Announcement> {
     out
 }
 
-/// What participants are told when the state moves on by several entries at once, whose events are not known any more.
+/// What participants are told when the state moves on by several entries at once, whose events are not known any more but
+/// for the `reasons` why some are gone.
 #[must_use]
-pub fn catch_up(before: &State, after: &State) -> Vec<Announcement> {
+pub fn catch_up(
+    before: &State,
+    after: &State,
+    reasons: &BTreeMap<ParticipantSid, DisconnectReason>,
+) -> Vec<Announcement> {
     let mut out = Vec::new();
     let tracks: Vec<_> = before.participants().chain(after.participants()).flat_map(|p| tracks_of(p)).collect();
     let tracks: BTreeSet<_> = tracks.into_iter().collect();
     let tracks: Vec<_> = tracks.into_iter().collect();
     for gone in before.participants().filter(|participant| after.participant(&participant.sid).is_none()) {
-        let reason = DisconnectReason::UnknownReason;
+        let again = after.by_identity(gone.identity.as_str()).map(|_| DisconnectReason::DuplicateIdentity);
+        let known = reasons.get(&gone.sid).copied().or(again);
+        let reason = known.unwrap_or(DisconnectReason::UnknownReason);
         if !gone.permission.hidden {
             push(&mut out, Audience::Except(gone.sid.clone()), participants(gone.farewell(reason)));
         }
-        push(&mut out, Audience::Only(gone.sid.clone()), ToSession::Leave { reason, action: Action::Reconnect });
+        let action = known.map_or(Action::Reconnect, action_after);
+        push(&mut out, Audience::Only(gone.sid.clone()), ToSession::Leave { reason, action });
     }
     for participant in after.participants() {
-        if before.participant(&participant.sid) != Some(participant) {
-            tell(&mut out, participant);
+        match before.participant(&participant.sid) {
+            None => tell(&mut out, participant),
+            Some(was) => changed(&mut out, was, participant),
         }
     }
     availability(&mut out, before, after, &tracks, Viewers::All);
     push(&mut out, Audience::All, ToSession::Room(Arc::new(after.info())));
     out
+}
+
+/// Tells what somebody has become who was and is there.
+fn changed(out: &mut Vec<Announcement>, was: &Participant, is: &Participant) {
+    let only = || Audience::Only(is.sid.clone());
+    if was.permission != is.permission {
+        push(out, only(), ToSession::Permission(is.permission.clone()));
+    }
+    if !was.permission.hidden && is.permission.hidden {
+        let farewell = was.farewell(DisconnectReason::UnknownReason);
+        push(out, Audience::Except(is.sid.clone()), participants(farewell));
+    }
+    if was.info() != is.info() {
+        tell(out, is);
+    }
+    for track in &was.tracks {
+        let sid = TrackSid::from(track.sid.as_str());
+        match is.track(&sid) {
+            None => push(out, only(), ToSession::TrackUnpublished(sid)),
+            Some(now) if now.muted != track.muted => {
+                push(out, only(), ToSession::SetMuted { track: sid, muted: now.muted });
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 fn permission_changed(out: &mut Vec<Announcement>, before: &State, after: &State, sid: &ParticipantSid) {

@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use super::actor::{Pending, RoomActor};
 use super::apply::{self, apply};
+use super::away::Trouble;
 use super::command::{Command, Refusal};
 use super::entry::{self, Event, Logged};
 use super::log::{BATCH, Batch, LogError};
@@ -32,8 +33,11 @@ struct Accepted {
 }
 
 impl RoomActor {
-    /// Carries commands out, in their order, and answers each.
+    /// Carries commands out, in their order, and answers each. While the log cannot be written, they wait or are refused.
     pub(super) async fn commit(&mut self, mut commands: VecDeque<Pending>) {
+        if self.trouble.is_some() {
+            return self.postpone(commands);
+        }
         let mut attempts = 0;
         while !commands.is_empty() {
             let accepted = self.accept(&mut commands);
@@ -81,9 +85,9 @@ impl RoomActor {
                 }
                 Err(error) => {
                     debug!(room = %self.shared.name, %error, "a room's log does not take entries");
-                    self.give_up(accepted.commands, |_| true);
-                    self.give_up(std::mem::take(&mut commands), |_| true);
-                    return;
+                    (self.trouble, self.due) = (Some(Trouble::of(&error)), true);
+                    self.postpone(accepted.commands);
+                    return self.postpone(commands);
                 }
             };
             for command in back.into_iter().rev() {
@@ -130,7 +134,7 @@ impl RoomActor {
     }
 
     /// Appends; answers whether a snapshot is welcome.
-    async fn append(&self, accepted: &Accepted) -> Result<bool, LogError> {
+    async fn append(&mut self, accepted: &Accepted) -> Result<bool, LogError> {
         let expected = self.state.sequence();
         if let (true, [last]) = (accepted.ends, accepted.batch.entries.as_slice()) {
             self.log.end(expected, last.clone()).await?;
@@ -145,7 +149,10 @@ impl RoomActor {
             while self.state.sequence() < head && self.state.ended().is_none() {
                 let Some(tail) = &mut self.tail else { return };
                 let frame = tail.next().await.and_then(Result::ok);
-                self.take_frame(frame).await;
+                self.take_frame(frame);
+                if self.tail.is_none() {
+                    self.reopen_tail().await;
+                }
             }
         };
         if tokio::time::timeout(CATCH_UP, read_on).await.is_err() {
@@ -155,24 +162,14 @@ impl RoomActor {
         }
     }
 
-    /// Refuses the commands for which `refuse` holds as unavailable and answers with the others. What concerns presence is
-    /// kept for later: it is true whether or not the log can take it now.
+    /// Refuses the commands for which `refuse` holds as unavailable and answers with the others.
     fn give_up(&mut self, commands: VecDeque<Pending>, refuse: impl Fn(&Command) -> bool) -> VecDeque<Pending> {
         let (refused, others): (VecDeque<_>, VecDeque<_>) = commands.into_iter().partition(|c| refuse(&c.command));
-        for pending in &refused {
-            if matches!(pending.command, Command::Leave { .. } | Command::Progress { .. }) {
-                self.retry.push_back(Pending {
-                    reply: None,
-                    actor: pending.actor.clone(),
-                    command: pending.command.clone(),
-                });
-            }
-        }
         self.answer(refused, &Err(Refusal::unavailable()));
         others
     }
 
-    fn answer(&mut self, commands: VecDeque<Pending>, answer: &Result<(), Refusal>) {
+    pub(super) fn answer(&mut self, commands: VecDeque<Pending>, answer: &Result<(), Refusal>) {
         for pending in commands {
             match &pending.command {
                 Command::Join(newcomer) if answer.is_err() => drop(self.joining.remove(&newcomer.sid)),
@@ -183,7 +180,7 @@ impl RoomActor {
         }
     }
 
-    async fn store_snapshot(&self) {
+    async fn store_snapshot(&mut self) {
         let bytes = entry::bytes_of(&apply::snapshot(&self.state));
         let (room, size) = (&self.shared.name, bytes.len());
         if size > MAX_SNAPSHOT {
@@ -206,7 +203,7 @@ fn reserved_by(command: &Command) -> Option<&str> {
 }
 
 /// Seats that become lasting, or go back, with an event.
-fn count_seats(before: &State, event: &Event, batch: &mut Batch) {
+pub(super) fn count_seats(before: &State, event: &Event, batch: &mut Batch) {
     match event {
         Event::Joined(joined) => batch.confirm.push(joined.join_id.clone()),
         Event::Left(left) => {

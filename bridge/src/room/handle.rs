@@ -1,6 +1,6 @@
 //! A room as sessions and the server API reach it: [`RoomHandle`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -42,6 +42,8 @@ pub(super) enum Request {
     Submit { actor: Actor, command: Command, reply: oneshot::Sender<Result<(), Refusal>> },
     /// The same for [`Command::Join`], registering the inbox with it.
     Join { newcomer: Box<Newcomer>, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// The same by this bridge's lease, since nobody can be asked.
+    Admit { newcomer: Box<Newcomer>, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
     /// Somebody who is in the room goes on here, with the inbox.
     TakeOver { participant: ParticipantSid, join_id: String, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
     /// People will come to that bridge.
@@ -73,6 +75,8 @@ pub(super) struct Shared {
     /// The other ends of relays that are about to be connected: what is said meanwhile waits.
     pub(super) early: Mutex<BTreeMap<String, mpsc::Receiver<ToRelay>>>,
     pub(super) crossing: Crossing,
+    /// Tracks that are yet to be logged: no other bridge knows them.
+    pub(super) unlogged: ArcSwap<BTreeSet<TrackSid>>,
     /// The sequence of the last applied entry.
     pub(super) applied: watch::Sender<u64>,
     pub(super) requests: mpsc::UnboundedSender<Request>,
@@ -130,6 +134,13 @@ impl RoomHandle {
     pub(super) async fn join(&self, newcomer: Newcomer, inbox: Inbox) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
         self.shared.request(Request::Join { newcomer: Box::new(newcomer), inbox, reply })?;
+        answer.await.unwrap_or(Err(Refusal::Ended))
+    }
+
+    /// Lets somebody in by this bridge's lease, and connects its inbox; the joining is logged when that is possible again.
+    pub(super) async fn admit(&self, newcomer: Newcomer, inbox: Inbox) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.request(Request::Admit { newcomer: Box::new(newcomer), inbox, reply })?;
         answer.await.unwrap_or(Err(Refusal::Ended))
     }
 

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::command::{Newcomer, Refusal};
 use super::handle::RoomHandle;
-use super::ids::ParticipantSid;
+use super::ids::{ParticipantSid, random_base62};
 use super::inbox::Inbox;
 use super::limits;
 use super::log::within;
@@ -49,6 +49,8 @@ pub struct Joined {
     /// What the room tells this participant from now on, starting with the tracks that are there already. Keep it until
     /// [`RoomHandle::leave`] has resolved: a dropped inbox counts as a broken session.
     pub inbox: mpsc::Receiver<ToSession>,
+    /// By this bridge's lease: nobody could be asked.
+    pub leased: bool,
 }
 
 /// Where somebody's seat is.
@@ -129,6 +131,7 @@ impl Rooms {
         let span = tracing::info_span!("join", room = %request.claims.grants.room, identity = %request.claims.identity);
         let way = self.try_join(request, avoid).instrument(span).await;
         self.count_join(match &way {
+            Ok(Way::Here(joined)) if joined.leased => "leased",
             Ok(Way::Here(_)) => "ok",
             Ok(Way::There(_)) => "elsewhere",
             Err(refusal) => refusal.label(),
@@ -180,7 +183,13 @@ impl Rooms {
     }
 
     async fn join_once(&self, request: &JoinRequest, avoid: &[String]) -> Result<Way, JoinRefusal> {
-        let placed = self.reserve(request, avoid).await?;
+        let placed = match self.reserve(request, avoid).await {
+            Ok(placed) => placed,
+            Err(status) => {
+                let lent = if AllocatorRefusal::is_away(&status) { self.borrow(request).await? } else { None };
+                return lent.ok_or_else(|| status.into());
+            }
+        };
         if placed.seat.as_ref().is_some_and(|seat| seat.bridge != self.bridge()) {
             return Ok(Way::There(Box::new(placed)));
         }
@@ -191,8 +200,30 @@ impl Rooms {
         Ok(Way::Here(Box::new(entered?)))
     }
 
+    /// Lets somebody into a room that is open here by the lease, since nobody can be asked; `None` where that is not possible.
+    async fn borrow(&self, request: &JoinRequest) -> Result<Option<Way>, JoinRefusal> {
+        let Some(room) = self.get(&request.claims.grants.room).filter(|_| !self.is_closing()) else { return Ok(None) };
+        let Some(entering) = self.lease().take(|| self.seated()) else { return Ok(None) };
+        // A join id of its own: the store may know the request's.
+        let seat = Seat {
+            join_id: random_base62(20),
+            participant_sid: ParticipantSid::random().to_string(),
+            ..Seat::default()
+        };
+        let (inbox, receiver) = Inbox::new();
+        match room.admit(self.newcomer(request, &seat), inbox).await {
+            Ok(()) => {}
+            Err(Refusal::Unavailable { .. }) => return Ok(None),
+            Err(refusal) => return Err(refusal.into()),
+        }
+        entering.seated();
+        tracing::info!("let in by the lease: no allocator or no store answers");
+        let joined = joined(room, seat.participant_sid.as_str().into(), receiver)?;
+        Ok(Some(Way::Here(Box::new(Joined { leased: true, ..joined }))))
+    }
+
     /// Reserves a seat.
-    async fn reserve(&self, request: &JoinRequest, avoid: &[String]) -> Result<PlaceResponse, JoinRefusal> {
+    async fn reserve(&self, request: &JoinRequest, avoid: &[String]) -> Result<PlaceResponse, tonic::Status> {
         let claims = &request.claims;
         let place = PlaceRequest {
             room: claims.grants.room.clone(),
@@ -204,12 +235,16 @@ impl Rooms {
             avoid: avoid.to_vec(),
             ..PlaceRequest::default()
         };
-        Ok(self.place(place).await?)
+        self.place(place).await
     }
 
     async fn take_seat(&self, request: &JoinRequest, placed: &PlaceResponse) -> Result<Joined, JoinRefusal> {
         let (Some(seat), Some(info)) = (&placed.seat, &placed.room) else {
             let message = "the allocator's answer holds no seat".to_owned();
+            return Err(JoinRefusal::Unavailable { message, retry_after_ms: limits::RETRY_AFTER_MS });
+        };
+        let Some(_entering) = self.lease().enter(|| self.seated()) else {
+            let message = "this server has given its last seats while the store was away".to_owned();
             return Err(JoinRefusal::Unavailable { message, retry_after_ms: limits::RETRY_AFTER_MS });
         };
         let metadata = request.claims.room_config.as_ref().map_or("", |config| config.metadata.as_str());
@@ -219,11 +254,7 @@ impl Rooms {
         room.join(self.newcomer(request, seat), inbox).await?;
         self.confirmed(&seat.join_id);
 
-        let state = room.state();
-        // Already replaced by a still newer session of the same identity: its inbox says so.
-        let me = state.participant(&sid).ok_or(Refusal::Ended)?.info();
-        let (others, info) = (state.others(&sid), state.info());
-        Ok(Joined { room, sid, me, others, info, inbox: receiver })
+        Ok(joined(room, sid, receiver)?)
     }
 
     fn newcomer(&self, request: &JoinRequest, seat: &Seat) -> Newcomer {
@@ -243,4 +274,13 @@ impl Rooms {
             join_id: seat.join_id.clone(),
         }
     }
+}
+
+/// Somebody who is in, with what it may see.
+fn joined(room: RoomHandle, sid: ParticipantSid, inbox: mpsc::Receiver<ToSession>) -> Result<Joined, Refusal> {
+    let state = room.state();
+    // Already replaced by a still newer session of the same identity: its inbox says so.
+    let me = state.participant(&sid).ok_or(Refusal::Ended)?.info();
+    let (others, info) = (state.others(&sid), state.info());
+    Ok(Joined { room, sid, me, others, info, inbox, leased: false })
 }

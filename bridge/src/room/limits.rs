@@ -20,6 +20,8 @@ pub const SUBSCRIPTION_PERMISSION: usize = 32 * 1024;
 pub const REVOCATIONS: usize = 1024;
 /// Log entries of unknown kind a room carries; the oldest are forgotten first.
 pub const CARRIED: usize = 256;
+/// Changes of a room that may wait for its log to be back. Leaving and getting connected come on top: of each participant once.
+pub const WAITING: usize = 512;
 /// Messages that may wait for a session before it counts as dead.
 pub const INBOX: usize = 1024;
 /// What a client is told to wait before it tries again, milliseconds.

@@ -13,12 +13,13 @@ use tracing::warn;
 
 use super::actor::{LINGERS, Pending, RoomActor};
 use super::announce::{self, Announcement, Audience};
-use super::apply::apply;
+use super::away::left_by;
 use super::command::Command;
 use super::entry::{Event, Logged};
 use super::handle::{LocalTrack, RoomHandle};
 use super::ids::{ParticipantSid, TrackSid};
 use super::inbox::Inbox;
+use super::queue::Reasons;
 use super::relays::{Spread, ToRelay};
 use super::session::ToSession;
 use super::state::{Participant, State};
@@ -27,50 +28,61 @@ use crate::media::control::{self, TrackId};
 impl RoomActor {
     /// Applies entries in the log's order; those applied already are skipped.
     pub(super) fn apply_all(&mut self, entries: Vec<Logged>) {
+        let mut reasons: Option<Reasons> = None;
         for entry in entries {
-            if entry.sequence <= self.state.sequence() {
+            if entry.sequence <= self.logged.sequence() {
                 continue;
             }
-            if entry.sequence != self.state.sequence() + 1 {
+            if entry.sequence != self.logged.sequence() + 1 {
                 // Never seen from an allocator that keeps its contract; reading anew heals it.
                 warn!(room = %self.shared.name, sequence = entry.sequence, "a gap in the room's log; reading it again");
-                self.tail = None;
-                return;
+                (self.tail, self.due) = (None, true);
+                break;
+            }
+            if matches!(entry.event, Some(Event::Ended(_))) {
+                reasons.take().into_iter().for_each(|reasons| self.rebase(reasons));
+                self.queue.clear();
             }
             let before = Arc::clone(&self.state);
-            let mut after = State::clone(&before);
-            apply(&mut after, &entry);
             if let Some(Event::Moved(moved)) = &entry.event
-                && let Some(who) = before.participant(&moved.sid.as_str().into())
+                && let Some(who) = self.logged.participant(&moved.sid.as_str().into())
             {
                 self.expect(who.bridge.clone(), LINGERS);
             }
-            self.publish_state(after);
-            self.herald.follow(&before, &entry, &self.state);
+            let waited = !self.queue.is_empty();
+            if let Some(parcel) = &self.airborne {
+                self.queue.found(parcel, &entry);
+            }
+            self.advance(&entry);
+            if waited || reasons.is_some() {
+                reasons.get_or_insert_default().extend(left_by(&entry));
+                continue;
+            }
+            self.publish_state(Arc::clone(&self.logged));
             if let Some(event) = &entry.event {
                 self.follow(&before, event);
             }
         }
-    }
-
-    /// Replaces the state by one that is several entries further.
-    pub(super) fn jump_to(&mut self, after: State) {
-        let before = Arc::clone(&self.state);
-        self.publish_state(after);
-        self.state.participants().for_each(|who| self.exempt_interpreter(&before, who));
-        self.tell(announce::catch_up(&before, &self.state));
-        let gone = before.participants().filter(|participant| self.state.participant(&participant.sid).is_none());
-        for sid in gone.map(|participant| participant.sid.clone()).collect::<Vec<_>>() {
-            self.forget(&sid);
+        if let Some(reasons) = reasons {
+            self.rebase(reasons);
         }
+        self.due |= self.behind.is_some_and(|(_, head)| self.logged.sequence() >= head) && !self.queue.is_empty();
     }
 
-    fn publish_state(&mut self, after: State) {
-        self.state = Arc::new(after);
+    /// Replaces the logged state by one that is several entries further.
+    pub(super) fn jump_to(&mut self, after: State) {
+        self.logged = Arc::new(after);
+        self.rebase(Reasons::new());
+        self.due |= !self.queue.is_empty();
+    }
+
+    pub(super) fn publish_state(&mut self, after: Arc<State>) {
+        self.state = after;
         // Before anybody can say something to who is new.
         self.spread();
         self.shared.state.store(Arc::clone(&self.state));
         self.shared.applied.send_replace(self.state.sequence());
+        self.hold_back();
     }
 
     /// Tells on which bridges the participants sit or will in a moment, when that changed.
@@ -124,7 +136,7 @@ impl RoomActor {
         moved.iter().for_each(|(sid, media)| self.unbound(sid, *media));
     }
 
-    fn follow(&mut self, before: &State, event: &Event) {
+    pub(super) fn follow(&mut self, before: &State, event: &Event) {
         if let Event::Joined(joined) = event {
             self.admit(&joined.sid.as_str().into(), &joined.bridge);
         }
@@ -153,7 +165,7 @@ impl RoomActor {
     }
 
     /// Somebody has joined: if here, its session hears from the room from now on.
-    fn admit(&mut self, sid: &ParticipantSid, bridge: &str) {
+    pub(super) fn admit(&mut self, sid: &ParticipantSid, bridge: &str) {
         let Some(newcomer) = self.state.participant(sid).cloned() else { return };
         match self.joining.remove(sid) {
             Some(inbox) => {
@@ -174,7 +186,7 @@ impl RoomActor {
     }
 
     /// Somebody sits on another bridge than before. What it publishes stays as it is here until that comes from there.
-    fn moved(&mut self, sid: &ParticipantSid, bridge: &str) {
+    pub(super) fn moved(&mut self, sid: &ParticipantSid, bridge: &str) {
         if bridge == self.bridge {
             self.admit(sid, bridge);
         } else if self.has_session(sid) {
@@ -220,7 +232,7 @@ impl RoomActor {
     }
 
     /// Somebody has become an interpreter or is one no more.
-    fn exempt_interpreter(&self, before: &State, who: &Participant) {
+    pub(super) fn exempt_interpreter(&self, before: &State, who: &Participant) {
         let interpreted = before.participant(&who.sid).is_some_and(|before| before.interprets());
         if who.interprets() == interpreted {
             return;
@@ -231,7 +243,7 @@ impl RoomActor {
         }
     }
 
-    fn mute_media(&self, track: &TrackSid, muted: bool) {
+    pub(super) fn mute_media(&self, track: &TrackSid, muted: bool) {
         self.order_media(track, |track| control::Command::MuteTrack { track, muted });
     }
 
@@ -243,7 +255,7 @@ impl RoomActor {
         }
     }
 
-    fn unbind(&self, gone: impl Fn(&TrackSid, &LocalTrack) -> bool) {
+    pub(super) fn unbind(&self, gone: impl Fn(&TrackSid, &LocalTrack) -> bool) {
         let own = {
             let mut tracks = self.shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
             let mut own = false;
@@ -260,7 +272,7 @@ impl RoomActor {
     }
 
     /// Somebody has left.
-    fn forget(&mut self, sid: &ParticipantSid) {
+    pub(super) fn forget(&mut self, sid: &ParticipantSid) {
         self.unbind(|_, track| track.publisher == *sid);
         self.speakers.forget(sid);
         self.qualities.remove(sid);
@@ -314,7 +326,7 @@ impl RoomActor {
     }
 
     /// Everybody knows of those who arrived before anything is told that may concern them.
-    fn tell(&mut self, announcements: Vec<Announcement>) {
+    pub(super) fn tell(&mut self, announcements: Vec<Announcement>) {
         let to_many = |announcement: &&Announcement| !matches!(announcement.to, Audience::Only(_));
         if announcements.iter().any(|announcement| to_many(&announcement)) {
             let told = announcements.iter().filter(to_many).filter_map(|announcement| match &announcement.message {
@@ -391,9 +403,11 @@ impl RoomActor {
     /// The room is over although no entry said so here.
     pub(super) fn end(&mut self, reason: DisconnectReason) {
         if self.state.ended().is_none() {
-            let mut after = State::clone(&self.state);
+            let mut after = State::clone(&self.logged);
             after.end(reason);
-            self.publish_state(after);
+            self.queue.clear();
+            self.logged = Arc::new(after);
+            self.publish_state(Arc::clone(&self.logged));
             self.tell_all(&ToSession::Leave { reason, action: Action::Disconnect });
         }
     }
@@ -404,6 +418,7 @@ impl RoomActor {
             let reason = DisconnectReason::ServerShutdown;
             self.tell_all(&ToSession::Leave { reason, action: Action::Disconnect });
         }
+        self.stop_waiting();
         self.change_sessions(HashMap::clear);
         self.unbind(|_, _| true);
         if let Some(spreads) = &self.spreads {

@@ -7,8 +7,8 @@ use ratssaal_process::grpc::TraceContext;
 use ratssaal_proto::allocator::v1::allocator_client::AllocatorClient;
 use ratssaal_proto::allocator::v1::refusal::Code as Reason;
 use ratssaal_proto::allocator::v1::{
-    AppendRequest, AppendResponse, EndRoomRequest, Refusal, RestoreRequest, RoomInfo, Seat, SnapshotRequest, TailFrame,
-    TailRequest,
+    AppendRequest, AppendResponse, EndRoomRequest, ListRoomsRequest, Refusal, RestoreRequest, RoomInfo, Seat,
+    SnapshotRequest, TailFrame, TailRequest,
 };
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -66,9 +66,12 @@ pub(super) enum LogError {
     /// A seat to confirm has lapsed.
     #[error("the reserved seat of {join_id} has lapsed")]
     Lapsed { join_id: String },
-    /// The allocator takes no more, or is away.
+    /// The allocator takes no more.
     #[error("the allocator does not take it: {message}")]
     Unavailable { message: String },
+    /// No allocator answers, or none that reaches its store.
+    #[error("nobody can be asked: {message}")]
+    Away { message: String },
 }
 
 impl From<Status> for LogError {
@@ -80,17 +83,19 @@ impl From<Status> for LogError {
             Some(Reason::Lapsed) => {
                 Self::Lapsed { join_id: refusal.map(|refusal| refusal.join_id).unwrap_or_default() }
             }
+            _ if Refusal::is_away(&status) => Self::Away { message: status.message().to_owned() },
             _ => Self::Unavailable { message: status.message().to_owned() },
         }
     }
 }
 
-/// Entries to append, with the seats they confirm and release.
+/// Entries to append, with the seats they confirm, release and claim.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(super) struct Batch {
     pub(super) entries: Vec<Bytes>,
     pub(super) confirm: Vec<String>,
     pub(super) release: Vec<String>,
+    pub(super) claim: Vec<Seat>,
 }
 
 /// One opening of a room, at the allocator.
@@ -109,16 +114,30 @@ impl RoomLog {
     }
 
     /// Offers the room to an allocator that does not know it. If its data was lost, it takes the room back; answers the new
-    /// head of the log, which has to be read from where we are. [`LogError::Ended`] if nothing was lost.
-    pub(super) async fn restore(&mut self, sequence: u64, state: Bytes, seats: Vec<Seat>) -> Result<u64, LogError> {
+    /// room with the new head of its log, which has to be read from where we are. [`LogError::Ended`] if nothing was lost.
+    pub(super) async fn restore(&self, sequence: u64, state: Bytes, seats: Vec<Seat>) -> Result<RoomInfo, LogError> {
         if self.info.store.is_empty() {
             return Err(LogError::Ended);
         }
         let request = RestoreRequest { room: Some(self.info.clone()), sequence, state, seats };
-        let room = within(self.allocator.restore(request)).await?.room.unwrap_or_default();
-        let head = room.head;
-        self.info = room;
-        Ok(head)
+        Ok(within(self.allocator.clone().restore(request)).await?.room.unwrap_or_default())
+    }
+
+    /// The room was taken back by an allocator that had lost it.
+    pub(super) fn renew(&mut self, info: RoomInfo) {
+        self.info = info;
+    }
+
+    /// The site at which everybody has to sit; empty: anywhere.
+    pub(super) fn site_pin(&self) -> &str {
+        self.info.settings.as_ref().map_or("", |settings| &settings.site_pin)
+    }
+
+    /// Asks whether anybody can be asked.
+    pub(super) async fn probe(&self) -> Result<(), LogError> {
+        let request = ListRoomsRequest { names: vec![self.name.to_string()], ..ListRoomsRequest::default() };
+        within(self.allocator.clone().list_rooms(request)).await?;
+        Ok(())
     }
 
     /// Appends if `expected` is still the last entry.
@@ -130,6 +149,7 @@ impl RoomLog {
             entries: batch.entries.clone(),
             confirm: batch.confirm.clone(),
             release: batch.release.clone(),
+            claim: batch.claim.clone(),
         };
         Ok(within(self.allocator.clone().append(request)).await?)
     }

@@ -30,6 +30,8 @@ pub(crate) struct RoomMetrics {
     pub(crate) append_seconds: Histogram,
     pub(crate) conflicts: Counter,
     pub(crate) queued: Gauge,
+    pub(crate) waiting: Gauge,
+    pub(crate) lent: Gauge,
     pub(crate) slow_sessions: Counter,
     pub(crate) relay_lost: Counter,
 }
@@ -44,6 +46,8 @@ impl RoomMetrics {
             append_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
             conflicts: Counter::default(),
             queued: Gauge::default(),
+            waiting: Gauge::default(),
+            lent: Gauge::default(),
             slow_sessions: Counter::default(),
             relay_lost: Counter::default(),
         };
@@ -55,6 +59,10 @@ impl RoomMetrics {
         let help = "Appends that came second and were tried again";
         registry.register("room_log_conflicts", help, metrics.conflicts.clone());
         registry.register("room_requests_queued", "Requests waiting for rooms' tasks", metrics.queued.clone());
+        let help = "Changes of presence that wait for their rooms' logs to be written again";
+        registry.register("room_log_waiting", help, metrics.waiting.clone());
+        let help = "Seats that may still be given without asking while no allocator or no store answers";
+        registry.register("seats_lent", help, metrics.lent.clone());
         let help = "Sessions cut off because they did not read what their room told them";
         registry.register("slow_sessions", help, metrics.slow_sessions.clone());
         let help = "Messages for participants on other bridges that were lost because the relay is behind";

@@ -3,12 +3,15 @@
 //! The middle is pure. [`command::Command`]s are checked against the [`state::State`] by `validate`, which answers with
 //! log entries; `apply` turns entries into the next state; `announce` says what each participant is to be told. Around it
 //! one task per room (`actor`) appends the entries to the room's log at the allocator, applies what the log holds in the
-//! log's order, and feeds the sessions' inboxes. [`registry::Rooms`] finds or opens the room of somebody who joins.
+//! log's order, and feeds the sessions' inboxes. While the log cannot be written, what concerns presence happens here and waits
+//! for it (`queue`, `away`, `lease`). [`registry::Rooms`] finds or opens the room of somebody who joins.
 
 mod actor;
 pub mod announce;
 pub mod apply;
 mod arrivals;
+mod away;
+mod census;
 pub mod command;
 mod commit;
 mod crossing;
@@ -19,10 +22,12 @@ mod herald;
 pub mod ids;
 mod inbox;
 pub mod join;
+mod lease;
 pub mod limits;
 mod local;
 mod log;
 pub(crate) mod metrics;
+mod queue;
 pub mod registry;
 pub(crate) mod relays;
 pub(crate) mod report;

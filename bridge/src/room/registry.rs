@@ -25,12 +25,14 @@ use super::crossing::Crossing;
 use super::handle::{RoomHandle, Shared};
 use super::herald::Herald;
 use super::ids::{RoomName, RoomSid};
+use super::lease::Lease;
 use super::log::{Allocator, LogError, RoomLog, repeat, within};
-use super::metrics::{PresenceLabel, RoomMetrics};
+use super::metrics::RoomMetrics;
+use super::queue::Queue;
 use super::relays::Spread;
 use super::rpc::Calls;
 use super::speakers::Speakers;
-use super::state::{Presence, RoomFacts, State};
+use super::state::{RoomFacts, State};
 use crate::config::RoomConfig;
 use crate::media::Media;
 use crate::token::Claims;
@@ -61,7 +63,8 @@ struct Inner {
     hooks: Option<Webhooks>,
     slots: Mutex<HashMap<RoomSid, Slot>>,
     /// Join ids that became participants since the last report.
-    confirmed: Mutex<Vec<String>>,
+    confirmed: Arc<Mutex<Vec<String>>>,
+    lease: Lease,
     metrics: RoomMetrics,
     /// This bridge stops: nobody new comes in.
     closing: AtomicBool,
@@ -80,7 +83,9 @@ impl Rooms {
         hooks: Option<Webhooks>,
         registry: &mut Registry,
     ) -> Self {
+        let metrics = RoomMetrics::register(registry);
         let inner = Inner {
+            lease: Lease::new(metrics.lent.clone()),
             bridge,
             site,
             config,
@@ -88,8 +93,8 @@ impl Rooms {
             media,
             hooks,
             slots: Mutex::default(),
-            confirmed: Mutex::default(),
-            metrics: RoomMetrics::register(registry),
+            confirmed: Arc::default(),
+            metrics,
             closing: AtomicBool::new(false),
             spreads: OnceLock::new(),
         };
@@ -322,6 +327,7 @@ impl Rooms {
             relays: ArcSwap::default(),
             early: Mutex::default(),
             crossing: Crossing::new(self.inner.bridge.clone()),
+            unlogged: ArcSwap::default(),
             applied: watch::Sender::default(),
             requests,
             metrics: self.inner.metrics.clone(),
@@ -330,7 +336,17 @@ impl Rooms {
             shared: Arc::clone(&shared),
             log,
             bridge: self.inner.bridge.clone(),
+            site: self.inner.site.clone(),
+            logged: Arc::clone(&state),
             state,
+            queue: Queue::default(),
+            trouble: None,
+            flight: None,
+            airborne: None,
+            due: false,
+            behind: None,
+            counted: 0,
+            confirmed: Arc::clone(&self.inner.confirmed),
             tail: Some(tail),
             joining: HashMap::new(),
             retry: VecDeque::new(),
@@ -386,26 +402,9 @@ impl Rooms {
         std::mem::take(&mut *self.inner.confirmed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Participants that sit here, and rooms that have any; the gauges show the same.
-    pub(crate) fn count(&self) -> (u32, u32) {
-        let mut by_presence =
-            [(Presence::Joining, "joining", 0), (Presence::Joined, "joined", 0), (Presence::Active, "active", 0)];
-        let mut rooms = 0;
-        for room in self.all() {
-            let state = room.state();
-            let here: Vec<_> = state.participants().filter(|who| who.bridge == self.inner.bridge).collect();
-            rooms += u32::from(!here.is_empty());
-            for (presence, _, count) in &mut by_presence {
-                *count += here.iter().filter(|who| who.presence == *presence).count();
-            }
-        }
-        let mut participants = 0;
-        for (_, state, count) in by_presence {
-            participants += count;
-            let gauge = self.inner.metrics.participants.get_or_create(&PresenceLabel { state });
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-        (u32::try_from(participants).unwrap_or(u32::MAX), rooms)
+    /// The seats that this bridge was lent.
+    pub(super) fn lease(&self) -> &Lease {
+        &self.inner.lease
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<RoomSid, Slot>> {
@@ -422,7 +421,7 @@ async fn read_to_head(actor: &mut RoomActor) -> bool {
         if let Some(Frame::Opened(info)) = &frame.frame {
             head = Some(info.head);
         }
-        actor.take_frame(Some(frame)).await;
+        actor.take_frame(Some(frame));
         if actor.state.ended() == Some(DisconnectReason::RoomClosed) {
             return true;
         }

@@ -118,10 +118,11 @@ impl RoomHandle {
         }
     }
 
-    /// The tracks whose publishers sit here.
+    /// The tracks whose publishers sit here, and which the log tells of.
     pub(crate) fn own_tracks(&self) -> Vec<(TrackSid, LocalTrack)> {
         let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
-        let own = tracks.iter().filter(|(_, track)| track.relay.is_none());
+        let unlogged = self.shared.unlogged.load();
+        let own = tracks.iter().filter(|(sid, track)| track.relay.is_none() && !unlogged.contains(*sid));
         own.map(|(sid, track)| (sid.clone(), track.clone())).collect()
     }
 

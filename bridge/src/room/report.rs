@@ -1,4 +1,4 @@
-//! This bridge's life at the allocator: a report each second up, orders down.
+//! This bridge's life at the allocator: a report each second up, orders and the lease down.
 
 use std::time::Duration;
 
@@ -45,6 +45,7 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) {
     let incarnation = random_base62(16);
+    rooms.lease().follow(drain.clone());
     let mut reporter = Reporter { rooms, me, meter, drain, incarnation, sequence: 0, gone: false };
     while !shutdown.is_cancelled() {
         if let Err(status) = reporter.attach(&attached, &shutdown).await {
@@ -140,6 +141,7 @@ impl Reporter {
                 let within = (order.within_ms != 0).then(|| Duration::from_millis(order.within_ms));
                 self.drain.order(Source::Allocator, within);
             }
+            Some(Order::Lease(lease)) => self.rooms.lease().lend(lease.seats, lease.report),
             Some(Order::Undrain(_)) => self.drain.take_back(Source::Allocator),
             Some(Order::Notice(notice)) => warn!(text = notice.text, "notice from the allocator"),
             None => {}
@@ -148,6 +150,7 @@ impl Reporter {
 
     fn report(&mut self) -> BridgeReport {
         self.sequence += 1;
+        self.rooms.lease().reporting(self.sequence);
         // Taken before counting: whoever is named is counted.
         let joined = self.rooms.take_confirmed();
         let (seats, rooms) = self.rooms.count();
@@ -157,6 +160,8 @@ impl Reporter {
             (false, true) => BridgeState::Draining,
             (false, false) => BridgeState::Ready,
         };
+        let load = self.meter.load(seats, rooms);
+        self.rooms.lease().limit(load.seat_limit);
         BridgeReport {
             bridge: self.rooms.bridge().to_owned(),
             incarnation: self.incarnation.clone(),
@@ -166,7 +171,7 @@ impl Reporter {
             address: self.me.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: GENERATION,
-            load: Some(self.meter.load(seats, rooms)),
+            load: Some(load),
             joined,
             ..BridgeReport::default()
         }

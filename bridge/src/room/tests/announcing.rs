@@ -207,7 +207,7 @@ fn a_jump_over_several_entries_tells_the_difference() {
     room.join(newcomer("c"));
     room.publish("c", "TR_c", TrackSource::Camera);
     expect(
-        &catch_up(&before, &room.state),
+        &catch_up(&before, &room.state, &BTreeMap::new()),
         &[
             (but("b"), "b:DISCONNECTED:"),
             (only("b"), "leave UNKNOWN_REASON Reconnect"),

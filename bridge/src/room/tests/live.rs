@@ -21,7 +21,7 @@ use crate::room::entry::{Event, encode};
 use crate::room::ids::random_base62;
 use crate::room::state::Presence;
 use crate::room::*;
-use crate::testing::{TestBridge, Town, bridge, bridge_on, bridge_on_a_line, guest, soon};
+use crate::testing::{TestBridge, Town, bridge, bridge_on, guest, soon};
 use crate::token::Claims;
 
 pub(super) async fn join(bridge: &TestBridge, claims: Claims) -> Result<Joined, JoinRefusal> {
@@ -37,7 +37,7 @@ pub(super) async fn enter(bridge: &TestBridge, room: &str, identity: &str) -> Jo
 }
 
 /// The next message that is not a mere count of participants.
-async fn next(inbox: &mut mpsc::Receiver<ToSession>) -> Option<ToSession> {
+pub(super) async fn next(inbox: &mut mpsc::Receiver<ToSession>) -> Option<ToSession> {
     loop {
         match soon(inbox.recv()).await {
             Some(ToSession::Room(_)) => {}
@@ -46,14 +46,14 @@ async fn next(inbox: &mut mpsc::Receiver<ToSession>) -> Option<ToSession> {
     }
 }
 
-async fn next_participant(inbox: &mut mpsc::Receiver<ToSession>) -> ParticipantInfo {
+pub(super) async fn next_participant(inbox: &mut mpsc::Receiver<ToSession>) -> ParticipantInfo {
     match next(inbox).await {
         Some(ToSession::Participants(infos)) => infos[0].clone(),
         other => panic!("{other:?}"),
     }
 }
 
-async fn publish(me: &Joined, sid: &str, source: TrackSource) {
+pub(super) async fn publish(me: &Joined, sid: &str, source: TrackSource) {
     let (participant, track) = (me.sid.clone(), Box::new(track(sid, source)));
     let actor = Actor::Participant(participant.clone());
     me.room.submit(actor, Command::Publish { participant, track }).await.unwrap();
@@ -346,42 +346,6 @@ async fn when_the_server_stops_everybody_is_told() {
     }
     soon(bridge.service).await.unwrap();
     assert!(bridge.rooms.all().is_empty());
-}
-
-#[tokio::test]
-async fn a_room_outlives_the_line_to_the_allocator() {
-    let (bridge, line) = bridge_on_a_line(Config::default()).await;
-    let mut a = enter(&bridge, "rat", "a").await;
-    let b = enter(&bridge, "rat", "b").await;
-    line.cut();
-    // What needs agreement is refused, to be tried again; what is known goes on being known.
-    let metadata = Command::DescribeRoom { metadata: "x".into() };
-    let refused = soon(a.room.submit(Actor::Admin, metadata.clone())).await.unwrap_err();
-    assert!(matches!(refused, Refusal::Unavailable { .. }), "{refused}");
-    let refused = join(&bridge, guest("rat", "c")).await.unwrap_err();
-    assert!(matches!(refused, JoinRefusal::Unavailable { .. }), "{refused}");
-    assert_eq!(a.room.state().participants().count(), 2);
-    // Somebody leaves meanwhile: that is true whether or not it can be written down now.
-    soon(b.room.leave(b.sid, DisconnectReason::ClientInitiated)).await;
-
-    line.mend();
-    let gone = loop {
-        let info = next_participant(&mut a.inbox).await;
-        if info.state().as_str_name() == "DISCONNECTED" {
-            break info;
-        }
-    };
-    assert_eq!((gone.identity.as_str(), gone.disconnect_reason()), ("b", DisconnectReason::ClientInitiated));
-    a.room.submit(Actor::Admin, metadata).await.unwrap();
-    let c = soon(async {
-        loop {
-            // The allocator seats here again once the bridge has reported.
-            if let Ok(joined) = join(&bridge, guest("rat", "c")).await {
-                return joined;
-            }
-        }
-    });
-    assert_eq!(c.await.info.metadata, "x");
 }
 
 /// What is said to somebody who has just come on another bridge waits for the relay that is yet to be connected.

@@ -1,12 +1,14 @@
 //! Tests of rooms: the pure state machine by tables and properties, the tasks on the real allocator.
 
 mod announcing;
+mod leasing;
 mod live;
 mod properties;
 mod restoring;
 mod routing;
 mod snapshots;
 mod validating;
+mod waiting;
 
 use std::collections::BTreeMap;
 

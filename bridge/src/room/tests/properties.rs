@@ -14,7 +14,7 @@ use crate::room::session::ToSession;
 use crate::room::state::Presence;
 
 const IDENTITIES: [&str; 4] = ["a", "b", "c", "d"];
-const TRACKS: [&str; 6] = ["TR_0", "TR_1", "TR_2", "TR_3", "TR_4", "TR_5"];
+pub(super) const TRACKS: [&str; 6] = ["TR_0", "TR_1", "TR_2", "TR_3", "TR_4", "TR_5"];
 
 fn permissions() -> impl Strategy<Value = ParticipantPermission> {
     let sources = prop::collection::vec(1..=3i32, 0..3);
@@ -35,7 +35,7 @@ fn sids() -> impl Strategy<Value = (String, ParticipantSid)> {
         .prop_map(|(identity, n)| (identity.to_owned(), format!("PA_{identity}{n}").into()))
 }
 
-fn commands() -> impl Strategy<Value = Command> {
+pub(super) fn commands() -> impl Strategy<Value = Command> {
     let participants = || sids().prop_map(|(_, sid)| sid);
     let tracks = || prop::sample::select(&TRACKS[..]);
     let joins = (sids(), permissions()).prop_map(|((identity, sid), permission)| {
@@ -101,7 +101,7 @@ fn commands() -> impl Strategy<Value = Command> {
 }
 
 /// An actor that has the right, where there is one; otherwise the participant itself.
-fn actor_of(command: &Command) -> Actor {
+pub(super) fn actor_of(command: &Command) -> Actor {
     match command {
         Command::Join(_) | Command::Move { .. } | Command::UpdateTrack { .. } => Actor::Bridge,
         Command::Progress { participant, .. }
@@ -114,15 +114,15 @@ fn actor_of(command: &Command) -> Actor {
 
 /// What a client knows from what it was told.
 #[derive(Default, Debug)]
-struct Client {
+pub(super) struct Client {
     /// Versions of those it has seen, gone ones too.
-    versions: BTreeMap<String, u32>,
-    present: BTreeSet<String>,
-    available: BTreeSet<TrackSid>,
+    pub(super) versions: BTreeMap<String, u32>,
+    pub(super) present: BTreeSet<String>,
+    pub(super) available: BTreeSet<TrackSid>,
 }
 
 impl Client {
-    fn hear(&mut self, message: &ToSession) -> Result<(), TestCaseError> {
+    pub(super) fn hear(&mut self, message: &ToSession) -> Result<(), TestCaseError> {
         match message {
             ToSession::Participants(infos) => {
                 for info in infos.iter() {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use ratssaal_proto::allocator::v1::RoomInfo;
+
+use super::leasing::agree;
 use super::live::join;
 use crate::room::*;
 use crate::testing::redis_server::Server;
@@ -37,8 +40,16 @@ async fn a_meeting_outlives_the_loss_of_redis() {
     let mut others: Vec<_> = cem.others.iter().map(|other| other.identity.as_str()).collect();
     others.sort_unstable();
     assert_eq!(others, ["anna", "ben"]);
-    ben.room.submit(Actor::Admin, describe("after")).await.unwrap();
+    agree(&ben.room, describe("after")).await;
     assert_eq!(anna.room.state().info().metadata, "after");
+    // Whoever was let in meanwhile is in the room that the store knows now, with a seat.
+    let seats = async {
+        let three = |open: Vec<RoomInfo>| open.iter().any(|rat| rat.seats == 3);
+        while !bridge.rooms.list_open(vec!["rat".to_owned()]).await.is_ok_and(three) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, seats).await.expect("three seats");
     while let Ok(message) = anna.inbox.try_recv() {
         assert!(!matches!(message, ToSession::Leave { .. }), "{message:?}");
     }
