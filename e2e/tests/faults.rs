@@ -5,11 +5,12 @@
 #[path = "../../allocator/src/redis_server.rs"]
 #[allow(dead_code, clippy::expect_used, reason = "made for the allocator's tests; a part is used here")]
 mod redis_server;
+mod stage;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use livekit_api::services::room::{RemoveParticipantOptions, RoomClient, UpdateParticipantOptions};
+use anyhow::{Context, Result, ensure};
+use livekit_api::services::room::{RemoveParticipantOptions, UpdateParticipantOptions};
 use livekit_protocol::{ParticipantPermission, TrackSource};
 use ratssaal_e2e::{
     allocator::Allocator,
@@ -20,81 +21,11 @@ use ratssaal_e2e::{
     token,
 };
 use redis_server::{Server as Redis, free_port};
+use stage::{LIMIT, api, eventually, people, ready, server, server_with, sids, validate};
 use tokio::time::{Instant, sleep};
-
-/// Longest that anything may take that is to happen by itself: a lost server is noticed after 13 s.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// How soon the next allocator is used when one dies or hangs.
 const FAILOVER: Duration = Duration::from_secs(1);
-
-/// A server of the cluster on this Redis.
-async fn server(name: &str, redis: &str) -> Result<Server> {
-    server_with(name, redis, &[]).await
-}
-
-/// The same with further arguments.
-async fn server_with(name: &str, redis: &str, more: &[&str]) -> Result<Server> {
-    let arguments = ["--bridge", name, "--redis", redis, "--media-workers", "1", "--drain-within", "1s"];
-    Server::start_as(&[], &[&arguments, more].concat()).await
-}
-
-/// The bridges that a server's own allocator holds for ready.
-async fn ready(server: &Server) -> Result<f64> {
-    server.metric("ratssaal_allocator_bridges{state=\"ready\"}").await
-}
-
-fn api(server: &Server) -> RoomClient {
-    RoomClient::with_api_key(&server.http, &server.key, &server.secret)
-}
-
-/// The identities in a room as this server tells them, sorted.
-async fn people(server: &Server, room: &str) -> Result<Vec<String>> {
-    let mut people: Vec<String> =
-        api(server).list_participants(room).await?.into_iter().map(|participant| participant.identity).collect();
-    people.sort_unstable();
-    Ok(people)
-}
-
-/// The sids of the rooms of a name.
-async fn sids(server: &Server, room: &str) -> Result<Vec<String>> {
-    let rooms = api(server).list_rooms(vec![]).await?;
-    Ok(rooms.into_iter().filter(|open| open.name == room).map(|open| open.sid).collect())
-}
-
-/// Asks until the answer is right; then nothing else may have been said but errors in between.
-async fn eventually<T: std::fmt::Debug + PartialEq>(
-    what: &str,
-    right: T,
-    mut ask: impl AsyncFnMut() -> Result<T>,
-) -> Result<()> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        let said = ask().await;
-        if said.as_ref().is_ok_and(|said| *said == right) {
-            return Ok(());
-        }
-        if Instant::now() > end {
-            bail!("{what}: not {right:?} within {LIMIT:?}, but {said:?}");
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// Whether somebody could get in: `Ok(status)` of the refusal to a plain request otherwise.
-async fn validate(server: &Server, room: &str, identity: &str) -> Result<u16> {
-    let token = token::token(server, room, identity);
-    let answer = reqwest::Client::new()
-        .get(format!("{}/rtc?access_token={token}&auto_subscribe=1", server.http))
-        .header("connection", "upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-        .timeout(LIMIT)
-        .send()
-        .await?;
-    Ok(answer.status().as_u16())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_hangs_and_meetings_go_on() -> Result<()> {
