@@ -292,7 +292,9 @@ impl Bridges {
         self.unrank(slot);
         let Some(record) = self.records.get_mut(&slot) else { return };
         let current = self.current.get(&record.report.bridge) == Some(&slot);
-        if current && record.gone_ms.is_none() && !record.silent {
+        // Who attached with a report that does not count has not said anything yet.
+        let reported = record.report.sequence > 0;
+        if current && reported && record.gone_ms.is_none() && !record.silent {
             let ready = record.report.state() == BridgeState::Ready && !self.drains.contains_key(&record.report.bridge);
             let (load, seats) = (record.permille(), record.seats());
             let takes = ready && load < load::FULL && seats < record.load().seat_limit;
