@@ -179,6 +179,8 @@ describe('the web client by keyboard', { skip: !ours && 'only our server has a w
     await focusIs('the dialog', ({ place, visible }) => place === 'dialog' && visible);
     await tabTo('microphone-select', { within: 'dialog' });
     const value = () => anna.page.$eval('[data-testid=microphone-select]', (select) => select.selectedIndex);
+    // The browser lists the devices a moment after the dialog is there.
+    await until('there is another device', () => anna.page.$eval('[data-testid=microphone-select]', (select) => select.options.length > 1));
     assert.equal(await value(), 0);
     await keys.press('ArrowDown');
     await until('the next device is chosen', async () => (await value()) === 1);
