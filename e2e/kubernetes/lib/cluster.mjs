@@ -67,7 +67,9 @@ export class Cluster {
   /** What an on-call person would look at after a failure. */
   report(namespace) {
     const ask = (...args) => spawnSync(join(this.run, 'kubectl'), args, { encoding: 'utf8', timeout: 20_000 }).stdout;
-    const logs = (space, selector) => ask('--namespace', space, 'logs', '--selector', `app.kubernetes.io/component=${selector}`, '--prefix', '--tail=25', '--max-log-requests=9');
+    // Pod by pod: one on a node that is away must not hide the others.
+    const logs = (space, selector) => ask('--namespace', space, 'get', 'pods', '--selector', `app.kubernetes.io/component=${selector}`, '--output=name')
+      .trim().split('\n').filter(Boolean).map((pod) => ask('--namespace', space, 'logs', pod, '--prefix', '--tail=40')).join('\n');
     return [
       ask('get', 'nodes,pods,vconf', '--all-namespaces', '--output=wide'),
       ask('get', 'events', '--all-namespaces', '--sort-by=.lastTimestamp').split('\n').slice(-25).join('\n'),

@@ -42,7 +42,10 @@ describe('an installation on real nodes', () => {
         await run(context);
       } catch (error) {
         console.log(cluster.report(SPACE));
-        for (const { name, problems } of people ?? []) console.log(`${name}: ${problems.slice(-10).join('\n')}`);
+        for (const { name, problems, page: shown } of people ?? []) {
+          const text = await shown.evaluate(() => document.body.innerText).catch(({ message }) => message);
+          console.log(`${name}: ${problems.slice(-10).join('\n')}\n${text.slice(0, 600)}`);
+        }
         throw error;
       }
     });
@@ -310,7 +313,14 @@ describe('an installation on real nodes', () => {
     // People can join again, while the machine is still away.
     await bela.click('tool-leave');
     await bela.click('end-again');
-    await bela.enter();
+    const field = await bela.find('name-input');
+    if ((await field.evaluate(({ value }) => value)) === '') await field.type(bela.name);
+    // Without Redis no bridge is ready, so for some seconds the Service may lead to nobody yet: people try again.
+    await until(`${bela.name} is in again`, async () => {
+      if (await bela.page.$('[data-testid=call]')) return true;
+      await bela.page.$eval('[data-testid=prejoin-join]', (button) => button.click());
+      return bela.find('call', 5000);
+    }, 60_000);
     await together();
     times.redisCutToJoined = Math.round(performance.now() - start);
     const after = await cluster.get(...pod);
