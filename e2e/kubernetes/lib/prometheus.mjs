@@ -42,12 +42,20 @@ export class Prometheus {
       if (prometheus.child.exitCode !== null) throw new Error(said);
       return (await fetch(`http://${LISTEN}/-/ready`, { signal: AbortSignal.timeout(1000) })).ok;
     });
+    // What happens only once is seen by those that were looked at before it: those that are there, and new Pods soon.
+    await until('every Pod has been looked at twice', async () => {
+      const looks = await prometheus.query('count_over_time(up[1m])');
+      return looks.length >= prometheus.found && looks.every(({ value }) => Number(value[1]) >= 2);
+    });
+    prometheus.discovers = setInterval(() => prometheus.discover().catch(() => {}), 1000);
     return prometheus;
   }
 
   /** Finds the Pods as they are now. (Debian's Prometheus is built without the discovery of Kubernetes.) */
   async discover() {
-    writeFileSync(this.file, JSON.stringify(targets(await this.cluster.get('pods', '--all-namespaces', '--selector=app.kubernetes.io/name=ratssaal'))));
+    const found = targets(await this.cluster.get('pods', '--all-namespaces', '--selector=app.kubernetes.io/name=ratssaal'));
+    this.found = found.length;
+    writeFileSync(this.file, JSON.stringify(found));
   }
 
   /** The result of an instant query: samples whose value is a number. */
@@ -69,6 +77,7 @@ export class Prometheus {
   }
 
   async stop() {
+    clearInterval(this.discovers);
     const ended = new Promise((resolve) => this.child.once('exit', resolve));
     this.child.kill('SIGTERM');
     await ended;
