@@ -89,6 +89,9 @@ impl Pacer {
                 return true;
             }
             self.forget(leg); // it is overtaken by the key frame
+            if leg.copies(packet) {
+                leg.pause(); // of this stream, too, packets were left out while another one's waited: no gap of them
+            }
         }
         if self.bytes as f64 > (rate * LONGEST).max(SHORTEST) {
             self.forget(leg);

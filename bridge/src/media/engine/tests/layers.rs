@@ -296,6 +296,59 @@ impl Scalable {
     }
 }
 
+/// A REMB (draft-alvestrand-rmcat-remb-03 §2.2) that names so many kbit/s.
+fn remb(kbits: u32) -> [u8; 24] {
+    let mut packet = [0; 24];
+    packet[..4].copy_from_slice(&[0x8f, 206, 0, 5]);
+    packet[12..17].copy_from_slice(b"REMB\x01");
+    packet[17..20].copy_from_slice(&(kbits * 1000 / 16 | 4 << 18).to_be_bytes()[1..]);
+    packet
+}
+
+#[test]
+fn a_key_frame_that_overtakes_one_that_waits_leaves_no_gap() {
+    let mut stage = Stage::new(&["q", "h"]);
+    let mut viewer = stage.join(2001);
+    let key = stage.world.engine.by_transport[&viewer.client.transport];
+    stage.world.engine.peers[key].allocation.limit = Some(1_000_000_000);
+    viewer.want(&mut stage, Some(0));
+    stage.play(0, 0, true, 3);
+    let mut all = viewer.receive(&mut stage);
+    viewer.client.rtcp(&mut stage.world, &remb(64));
+    stage.world.pass(33 * MS);
+    viewer.want(&mut stage, Some(1));
+    let waits = |stage: &Stage| stage.world.engine.peers[key].pacer.as_ref().is_some_and(|pacer| !pacer.is_empty());
+    // Frames of the lower layer until one waits, the upper layer's key frame behind them …
+    let mut ms = 99;
+    while !waits(&stage) {
+        let packets = stage.make(ms, 0, false);
+        stage.send(packets);
+        ms += 1;
+        assert!(ms < 1000, "nothing waits at 64 kbit/s");
+    }
+    let packets = stage.make(ms, 1, true);
+    stage.send(packets);
+    // … and before its turn the lower layer is wanted again.
+    for _ in 0..5 {
+        let packets = stage.make(ms, 0, false);
+        stage.send(packets);
+        ms += 1;
+    }
+    viewer.want(&mut stage, Some(0));
+    assert!(waits(&stage));
+    let packets = stage.make(ms, 0, true);
+    stage.send(packets);
+    for _ in 0..30 {
+        stage.world.pass(33 * MS);
+        all.extend(viewer.receive(&mut stage));
+    }
+    stage.play(ms + 900, 0, false, 5);
+    all.extend(viewer.receive(&mut stage));
+    let layers: Vec<u8> = all.iter().map(|packet| packet.payload[packet.payload.len() - 1]).collect();
+    assert!(!layers.contains(&1), "the upper layer's turn came: {layers:?}");
+    assert_continuous(&all);
+}
+
 #[test]
 fn the_layers_of_a_scalable_stream_are_left_out_one_by_one() {
     let mut scalable = Scalable::new(Mode::L3T3Key);
