@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use ratssaal_e2e::{
     bot::{Bot, Options, View},
     media::AUDIO,
+    received::Received,
     server::Server,
 };
 
@@ -55,7 +56,18 @@ async fn thirty() -> Result<()> {
         bot.stop_publishing().await?;
     }
     for bot in &bots {
-        let senders = bot.has_everything().await?;
+        let senders = match bot.has_everything().await {
+            Ok(senders) => senders,
+            Err(error) => {
+                let lacking: Vec<&str> = {
+                    let lacks = |bot: &&Bot| bot.view(|view| !view.received.values().all(Received::is_complete));
+                    bots.iter().filter(lacks).map(|bot| bot.options.identity.as_str()).collect()
+                };
+                let metrics = reqwest::get(format!("{}/metrics", server.http)).await?.text().await?;
+                let media: Vec<&str> = metrics.lines().filter(|line| line.starts_with("ratssaal_media_")).collect();
+                return Err(error.context(format!("{lacking:?} lack something\n{}", media.join("\n"))));
+            }
+        };
         assert!(!senders.contains(&bot.options.number), "{} got its own media back", bot.options.identity);
         let others = publishers - u32::from(bot.options.publish);
         assert_eq!(senders.len(), usize::try_from(others)?, "{} has media of {senders:?}", bot.options.identity);
