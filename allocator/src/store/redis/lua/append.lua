@@ -1,22 +1,6 @@
 -- Appends: room, sid, expected head, whether the quota holds, how many entries, confirmed and released join ids, claimed
 -- seats; then these, of a seat its join id, identity, participant sid and bridge.
 
--- Takes a seat that a bridge has given, as place.lua reserves one.
-local function claim(sid, identity, join, participant, slot)
-  local lapses = now + RESERVATION
-  local promise = string.format('%016d', call('INCR', P .. 'promises'))
-  call('HSET', P .. 'seats:' .. sid, identity, table.concat({ join, participant, slot, promise, '0', lapses }, '\0'))
-  call('HSET', P .. 'joins:' .. sid, join, identity)
-  call('HINCRBY', P .. 'on:' .. sid, slot, 1)
-  call('HINCRBY', P .. 'hosts:' .. slot, sid, 1)
-  call('HINCRBY', P .. 'room:' .. sid, 'seats', 1)
-  call('INCR', P .. 'taken')
-  call('ZREM', P .. 'due', sid)
-  call('ZADD', P .. 'lapses', lapses, table.concat({ promise, sid, join, slot }, '\0'))
-  call('ZADD', P .. 'promised:' .. slot, 0, join .. '\0' .. promise)
-  rank(slot)
-end
-
 local sid = find(ARGV[3], ARGV[4])
 if not sid then return { 'unknown' } end
 local key = P .. 'room:' .. sid
@@ -46,7 +30,7 @@ for i = claims, last, 4 do
   if call('HEXISTS', P .. 'joins:' .. sid, ARGV[i]) == 0 then
     local older = call('HGET', P .. 'seats:' .. sid, ARGV[i + 1])
     if older then drop_seat(sid, (unpack_seat(older)), now) end
-    claim(sid, ARGV[i + 1], ARGV[i], ARGV[i + 2], slots[i])
+    take_seat(sid, ARGV[i + 1], ARGV[i], ARGV[i + 2], slots[i], true)
   end
 end
 for i = 11, first - 1 do

@@ -87,6 +87,25 @@ local function drop_seat(sid, join, at)
   return true
 end
 
+-- Takes a seat on a bridge until it is confirmed or lapses, in a room that may be `due` to end. What is known of the bridge may
+-- be given, as for rank. The seat as it is stored, and how many seats the room has on that bridge and in all.
+local function take_seat(sid, identity, join, participant, slot, due, known)
+  local lapses = now + RESERVATION
+  local promise = string.format('%016d', call('INCR', P .. 'promises'))
+  local packed = table.concat({ join, participant, slot, promise, '0', lapses }, '\0')
+  call('HSET', P .. 'seats:' .. sid, identity, packed)
+  call('HSET', P .. 'joins:' .. sid, join, identity)
+  local here = call('HINCRBY', P .. 'on:' .. sid, slot, 1)
+  call('HINCRBY', P .. 'hosts:' .. slot, sid, 1)
+  local all = call('HINCRBY', P .. 'room:' .. sid, 'seats', 1)
+  call('INCR', P .. 'taken')
+  if due then call('ZREM', P .. 'due', sid) end
+  call('ZADD', P .. 'lapses', lapses, table.concat({ promise, sid, join, slot }, '\0'))
+  call('ZADD', P .. 'promised:' .. slot, 0, join .. '\0' .. promise)
+  rank(slot, known)
+  return packed, here, all
+end
+
 -- What has lapsed by now is gone since it lapsed.
 local function advance()
   while true do

@@ -181,23 +181,12 @@ if old then
   drop_seat(sid, replaced[1], now)
   due, held = true, call('HGETALL', P .. 'on:' .. sid)
 end
-local slot, lapses = chosen.slot, now + RESERVATION
-local promise = string.format('%016d', call('INCR', P .. 'promises'))
-local packed = table.concat({ join, participant, slot, promise, '0', lapses }, '\0')
-call('HSET', P .. 'seats:' .. sid, identity, packed)
-call('HSET', P .. 'joins:' .. sid, join, identity)
-local here, at = call('HINCRBY', P .. 'on:' .. sid, slot, 1), #held + 1
+local slot, f = chosen.slot, chosen.fields
+local packed, here, all = take_seat(sid, identity, join, participant, slot, due, { f[3], f[2], f[6], f[11], f[12] })
+local at = #held + 1
 for i = 1, #held, 2 do
   if held[i] == slot then at = i end
 end
-held[at], held[at + 1] = slot, here
-call('HINCRBY', P .. 'hosts:' .. slot, sid, 1)
-room[10] = call('HINCRBY', P .. 'room:' .. sid, 'seats', 1)
-call('INCR', P .. 'taken')
-if due then call('ZREM', P .. 'due', sid) end
-call('ZADD', P .. 'lapses', lapses, table.concat({ promise, sid, join, slot }, '\0'))
-call('ZADD', P .. 'promised:' .. slot, 0, join .. '\0' .. promise)
-local f = chosen.fields
-rank(slot, { f[3], f[2], f[6], f[11], f[12] })
+held[at], held[at + 1], room[10] = slot, here, all
 local seat = seat_info(identity, packed, { f[1], f[10] })
 return { 'ok', opened, RESERVATION, seat, replaced, info(sid, room, held, ids) }
