@@ -36,6 +36,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether everybody was moved away.
 const LOOK: Duration = Duration::from_millis(50);
+/// While the allocator is away, how often it is looked whether this bridge still is of use to anybody.
+const WHILE_AWAY: Duration = Duration::from_secs(1);
 /// How long media of somebody who was moved away may still come in here.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long an ending process asks where its participants could go without an answer of any allocator: then the whole
@@ -263,16 +265,20 @@ impl Service {
         };
         let relay = relay::run(relay, spreads, relays, stopped.clone());
         let follow = async {
+            let mut known = false;
             loop {
                 let attached = *changes.borrow_and_update();
-                if attached {
+                known |= attached;
+                // Whoever comes back to a meeting here, or may come in by the lease, finds this bridge only while it is ready.
+                if attached || (known && (rooms.count().0 > 0 || rooms.lease().left() > 0)) {
                     readiness.ok();
                 } else {
                     readiness.failing("the allocator seats nobody here: it is not there, or its store has just begun");
                 }
                 ready.send_replace(attached);
-                if changes.changed().await.is_err() {
-                    return;
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(WHILE_AWAY), if !attached => {}
                 }
             }
         };

@@ -84,6 +84,12 @@ async fn come_and_go(arguments: &[&str]) -> Result<()> {
     refused(&eins, "beside", "bot-5").await.context("one too many for the lease")?;
     refused(&eins, "neu", "bot-5").await.context("a room that is not open here")?;
     refused(&zwei, "beside", "bot-5").await.context("a room that is open elsewhere only")?;
+    for server in [&eins, &zwei] {
+        let away = async || Ok(server.log().contains("not attached to the allocator"));
+        eventually("it is known that nobody can be asked", true, away).await?;
+        let status = reqwest::get(format!("{}/readyz", server.http)).await?.status();
+        ensure!(status == 200, "{status}: a Service would lead nobody here, who may come in or come back");
+    }
     // Who leaves is gone for those here at once.
     fourth.leave().await?;
     let gone = |view: &View| view.other("bot-4").is_none().then_some(());

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::Service;
 use crate::bounds;
+use crate::lease::MOST;
 use crate::refusal::{Refusal, saturated_millis};
 use crate::store::{Orders, Store};
 
@@ -134,7 +135,7 @@ impl<S: Store> Attached<S> {
         self.service.inner.metrics.call("report", &result);
         let orders = result?;
         self.tell(orders);
-        self.queue.push_back(Order::Lease(Lease { seats: orders.lent, report: sequence }));
+        self.queue.push_back(Order::Lease(Lease { seats: orders.lent, report: sequence, most: MOST }));
         if gone {
             info!(bridge, "bridge said goodbye");
             self.queue.clear();

@@ -169,9 +169,9 @@ impl RoomActor {
                     let (actor, command) = (Actor::Bridge, Command::Join(newcomer));
                     commands.push_back(Pending { actor, command, reply: Some(reply) });
                 }
-                Request::Admit { newcomer, inbox, reply } => {
+                Request::Admit { newcomer, inbox, elsewhere, reply } => {
                     // Whoever asked may have gone meanwhile.
-                    let _ = reply.send(self.admit_by_lease(newcomer, inbox));
+                    let _ = reply.send(self.admit_by_lease(newcomer, inbox, elsewhere));
                 }
                 Request::TakeOver { participant, join_id, inbox, reply } => {
                     self.joining.insert(participant.clone(), inbox);

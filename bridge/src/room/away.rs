@@ -26,9 +26,6 @@ use super::queue::{Parcel, Reasons, assume, may_wait, must_wait};
 use super::relays::ToRelay;
 use super::state::State;
 
-/// Seats that each bridge is lent at most.
-const LENT: usize = 8;
-
 /// Why the log is not written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Trouble {
@@ -75,9 +72,15 @@ impl RoomActor {
         }
     }
 
-    /// Lets somebody in by the bridge's lease, since nobody can be asked.
-    pub(super) fn admit_by_lease(&mut self, newcomer: Box<Newcomer>, inbox: Inbox) -> Result<(), Refusal> {
-        if !self.has_place_for(&newcomer) {
+    /// Lets somebody in by the bridge's lease, since nobody can be asked; every other bridge may give so many seats
+    /// `elsewhere`.
+    pub(super) fn admit_by_lease(
+        &mut self,
+        newcomer: Box<Newcomer>,
+        inbox: Inbox,
+        elsewhere: u32,
+    ) -> Result<(), Refusal> {
+        if !self.has_place_for(&newcomer, elsewhere as usize) {
             return Err(Refusal::unavailable());
         }
         let sid = newcomer.sid.clone();
@@ -92,8 +95,8 @@ impl RoomActor {
     }
 
     /// Whether the room lets somebody in on this bridge without asking: it is held here, belongs here, and remains within its
-    /// limit whatever other bridges do with their leases.
-    fn has_place_for(&self, newcomer: &Newcomer) -> bool {
+    /// limit whatever other bridges do with their leases, of so many seats each.
+    fn has_place_for(&self, newcomer: &Newcomer, lent: usize) -> bool {
         let here = |state: &State| state.participants().any(|who| who.bridge == self.bridge);
         let (here, empty) = (here(&self.logged) || here(&self.state), self.logged.participants().next().is_none());
         let pin = self.log.site_pin();
@@ -104,7 +107,7 @@ impl RoomActor {
         let others = self.state.participants().filter(|who| who.identity != newcomer.identity).count();
         let bridges: BTreeSet<&str> = self.logged.participants().map(|who| who.bridge.as_str()).collect();
         let elsewhere = bridges.into_iter().filter(|bridge| *bridge != self.bridge).count();
-        most == 0 || (here && others + elsewhere * LENT < most)
+        most == 0 || (here && others.saturating_add(elsewhere.saturating_mul(lent)) < most)
     }
 
     /// It happens here, and waits.

@@ -42,8 +42,8 @@ pub(super) enum Request {
     Submit { actor: Actor, command: Command, reply: oneshot::Sender<Result<(), Refusal>> },
     /// The same for [`Command::Join`], registering the inbox with it.
     Join { newcomer: Box<Newcomer>, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
-    /// The same by this bridge's lease, since nobody can be asked.
-    Admit { newcomer: Box<Newcomer>, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// The same by this bridge's lease, since nobody can be asked; every other bridge may give so many seats `elsewhere`.
+    Admit { newcomer: Box<Newcomer>, inbox: Inbox, elsewhere: u32, reply: oneshot::Sender<Result<(), Refusal>> },
     /// Somebody who is in the room goes on here, with the inbox.
     TakeOver { participant: ParticipantSid, join_id: String, inbox: Inbox, reply: oneshot::Sender<Result<(), Refusal>> },
     /// People will come to that bridge.
@@ -138,9 +138,10 @@ impl RoomHandle {
     }
 
     /// Lets somebody in by this bridge's lease, and connects its inbox; the joining is logged when that is possible again.
-    pub(super) async fn admit(&self, newcomer: Newcomer, inbox: Inbox) -> Result<(), Refusal> {
+    /// Every other bridge of the room may give so many seats `elsewhere` meanwhile.
+    pub(super) async fn admit(&self, newcomer: Newcomer, inbox: Inbox, elsewhere: u32) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.shared.request(Request::Admit { newcomer: Box::new(newcomer), inbox, reply })?;
+        self.shared.request(Request::Admit { newcomer: Box::new(newcomer), inbox, elsewhere, reply })?;
         answer.await.unwrap_or(Err(Refusal::Ended))
     }
 

@@ -211,7 +211,7 @@ impl Rooms {
             ..Seat::default()
         };
         let (inbox, receiver) = Inbox::new();
-        match room.admit(self.newcomer(request, &seat), inbox).await {
+        match room.admit(self.newcomer(request, &seat), inbox, entering.elsewhere()).await {
             Ok(()) => {}
             Err(Refusal::Unavailable { .. }) => return Ok(None),
             Err(refusal) => return Err(refusal.into()),

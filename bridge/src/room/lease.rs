@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use ratssaal_proto::allocator::v1::Lease as Lent;
 use tokio::time::Instant;
 
 use crate::drain::Drain;
@@ -27,6 +28,8 @@ pub(crate) struct Lease {
 struct Terms {
     /// Seats lent by the last answer.
     lent: u32,
+    /// Seats that any bridge is lent at most.
+    most: u32,
     /// Participants this bridge takes, as last reported; 0 before the first report.
     limit: u32,
     /// The last report that was begun.
@@ -51,6 +54,7 @@ impl Terms {
 pub(crate) struct Entering {
     lease: Lease,
     borrowed: bool,
+    most: u32,
 }
 
 impl Lease {
@@ -74,11 +78,17 @@ impl Lease {
     }
 
     /// A report was answered: so many seats are lent from now on.
-    pub(crate) fn lend(&self, seats: u32, report: u64) {
+    pub(crate) fn lend(&self, lent: &Lent) {
         let mut terms = self.terms();
-        terms.lent = seats;
-        terms.given.retain(|begun, _| *begun >= report);
+        terms.lent = lent.seats;
+        terms.most = if lent.most == 0 { u32::MAX } else { lent.most };
+        terms.given.retain(|begun, _| *begun >= lent.report);
         self.show(&terms);
+    }
+
+    /// Seats left of it; none while this bridge is to drain.
+    pub(crate) fn left(&self) -> u32 {
+        if self.drain.get().is_some_and(Drain::is_ordered) { 0 } else { self.terms().left() }
     }
 
     /// Lets somebody come in by the lease where so many sit. `None`: nothing is lent, or nothing is free.
@@ -93,7 +103,7 @@ impl Lease {
         terms.entering += 1;
         terms.borrowing += 1;
         self.show(&terms);
-        Some(Entering { lease: self.clone(), borrowed: true })
+        Some(Entering { lease: self.clone(), borrowed: true, most: terms.most })
     }
 
     /// Lets somebody come in to whom the store gave a seat where so many sit. `None`: it was given away by the lease.
@@ -104,7 +114,7 @@ impl Lease {
             return None;
         }
         terms.entering += 1;
-        Some(Entering { lease: self.clone(), borrowed: false })
+        Some(Entering { lease: self.clone(), borrowed: false, most: terms.most })
     }
 
     fn show(&self, terms: &Terms) {
@@ -117,6 +127,11 @@ impl Lease {
 }
 
 impl Entering {
+    /// How many seats any other bridge may give by its lease meanwhile.
+    pub(crate) fn elsewhere(&self) -> u32 {
+        self.most
+    }
+
     /// It is in, and counted where participants are counted.
     pub(crate) fn seated(self) {
         if self.borrowed {
@@ -142,12 +157,16 @@ mod tests {
     use super::*;
     use crate::drain::Source;
 
+    fn answer(seats: u32, report: u64) -> Lent {
+        Lent { seats, report, most: 8 }
+    }
+
     /// Lent so many seats in answer to report 1, on a bridge that takes ten.
     fn lent(seats: u32) -> Lease {
         let lease = Lease::new(Gauge::default());
         lease.reporting(1);
         lease.limit(10);
-        lease.lend(seats, 1);
+        lease.lend(&answer(seats, 1));
         lease
     }
 
@@ -160,9 +179,9 @@ mod tests {
         let lease = lent(2);
         assert_eq!([0, 1, 2].map(|seated| give(&lease, seated)), [true, true, false]);
         lease.reporting(2);
-        lease.lend(2, 1);
+        lease.lend(&answer(2, 1));
         assert!(!give(&lease, 2), "an answer to an older report knows nothing of them");
-        lease.lend(1, 2);
+        lease.lend(&answer(1, 2));
         assert_eq!([2, 3].map(|seated| give(&lease, seated)), [true, false]);
         assert_eq!(lease.left.get(), 0);
     }
@@ -179,9 +198,9 @@ mod tests {
         let drain = Drain::default();
         lease.follow(drain.clone());
         drain.order(Source::Process, None);
-        assert!(!give(&lease, 0));
+        assert!(!give(&lease, 0) && lease.left() == 0);
         drain.take_back(Source::Process);
-        assert!(give(&lease, 0));
+        assert!(give(&lease, 0) && lease.left() == 7 - 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -403,7 +403,7 @@ impl Rooms {
     }
 
     /// The seats that this bridge was lent.
-    pub(super) fn lease(&self) -> &Lease {
+    pub(crate) fn lease(&self) -> &Lease {
         &self.inner.lease
     }
 

@@ -141,7 +141,7 @@ impl Reporter {
                 let within = (order.within_ms != 0).then(|| Duration::from_millis(order.within_ms));
                 self.drain.order(Source::Allocator, within);
             }
-            Some(Order::Lease(lease)) => self.rooms.lease().lend(lease.seats, lease.report),
+            Some(Order::Lease(lease)) => self.rooms.lease().lend(&lease),
             Some(Order::Undrain(_)) => self.drain.take_back(Source::Allocator),
             Some(Order::Notice(notice)) => warn!(text = notice.text, "notice from the allocator"),
             None => {}
