@@ -301,7 +301,7 @@ fn remb(kbits: u32) -> [u8; 24] {
     let mut packet = [0; 24];
     packet[..4].copy_from_slice(&[0x8f, 206, 0, 5]);
     packet[12..17].copy_from_slice(b"REMB\x01");
-    packet[17..20].copy_from_slice(&(kbits * 1000 / 16 | 4 << 18).to_be_bytes()[1..]);
+    packet[17..20].copy_from_slice(&(((kbits * 1000) / 16) | (4 << 18)).to_be_bytes()[1..]);
     packet
 }
 
