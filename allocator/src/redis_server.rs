@@ -90,6 +90,15 @@ impl Server {
         assert!(killed.success());
     }
 
+    /// Writes what it has to its folder: the next one there begins with that.
+    pub(crate) fn save(&self) {
+        let mut socket = UnixStream::connect(self.path.join("redis.sock")).expect("the server runs");
+        socket.write_all(b"SAVE\r\n").expect("the server listens");
+        let mut answer = [0; 5];
+        socket.read_exact(&mut answer).expect("the server answers");
+        assert_eq!(&answer, b"+OK\r\n");
+    }
+
     /// Ends it as a crash would; its folder stays for the next.
     pub(crate) fn crash(mut self) -> TempDir {
         self.end();

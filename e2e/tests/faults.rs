@@ -254,6 +254,46 @@ async fn a_server_is_killed() -> Result<()> {
     back.check_alive()
 }
 
+/// A replica that lagged was promoted, or a machine died before its disk had everything: servers have read more of a room's log
+/// than Redis has.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_comes_back_with_older_data() -> Result<()> {
+    let _turn = turn().await;
+    let redis = Redis::new();
+    let eins = server_with("eins", &redis.url(), &["--seats", "3"]).await?;
+    let meeting = Meeting::start(&eins).await?;
+    let zwei = server("zwei", &redis.url()).await?;
+    eventually("both are attached", 2.0, async || ready(&zwei).await).await?;
+    let third = Bot::join(&eins, Options::new("beside", 3, true)).await.with_context(|| eins.log())?;
+    let named = |numbers: [u32; 3]| numbers.map(|number| format!("bot-{number}")).to_vec();
+    eventually("three are in", named([1, 2, 3]), async || people(&zwei, "beside").await).await?;
+    let before = sids(&eins, "beside").await?;
+    redis.save();
+    // What is lost: one comes, to the other server, and one leaves.
+    let fourth = Bot::join(&zwei, Options::new("beside", 4, true)).await.with_context(|| zwei.log())?;
+    ensure!(zwei.metric("ratssaal_participants{state=\"active\"}").await? == 1.0, "it sits on the second one");
+    third.leave().await?;
+    for server in [&eins, &zwei] {
+        eventually("one came and one left", named([1, 2, 4]), async || people(server, "beside").await).await?;
+    }
+
+    let _redis = Redis::start(redis.crash(), &[]);
+    eventually("each has one seat", 3.0, async || eins.metric("ratssaal_allocator_seats").await).await?;
+    for server in [&eins, &zwei] {
+        eventually("so it is still", named([1, 2, 4]), async || people(server, "beside").await).await?;
+        ensure!(sids(server, "beside").await? == before, "it is another room");
+    }
+    meeting.goes_on(&eins).await?;
+    fourth.check_alive()?;
+    eventually("people get in", 101, async || validate(&zwei, "beside", "probe").await).await?;
+    let fifth = Bot::join(&eins, Options::new("beside", 5, false)).await.with_context(|| eins.log())?;
+    for publisher in ["bot-1", "bot-4"] {
+        let camera = |view: &View| view.track_of(publisher, TrackSource::Camera);
+        fifth.flows(&fifth.wait("a camera is known", LIMIT, camera).await?).await?;
+    }
+    Ok(())
+}
+
 /// SIGSTOP for longer than the grace period: whoever sat there may have come back elsewhere, and sits there only.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_paused() -> Result<()> {

@@ -22,9 +22,7 @@ pub(super) async fn open<S: Store>(
 ) -> Result<impl Stream<Item = Result<TailFrame, Status>> + Send, Refusal> {
     let followed = service.inner.store.follow(&request.room, &request.room_sid).await?;
     if request.after > followed.room.head {
-        let head = followed.room.head;
-        let text = format!("the log's head is {head}, there is no entry {} to go on from", request.after);
-        return Err(Refusal::Invalid(text));
+        return Err(Refusal::Conflict { head: followed.room.head });
     }
     service.inner.metrics.tails.inc();
     let cursor = Cursor {

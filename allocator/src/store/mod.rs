@@ -65,14 +65,14 @@ pub trait Store: Send + Sync + 'static {
     /// ended less than [`Config::linger`](crate::Config::linger) ago is still found by its sid.
     fn follow(&self, name: &str, sid: &str) -> impl Future<Output = Result<Followed>> + Send;
 
-    /// The next part of a room's log after a sequence.
+    /// The next part of a room's log after a sequence; [`Refusal::Conflict`] if that is beyond its head.
     fn read(&self, name: &str, sid: &str, after: u64) -> impl Future<Output = Result<Chunk>> + Send;
 
     /// Keeps a snapshot, if it is newer than the kept one, and drops entries it contains. Answers whether it was kept.
     fn snapshot(&self, request: SnapshotRequest) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Takes back a room that was open before this store lost its data; answers how it is now. A store that lost nothing,
-    /// or has another room of that name, refuses it as unknown: it has ended.
+    /// Takes back a room that was open before this store lost its data, or the last of it; answers how it is now. A store
+    /// that lost nothing and does not have it, or has another room of that name, refuses it as unknown: it has ended.
     fn restore(&self, request: RestoreRequest) -> impl Future<Output = Result<RoomInfo>> + Send;
 
     /// What time has done: participants of lost bridges, rooms whose time is over. Calling it again before that is

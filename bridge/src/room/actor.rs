@@ -251,9 +251,11 @@ impl RoomActor {
     pub(super) async fn reopen_tail(&mut self) {
         match self.log.tail(self.logged.sequence()).await {
             Ok(tail) => self.tail = Some(tail),
-            Err(LogError::Ended) if self.restore().await.is_none() => self.end(DisconnectReason::RoomClosed),
+            Err(LogError::Ended | LogError::Conflict { .. }) if self.restore().await.is_none() => {
+                self.end(DisconnectReason::RoomClosed);
+            }
             // Taken back, or to be tried again: the clock reads on.
-            Err(LogError::Ended) => {}
+            Err(LogError::Ended | LogError::Conflict { .. }) => {}
             Err(error) => debug!(room = %self.shared.name, %error, "the room's log cannot be read"),
         }
     }

@@ -211,7 +211,8 @@ impl RoomActor {
                 self.tail = Some(tail);
                 self.due = self.trouble.is_some();
             }
-            Landed::Tail(Err(LogError::Ended)) => self.offer(),
+            // It has lost the room, or the last of what was read here.
+            Landed::Tail(Err(LogError::Ended | LogError::Conflict { .. })) => self.offer(),
             Landed::Tail(Err(error)) => debug!(%room, %error, "the room's log cannot be read"),
             Landed::Restored(Ok(info)) => {
                 warn!(%room, "the allocator had lost this room and has taken it back");

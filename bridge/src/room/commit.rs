@@ -143,8 +143,14 @@ impl RoomActor {
         Ok(self.log.append(expected, &accepted.batch).await?.snapshot_wanted)
     }
 
-    /// Reads the tail until entry `head` has been applied.
-    async fn catch_up(&mut self, head: u64) {
+    /// Reads the tail until entry `head` has been applied. If that is behind what was read here, the store has lost the last
+    /// entries and is told of them.
+    async fn catch_up(&mut self, mut head: u64) {
+        if head < self.state.sequence() {
+            head = self.restore().await.unwrap_or(head);
+            self.tail = None;
+            self.reopen_tail().await;
+        }
         let read_on = async {
             while self.state.sequence() < head && self.state.ended().is_none() {
                 let Some(tail) = &mut self.tail else { return };

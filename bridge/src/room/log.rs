@@ -57,8 +57,8 @@ where
 /// Why the log did not take something.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum LogError {
-    /// Somebody appended first.
-    #[error("the log has moved on to entry {head}")]
+    /// Somebody appended first; or the store has lost entries, if the head is behind.
+    #[error("the log's last entry is {head}")]
     Conflict { head: u64 },
     /// The room has ended.
     #[error("the room has ended")]
@@ -113,8 +113,9 @@ impl RoomLog {
         Self { allocator, name: info.name.as_str().into(), sid: info.sid.as_str().into(), info }
     }
 
-    /// Offers the room to an allocator that does not know it. If its data was lost, it takes the room back; answers the new
-    /// room with the new head of its log, which has to be read from where we are. [`LogError::Ended`] if nothing was lost.
+    /// Offers the room to an allocator that does not know it, or not as far as we have read. If its data was lost, it takes the
+    /// room back; answers the new room with the new head of its log, which has to be read from where we are.
+    /// [`LogError::Ended`] if nothing was lost.
     pub(super) async fn restore(&self, sequence: u64, state: Bytes, seats: Vec<Seat>) -> Result<RoomInfo, LogError> {
         if self.info.store.is_empty() {
             return Err(LogError::Ended);

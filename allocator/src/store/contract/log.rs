@@ -33,7 +33,7 @@ pub(super) async fn compare_and_append<F: Fixture>() {
     assert_eq!(seen, [(1, 5, "one".into()), (2, 5, "two".into()), (3, 10, "three".into())]);
     assert_eq!(stage.entries(&room, 2).await, ["three"]);
     assert_eq!(stage.store.read("rat", &room.sid, 3).await, Ok(Chunk::default()));
-    assert!(matches!(stage.store.read("rat", &room.sid, 4).await, Err(Refusal::Invalid(_))));
+    assert_eq!(stage.store.read("rat", &room.sid, 4).await, Err(Refusal::Conflict { head: 3 }));
 }
 
 pub(super) async fn only_this_opening<F: Fixture>() {

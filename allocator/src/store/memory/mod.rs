@@ -17,7 +17,6 @@ use state::State;
 use super::{Chunk, EndIf, Followed, Orders, Result, Store, Sweep, Writer};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::refusal::Refusal;
 
 /// A [`Store`] for one process. What it knows is gone with it.
 #[derive(Debug)]
@@ -96,7 +95,8 @@ impl Store for MemoryStore {
 
     /// This store lives as long as its process and loses nothing before: a room it does not know has ended.
     async fn restore(&self, request: RestoreRequest) -> Result<RoomInfo> {
-        Err(Refusal::UnknownRoom(request.room.unwrap_or_default().name))
+        let room = request.room.unwrap_or_default();
+        self.state().room(&room.name, &room.sid)
     }
 
     async fn sweep(&self) -> Result<Sweep> {

@@ -359,12 +359,17 @@ impl State {
         Ok(Followed { room: room.info(&self.bridges), position: room.watch() })
     }
 
+    /// A room that is open.
+    pub(super) fn room(&self, name: &str, sid: &str) -> Result<RoomInfo> {
+        Ok(self.find(name, sid)?.info(&self.bridges))
+    }
+
     pub(super) fn read(&self, room: &str, sid: &str, after: u64) -> Result<Chunk> {
         let ended = self.ended.get(sid).map(|(room, _)| room);
         let room = self.find(room, sid).or_else(|unknown| ended.ok_or(unknown))?;
         let head = room.log.head();
         if after > head {
-            return Err(Refusal::Invalid(format!("the log's head is {head}, there is no entry {after} to go on from")));
+            return Err(Refusal::Conflict { head });
         }
         Ok(room.log.read(after))
     }

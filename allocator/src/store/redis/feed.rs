@@ -66,7 +66,7 @@ async fn catch_up(inner: &Arc<Inner>) {
             Ok(heads) => {
                 for (sid, head) in sids.iter().zip(heads) {
                     match head {
-                        Some(position) => inner.positions.moved(sid, position),
+                        Some(position) => inner.positions.seen(sid, position),
                         None => inner.positions.unknown(sid),
                     }
                 }

@@ -45,6 +45,12 @@ impl Positions {
         });
     }
 
+    /// A room is that far. If it was further already, the store has gone back: whoever follows it is told to ask again.
+    pub(super) fn seen(&self, sid: &str, position: Position) {
+        let gone_back = self.lock().get(sid).is_some_and(|known| position.head < known.borrow().head);
+        if gone_back { self.unknown(sid) } else { self.moved(sid, position) }
+    }
+
     /// The store does not know the room: whoever follows it is told to ask again.
     pub(super) fn unknown(&self, sid: &str) {
         self.lock().remove(sid);
@@ -85,6 +91,18 @@ mod tests {
         assert_eq!(*position.borrow_and_update(), Position { head: 8, ended: true });
         positions.take(b"RM_a 9 0");
         assert!(position.borrow().ended, "what has ended stays so");
+    }
+
+    #[test]
+    fn who_follows_a_log_that_has_gone_back_asks_again() {
+        let positions = Positions::default();
+        let mut position = positions.watch("RM_a");
+        positions.seen("RM_a", Position { head: 7, ended: false });
+        assert_eq!(position.borrow_and_update().head, 7);
+        positions.seen("RM_a", Position { head: 7, ended: false });
+        assert!(!position.has_changed().unwrap());
+        positions.seen("RM_a", Position { head: 6, ended: false });
+        assert!(position.has_changed().is_err());
     }
 
     #[test]

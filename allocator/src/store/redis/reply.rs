@@ -53,7 +53,7 @@ impl Reply {
                 away: false,
             },
             "beyond" => {
-                Refusal::Invalid(format!("the log's head is {}, there is nothing beyond it yet", reply.number()?))
+                Refusal::Invalid(format!("the log's head is {}, there is no state beyond it yet", reply.number()?))
             }
             "foreign" => Refusal::foreign_join(),
             "gone" => Refusal::Invalid("this incarnation said it is gone: attach with a new one".into()),

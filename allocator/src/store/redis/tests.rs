@@ -358,8 +358,11 @@ async fn rooms_survive_the_loss_of_the_store_through_their_bridges() {
         state: Bytes::from_static(text.as_bytes()),
         seats: vec![seat("anna", "a"), seat("ben", "b")],
     };
-    let ended = store.restore(state(7, "state")).await;
-    assert!(matches!(ended, Err(Refusal::UnknownRoom(_))), "it has lost nothing: {ended:?}");
+    let untouched = store.restore(state(0, "state")).await.unwrap();
+    assert_eq!((untouched.head, untouched.seats), (0, 0), "it has lost nothing");
+    let ended = RoomInfo { name: "beirat".into(), sid: "RM_ended".into(), ..opened.clone() };
+    let ended = store.restore(RestoreRequest { room: Some(ended), ..state(7, "ended") }).await;
+    assert!(matches!(ended, Err(Refusal::UnknownRoom(_))), "it has lost nothing, so that one has ended: {ended:?}");
 
     let _server = Server::start(server.crash(), &[]);
     let restored = eventually(|| store.restore(state(7, "older"))).await;
@@ -389,6 +392,78 @@ async fn rooms_survive_the_loss_of_the_store_through_their_bridges() {
     let other = RoomInfo { sid: "RM_other".into(), ..opened.clone() };
     let twin = store.restore(RestoreRequest { room: Some(other), ..state(99, "twin") }).await;
     assert!(matches!(twin, Err(Refusal::UnknownRoom(_))), "one room of a name: {twin:?}");
+}
+
+/// A replica that lagged was promoted, or a machine died before its disk had everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_has_lost_the_last_is_told_it_again() {
+    let server = Server::new();
+    let store = store(server.url());
+    let opened = eventually(|| store.open(room("rat"))).await.room.unwrap();
+    for bridge in ["a", "b"] {
+        let load = Some(Load { seat_limit: 10, ..Load::default() });
+        let (bridge, incarnation) = (bridge.to_owned(), "first".to_owned());
+        let state = BridgeState::Ready.into();
+        store
+            .report(BridgeReport { bridge, incarnation, sequence: 1, state, load, ..BridgeReport::default() })
+            .await
+            .unwrap();
+    }
+    let seat = |identity: &str, join: &str, bridge: &str| Seat {
+        join_id: join.into(),
+        identity: identity.into(),
+        participant_sid: format!("PA_{join}"),
+        bridge: bridge.into(),
+        ..Seat::default()
+    };
+    let append = |expected, entry: &'static str, claim: Vec<Seat>, release: &[&str]| AppendRequest {
+        room: "rat".into(),
+        room_sid: opened.sid.clone(),
+        expected,
+        entries: vec![Bytes::from_static(entry.as_bytes())],
+        confirm: claim.iter().map(|seat| seat.join_id.clone()).collect(),
+        release: release.iter().map(|join| (*join).to_owned()).collect(),
+        claim,
+    };
+    let stays = seat("anna", "a1", "a");
+    let first = vec![stays.clone(), seat("ben", "b1", "a"), seat("carla", "c1", "b")];
+    assert_eq!(store.append(append(0, "three come", first, &[]), Writer::Bridge).await.unwrap().head, 1);
+    server.save();
+    let again = vec![seat("ben", "b2", "b"), seat("dora", "d1", "b")];
+    let change = append(1, "ben anew, dora, carla leaves", again.clone(), &["b1", "c1"]);
+    let mut followed = store.follow("rat", &opened.sid).await.unwrap();
+    assert_eq!(store.append(change, Writer::Bridge).await.unwrap().head, 2);
+    followed.position.wait_for(|position| position.head == 2).await.unwrap();
+    assert_eq!(followed.room.seats, 3);
+
+    let _server = Server::start(server.crash(), &[]);
+    let end = tokio::time::timeout(PATIENCE, async { while followed.position.changed().await.is_ok() {} });
+    end.await.expect("who followed is told to ask again");
+    let beyond = eventually(async || match store.read("rat", &opened.sid, 2).await {
+        Err(Refusal::Conflict { head }) => Ok(head),
+        Err(other) => Err(other),
+        Ok(chunk) => panic!("{chunk:?}"),
+    });
+    assert_eq!(beyond.await, 1);
+    let request = RestoreRequest {
+        room: Some(opened.clone()),
+        sequence: 2,
+        state: Bytes::from_static(b"anna, ben, dora"),
+        seats: [vec![stays], again].concat(),
+    };
+    let restored = store.restore(request.clone()).await.unwrap();
+    assert_eq!((&restored.sid, &restored.store, restored.seats), (&opened.sid, &opened.store, 3));
+    let mut on: Vec<(String, u32)> = restored.bridges.iter().map(|on| (on.bridge.clone(), on.seats)).collect();
+    on.sort_unstable();
+    assert_eq!(on, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    let behind = store.restore(RestoreRequest { sequence: 1, seats: vec![], ..request }).await.unwrap();
+    assert_eq!((behind.head, behind.seats), (restored.head, 3), "the furthest state wins");
+    let chunk = store.read("rat", &opened.sid, 2).await.unwrap();
+    assert_eq!(&chunk.snapshot.unwrap().state[..], b"anna, ben, dora");
+    // A seat that was promised to somebody who is known to be in does not lapse.
+    let leave = append(restored.head, "all leave", vec![], &["a1", "b2", "d1"]);
+    store.append(leave, Writer::Bridge).await.unwrap();
+    assert_eq!(store.follow("rat", &opened.sid).await.unwrap().room.seats, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ local sid, after = ARGV[3], tonumber(ARGV[5])
 local f = call('HMGET', P .. 'room:' .. sid, 'name', 'head', 'first', 'snap')
 if f[1] ~= ARGV[4] then return { 'unknown' } end
 local head, first, snap = tonumber(f[2]), tonumber(f[3]), tonumber(f[4])
-if after > head then return { 'beyond', f[2] } end
+if after > head then return { 'conflict', f[2] } end
 local from, snapshot = after, false
 if (after == 0 or after + 1 < first) and snap > after then
   from, snapshot = snap, call('GET', P .. 'snapshot:' .. sid)

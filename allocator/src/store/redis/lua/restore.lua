@@ -1,9 +1,9 @@
--- Tells this store of a room that was open before its data was lost: name, sid, the store the caller knew, epoch, created,
--- limits, sequence, state; then seats, five values each: join id, identity, participant sid, bridge, address.
+-- Tells this store of a room that was open before its data was lost, or of what it has lost last: name, sid, the store the
+-- caller knew, epoch, created, limits, sequence, state; then seats, five values each: join id, identity, participant sid,
+-- bridge, address.
 local name, sid, sequence = ARGV[3], ARGV[4], tonumber(ARGV[12])
-if ARGV[5] == store then return { 'unknown' } end
-local open, key = call('HGET', P .. 'open', name), P .. 'room:' .. sid
-if (open and open ~= sid) or (not open and call('EXISTS', key) == 1) then return { 'unknown' } end
+local same, open, key = ARGV[5] == store, call('HGET', P .. 'open', name), P .. 'room:' .. sid
+if (open and open ~= sid) or (not open and (same or call('EXISTS', key) == 1)) then return { 'unknown' } end
 local untouched = true
 if not open then
   if call('HLEN', P .. 'open') >= MAX_ROOMS then return { 'quota', 'rooms' } end
@@ -13,7 +13,8 @@ if not open then
   call('HSET', key, 'epoch', ARGV[6], 'created', ARGV[7], 'entered', 1)
 else
   local f = call('HMGET', key, 'restored', 'head')
-  untouched = f[1] == f[2] and sequence + RESTORED > tonumber(f[2])
+  local head = tonumber(f[2])
+  untouched = sequence > head or (f[1] == f[2] and sequence + RESTORED > head)
 end
 if untouched then
   -- Nobody stands where the log goes on, so everybody reads this state first, also who was further than the caller.
@@ -35,6 +36,20 @@ local function bridge(id, address)
   call('ZADD', P .. 'expiry', now + EXPIRY, slot)
   call('ZADD', P .. 'lost', now + EXPIRY + GRACE, slot)
   return slot
+end
+
+-- Seats as the caller knows them: of those that are kept, some were given up, moved or taken since, which was lost.
+if untouched and open and same then
+  local given = {}
+  for i = 14, #ARGV, 5 do given[ARGV[i + 1]] = i end
+  local seats = call('HGETALL', P .. 'seats:' .. sid)
+  for i = 1, #seats, 2 do
+    local join, _, slot, _, confirmed = unpack_seat(seats[i + 1])
+    local at = given[seats[i]]
+    local own = at and ARGV[at] == join
+    local stays = own and ARGV[at + 3] == call('HGET', P .. 'bridge:' .. slot, 'id')
+    if (confirmed == '1' and not stays) or (confirmed == '0' and own) then drop_seat(sid, join, now) end
+  end
 end
 
 if untouched then
