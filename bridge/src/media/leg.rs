@@ -95,7 +95,7 @@ pub(crate) struct Leg {
     /// How many incoming streams the track has: more than one are simulcast.
     streams: u8,
     source: Option<Box<Source>>,
-    /// The memory of a source that was left, for the next one.
+    /// The source that was left, whose clock and memory are for the next one.
     spare: Option<Box<Source>>,
     progress: Progress,
     repairs: Repairs,
@@ -292,7 +292,7 @@ impl Leg {
             if self.rtx.is_some() {
                 self.repairs.prepare(now);
             }
-            let before = (self.source.as_deref(), &self.progress);
+            let before = (self.source.as_deref().or(self.spare.as_deref()), &self.progress);
             let source = Source::new(packet, limit, before, self.clock_rate);
             self.begin(source);
         }

@@ -88,10 +88,10 @@ impl Pacer {
             if !leg.may_begin(packet, current) {
                 return true;
             }
-            self.forget(leg); // it is overtaken by the key frame
-            if leg.copies(packet) {
-                leg.pause(); // of this stream, too, packets were left out while another one's waited: no gap of them
-            }
+            // What waits is overtaken by the key frame, and packets of the stream that flows are left out from now on: should
+            // the key frame's turn never come, that stream goes on from its next one.
+            self.forget(leg);
+            leg.pause();
         }
         if self.bytes as f64 > (rate * LONGEST).max(SHORTEST) {
             self.forget(leg);

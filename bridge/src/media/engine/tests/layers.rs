@@ -305,48 +305,59 @@ fn remb(kbits: u32) -> [u8; 24] {
     packet
 }
 
-#[test]
-fn a_key_frame_that_overtakes_one_that_waits_leaves_no_gap() {
+/// What a viewer on a narrow way gets of whom the upper layer is wanted, whose key frame has to wait, and then, before its
+/// turn, the lower one again, with a key frame of its own `at_once` or later.
+fn back_before_its_turn(at_once: bool) -> Vec<Got> {
     let mut stage = Stage::new(&["q", "h"]);
     let mut viewer = stage.join(2001);
     let key = stage.world.engine.by_transport[&viewer.client.transport];
     stage.world.engine.peers[key].allocation.limit = Some(1_000_000_000);
     viewer.want(&mut stage, Some(0));
-    stage.play(0, 0, true, 3);
+    // Longer than the history is of use.
+    stage.play(0, 0, true, 40);
     let mut all = viewer.receive(&mut stage);
     viewer.client.rtcp(&mut stage.world, &remb(64));
     stage.world.pass(33 * MS);
     viewer.want(&mut stage, Some(1));
     let waits = |stage: &Stage| stage.world.engine.peers[key].pacer.as_ref().is_some_and(|pacer| !pacer.is_empty());
-    // Frames of the lower layer until one waits, the upper layer's key frame behind them …
-    let mut ms = 99;
+    let mut ms = 1350;
     while !waits(&stage) {
         let packets = stage.make(ms, 0, false);
         stage.send(packets);
         ms += 1;
-        assert!(ms < 1000, "nothing waits at 64 kbit/s");
+        assert!(ms < 2000, "nothing waits at 64 kbit/s");
     }
     let packets = stage.make(ms, 1, true);
     stage.send(packets);
-    // … and before its turn the lower layer is wanted again.
     for _ in 0..5 {
         let packets = stage.make(ms, 0, false);
         stage.send(packets);
         ms += 1;
     }
+    stage.asked();
     viewer.want(&mut stage, Some(0));
     assert!(waits(&stage));
-    let packets = stage.make(ms, 0, true);
+    assert!(!stage.asked().is_empty(), "only a key frame leads back");
+    let packets = stage.make(ms, 0, at_once);
     stage.send(packets);
     for _ in 0..30 {
         stage.world.pass(33 * MS);
         all.extend(viewer.receive(&mut stage));
     }
-    stage.play(ms + 900, 0, false, 5);
+    stage.play(ms + 900, 0, !at_once, 5);
     all.extend(viewer.receive(&mut stage));
     let layers: Vec<u8> = all.iter().map(|packet| packet.payload[packet.payload.len() - 1]).collect();
     assert!(!layers.contains(&1), "the upper layer's turn came: {layers:?}");
-    assert_continuous(&all);
+    all
+}
+
+#[test]
+fn what_is_overtaken_by_a_key_frame_that_waits_leaves_no_gap() {
+    for at_once in [true, false] {
+        let all = back_before_its_turn(at_once);
+        assert_continuous(&all);
+        assert!(all.len() > 80 + 10, "{} with a key frame {at_once}", all.len());
+    }
 }
 
 #[test]
