@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use prometheus_client::metrics::gauge::Gauge;
 use ratssaal_process::grpc::{Credentials, Listener};
 use ratssaal_process::health::{Check, Health};
 use ratssaal_process::metrics::Metrics;
@@ -111,6 +112,7 @@ pub struct Service {
     /// The same as `attached`, once `readiness` says it.
     ready: watch::Sender<bool>,
     readiness: Check,
+    attached_gauge: Gauge,
 }
 
 impl Service {
@@ -133,7 +135,10 @@ impl Service {
         let open_rooms = config.room.auto_create;
         let signalling = signal::Settings { resume_within: config.room.departure_timeout };
         let (drain, handover) = (Drain::default(), config.drain);
+        let attached_gauge = Gauge::default();
         let (rooms, hooks, signal, relay_metrics, router, meter, mover) = deps.metrics.register(|registry| {
+            let help = "Whether the allocator seats people on this bridge: 1, or 0 while it is away";
+            registry.register("bridge_attached", help, attached_gauge.clone());
             let meter = Meter::new(deps.media.clone(), seats, registry);
             let hooks = Webhooks::new(&config.webhook, Arc::clone(&keys), registry)?;
             let rooms = Rooms::new(
@@ -196,6 +201,7 @@ impl Service {
             attached,
             ready: watch::Sender::new(false),
             readiness,
+            attached_gauge,
         })
     }
 
@@ -246,6 +252,7 @@ impl Service {
             attached,
             ready,
             readiness,
+            attached_gauge,
             drain,
             mover,
             handover,
@@ -269,6 +276,7 @@ impl Service {
             loop {
                 let attached = *changes.borrow_and_update();
                 known |= attached;
+                attached_gauge.set(attached.into());
                 // Whoever comes back to a meeting here, or may come in by the lease, finds this bridge only while it is ready.
                 if attached || (known && (rooms.count().0 > 0 || rooms.lease().left() > 0)) {
                     readiness.ok();

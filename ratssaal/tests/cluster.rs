@@ -163,9 +163,10 @@ fn the_authority_is_replaced_while_all_run() {
     // The gRPC connection that it has breaks, so that it needs another one.
     let reconnects = || {
         signal(&allocator.child, "STOP");
-        eventually("the bridge notices that the allocator hangs", || !ready(&bridge));
+        let attached = || bridge.metric("ratssaal_bridge_attached");
+        eventually("the bridge notices that the allocator hangs", || attached() == 0);
         signal(&allocator.child, "CONT");
-        eventually("it is connected again", || ready(&bridge));
+        eventually("it is connected again", || attached() == 1);
     };
     // An operator with a certificate of this authority that trusts these gets in.
     let gets_in = |by: &Certificates<'_>, trusted: &str| {

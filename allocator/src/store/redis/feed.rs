@@ -61,12 +61,12 @@ async fn subscribe(
 
 /// Asks how far all followed logs are.
 async fn catch_up(inner: &Arc<Inner>) {
-    for sids in inner.positions.followed().chunks(BATCH) {
-        match inner.heads(sids).await {
+    for known in inner.positions.followed().chunks(BATCH) {
+        match inner.heads(known).await {
             Ok(heads) => {
-                for (sid, head) in sids.iter().zip(heads) {
+                for ((sid, before), head) in known.iter().zip(heads) {
                     match head {
-                        Some(position) => inner.positions.seen(sid, position),
+                        Some(position) => inner.positions.seen(sid, *before, position),
                         None => inner.positions.unknown(sid),
                     }
                 }

@@ -117,11 +117,13 @@ impl Inner {
         Reply::read(self.link.run(call, repeat).await?, subject)
     }
 
-    async fn heads(&self, sids: &[String]) -> Result<Vec<Option<Position>>> {
+    async fn heads(&self, rooms: &[(String, u64)]) -> Result<Vec<Option<Position>>> {
         let mut call = self.call(&self.scripts.heads);
-        call.arg(sids);
+        for (sid, _) in rooms {
+            call.arg(sid);
+        }
         let mut reply = self.run(&call, Repeat::Once, "").await?;
-        sids.iter().map(|_| Ok(feed::position(reply.signed()?, reply.flag()?))).collect()
+        rooms.iter().map(|_| Ok(feed::position(reply.signed()?, reply.flag()?))).collect()
     }
 
     async fn followed(&self, name: &str, sid: &str) -> Result<(RoomInfo, bool)> {

@@ -45,10 +45,10 @@ impl Positions {
         });
     }
 
-    /// A room is that far. If it was further already, the store has gone back: whoever follows it is told to ask again.
-    pub(super) fn seen(&self, sid: &str, position: Position) {
-        let gone_back = self.lock().get(sid).is_some_and(|known| position.head < known.borrow().head);
-        if gone_back { self.unknown(sid) } else { self.moved(sid, position) }
+    /// A room that was known to have come to `before` when the store was asked is that far. If that is less, the store has
+    /// gone back: whoever follows it is told to ask again.
+    pub(super) fn seen(&self, sid: &str, before: u64, position: Position) {
+        if position.head < before { self.unknown(sid) } else { self.moved(sid, position) }
     }
 
     /// The store does not know the room: whoever follows it is told to ask again.
@@ -56,11 +56,11 @@ impl Positions {
         self.lock().remove(sid);
     }
 
-    /// The rooms somebody follows.
-    pub(super) fn followed(&self) -> Vec<String> {
+    /// The rooms somebody follows, and how far each is known to be.
+    pub(super) fn followed(&self) -> Vec<(String, u64)> {
         let mut positions = self.lock();
         positions.retain(|_, position| position.receiver_count() > 0);
-        positions.keys().cloned().collect()
+        positions.iter().map(|(sid, position)| (sid.clone(), position.borrow().head)).collect()
     }
 
     /// Takes a message of the scripts' `publish`: sid, head, ended.
@@ -97,11 +97,11 @@ mod tests {
     fn who_follows_a_log_that_has_gone_back_asks_again() {
         let positions = Positions::default();
         let mut position = positions.watch("RM_a");
-        positions.seen("RM_a", Position { head: 7, ended: false });
+        positions.seen("RM_a", 0, Position { head: 7, ended: false });
         assert_eq!(position.borrow_and_update().head, 7);
-        positions.seen("RM_a", Position { head: 7, ended: false });
-        assert!(!position.has_changed().unwrap());
-        positions.seen("RM_a", Position { head: 6, ended: false });
+        positions.seen("RM_a", 6, Position { head: 6, ended: false });
+        assert!(!position.has_changed().unwrap(), "asked before it moved");
+        positions.seen("RM_a", 7, Position { head: 6, ended: false });
         assert!(position.has_changed().is_err());
     }
 
@@ -110,7 +110,7 @@ mod tests {
         let positions = Positions::default();
         drop(positions.watch("RM_a"));
         let followed = positions.watch("RM_b");
-        assert_eq!(positions.followed(), ["RM_b"]);
+        assert_eq!(positions.followed(), [("RM_b".to_owned(), 0)]);
         positions.unknown("RM_b");
         assert!(followed.has_changed().is_err(), "its follower has to ask again");
     }
