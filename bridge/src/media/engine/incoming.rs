@@ -10,7 +10,7 @@ use super::super::leg::{Leg, clock_rate};
 use super::super::receiver::Receiver;
 use super::super::rtp::{self, Header, Values};
 use super::copying::Waiting;
-use super::mirror::{Crossed, Crossing};
+use super::mirror::{Crossed, Crossing, Word};
 use super::peer::{Peer, Stream};
 use super::{Engine, Room, Track};
 use crate::transport::five_tuple::FiveTuple;
@@ -127,10 +127,15 @@ impl Engine {
         if let Some(&[level, ..]) = values.audio_level {
             track.loudness.observe(level);
         }
+        let was_held = track.held;
         if kind == Kind::Audio
             && !is_heard(&mut self.rooms, self.hearing, (track, stream.track), now, values.audio_level)
         {
             self.counters.held += 1;
+            if !was_held && !track.elsewhere.is_empty() {
+                let track = track.id;
+                self.tell_elsewhere(track, &Word::Held { track });
+            }
             return;
         }
         let bytes = header.len + payload.len();

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use super::super::control::{ExtensionIds, Kind, ReceiveSection, RoomId, TrackId, TransportId};
+use super::super::leg::Leg;
 use super::super::outbox::Outbox;
 use super::super::rtp::{ExtensionMap, Header, Values};
 use super::super::source::SenderClock;
@@ -71,6 +72,8 @@ pub(crate) enum Word {
     /// The sender's clock of a mirrored track's stream, from its sender report: NTP timestamp (32.32 fixed point) and the
     /// RTP timestamp of the same instant.
     Clock { track: TrackId, stream: u8, ntp: u64, rtp: u32 },
+    /// A voice is held back: what comes next of it follows without a gap.
+    Held { track: TrackId },
 }
 
 /// Something to tell another worker.
@@ -131,6 +134,11 @@ impl Engine {
                 let track = self.by_track.get(&track).and_then(|&at| self.tracks.get_mut(at));
                 if let Some(layer) = track.and_then(|track| track.layers.get_mut(usize::from(stream))) {
                     layer.clock = Some(SenderClock { ntp, rtp, at: now });
+                }
+            }
+            Word::Held { track } => {
+                if let Some(track) = self.by_track.get(&track).and_then(|&at| self.tracks.get_mut(at)) {
+                    track.legs.iter_mut().for_each(Leg::pause);
                 }
             }
         }

@@ -322,19 +322,25 @@ fn the_loudest_of_both_workers_are_heard() {
         here.word(word);
     }
     let (loud, silent) = (30, 100);
-    for sequence in 0..50 {
+    // One speaks, says nothing for three seconds, and speaks again.
+    for sequence in 0..250 {
+        let speaks = !(50..200).contains(&sequence);
         for number in 0..tracks.len() {
-            let level = if number == 3 { loud } else { silent };
+            let level = if number == 3 && speaks { loud } else { silent };
             here.send(speaker.address, speaker.spoken(100 + number as u32, sequence, level));
         }
         let packets = std::mem::take(&mut here.crossings);
-        assert_eq!(packets.len(), 1, "one voice of {}", tracks.len());
+        assert!(packets.len() == 1 || (!speaks && packets.is_empty()), "one voice of {}", tracks.len());
         there.cross(&packets);
+        while let Some(Note { word, .. }) = here.engine.note() {
+            there.word(word);
+        }
         here.pass(20 * MS);
         there.pass(20 * MS);
     }
     let (packets, _) = listener.receive(&mut there);
-    assert!(packets.len() == 50 && packets.iter().all(|got| got.header.ssrc == legs[3].ssrc), "{}", packets.len());
+    assert!(packets.iter().all(|got| got.header.ssrc == legs[3].ssrc));
+    assert!((100..=220).contains(&packets.len()), "it was held back meanwhile: {}", packets.len());
     let sequences: Vec<u16> = packets.iter().map(|got| got.header.sequence).collect();
     assert!(sequences.windows(2).all(|two| two[1] == two[0].wrapping_add(1)), "from the first syllable, without a gap");
 }
