@@ -90,12 +90,10 @@ impl Pacer {
             }
             // What waits is overtaken by the key frame, and packets of the stream that flows are left out from now on: should
             // the key frame's turn never come, that stream goes on from its next one.
-            self.forget(leg);
-            leg.pause();
+            self.give_up(leg);
         }
         if self.bytes as f64 > (rate * LONGEST).max(SHORTEST) {
-            self.forget(leg);
-            leg.pause();
+            self.give_up(leg);
             return true;
         }
         self.push(leg, packet.layer, packet.index, packet.newest, packet.payload.len());
@@ -111,9 +109,9 @@ impl Pacer {
         self.bytes += usize::from(bytes);
     }
 
-    /// What waits of a leg is of no use any more.
-    fn forget(&mut self, leg: &mut Leg) {
-        leg.tail.clear();
+    /// What waits of a leg is of no use any more, and its stream has a gap from here on.
+    fn give_up(&mut self, leg: &mut Leg) {
+        leg.pause();
         self.queue.retain(|waiting| waiting.ssrc != leg.ssrc);
         self.bytes = self.queue.iter().map(|waiting| usize::from(waiting.bytes)).sum();
     }
