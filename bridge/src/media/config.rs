@@ -44,7 +44,8 @@ pub struct MediaConfig {
     #[serde(deserialize_with = "units::bit_rate")]
     pub link: u64,
     /// Participants of one room on one worker before the next ones are seated on another; 0 keeps rooms on one. With 40 who
-    /// all publish and see nine others, a room takes a quarter of a core; a second worker costs the way to it.
+    /// all publish and see nine others, a room takes a quarter of a core; a second worker costs the way to it, which is an
+    /// eighth of all where 40 watch one.
     pub spread: u16,
     /// Voices forwarded at the same time in a room with more than `small_room` open microphones: the loudest so many, and as
     /// many who spoke in the last two seconds. Up to 100; 0 forwards everybody. The same on all servers of a cluster.
@@ -82,7 +83,7 @@ impl Default for MediaConfig {
             socket_buffer: 4 << 20,
             gather: Duration::from_millis(1),
             link: 0,
-            spread: 40,
+            spread: 48,
             loudest: LOUDEST,
             small_room: SMALL_ROOM,
             pin: false,

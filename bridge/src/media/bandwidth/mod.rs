@@ -261,6 +261,12 @@ impl Bandwidth {
         self.negotiated && !self.mute && self.meter.rate(now, 1_000_000) == 0.0
     }
 
+    /// Whether nothing is pressing: the client gets what it wants, its way was not seen full lately, and nothing is being tried.
+    pub(crate) fn is_calm(&self) -> bool {
+        let known = self.heard.is_some() && self.remb.is_none();
+        known && self.wish.is_none() && self.bucket.is_none() && self.prober.is_idle()
+    }
+
     /// Time passes: whoever does not answer gets less.
     pub(crate) fn tick(&mut self, now: Instant) {
         let now = self.micros(now);

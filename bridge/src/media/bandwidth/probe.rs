@@ -125,6 +125,11 @@ impl Prober {
         true
     }
 
+    /// Whether no cluster is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.cluster.is_none()
+    }
+
     /// Bytes of padding to send now.
     pub(super) fn due(&mut self, now: u64) -> usize {
         let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.closed) else { return 0 };

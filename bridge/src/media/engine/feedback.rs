@@ -9,7 +9,6 @@ use super::super::rtcp::{self, Blocks, Feedback, MAX_BLOCKS, MAX_COMPOUND};
 use super::super::source::SenderClock;
 use super::allocate::find;
 use super::mirror::Word;
-use super::peer::Peer;
 use super::replay::stored;
 use super::{Engine, TICK};
 use crate::transport::five_tuple::FiveTuple;
@@ -28,6 +27,8 @@ const TWCC_TURN: u64 = every(super::super::twcc::INTERVAL);
 const RETARGET_TURN: u64 = every(Duration::from_millis(100));
 /// For a peer without media: time means timers of seconds to it, and there may be very many.
 const QUIET_TURN: u64 = every(Duration::from_millis(100));
+/// For a peer that only gets media, as much as it wants.
+const CALM_TURN: u64 = every(Duration::from_millis(50));
 const SPEAKERS_TURN: u64 = every(Duration::from_millis(300));
 const REPORT_TURN: u64 = every(Duration::from_secs(1));
 
@@ -166,7 +167,12 @@ impl Engine {
         let mut keys = std::mem::take(&mut self.keys);
         keys.extend(self.peers.iter().map(|(key, _)| key));
         for &key in &keys {
-            if self.peers.get(key).is_some_and(Peer::is_quiet) && !turn(key, QUIET_TURN) {
+            let period = match self.peers.get(key) {
+                Some(peer) if peer.is_quiet() => QUIET_TURN,
+                Some(peer) if peer.is_calm() => CALM_TURN,
+                _ => 1,
+            };
+            if !turn(key, period) {
                 continue;
             }
             self.peer_tick(now, key);

@@ -198,6 +198,11 @@ impl Peer {
         self.legs.is_empty() && self.tracks.is_empty() && self.opened && !self.is_relay()
     }
 
+    /// Whether it is a client that only gets media, and all that it wants: it has no losses to ask for and nothing waits.
+    pub(super) fn is_calm(&self) -> bool {
+        self.tracks.is_empty() && self.opened && !self.is_relay() && self.pacer.is_none() && self.bandwidth.is_calm()
+    }
+
     /// Whether media can flow.
     pub(super) fn connected(&self) -> bool {
         self.outbound.is_some()
