@@ -10,6 +10,7 @@
 //! | [`client`] | the other end of a media transport, for load tests |
 //! | [`peers`] | the cluster's other bridges: channels to them, the server they call |
 //! | [`api`] | the server API, our own API, the web client's files |
+//! | `forward` | participants who are shown in another room, too |
 //! | `webhooks` | tells other servers what happens in rooms |
 //! | [`Service`] | all of it put together |
 
@@ -17,6 +18,7 @@ pub mod api;
 pub mod client;
 pub mod config;
 mod drain;
+mod forward;
 mod load;
 pub mod media;
 pub mod peers;

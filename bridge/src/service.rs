@@ -167,6 +167,7 @@ impl Service {
         let handlers = Handlers {
             me: config.bridge,
             rooms: rooms.clone(),
+            peers: peers.clone(),
             signal,
             relays: taken,
             drains: watch::Sender::default(),

@@ -8,12 +8,14 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use livekit_protocol::data_packet::Kind;
+use livekit_protocol::participant_info::KindDetail;
 use livekit_protocol::{
-    CreateRoomRequest, DeleteRoomRequest, DeleteRoomResponse, DisconnectReason, ListParticipantsRequest,
-    ListParticipantsResponse, ListRoomsRequest, ListRoomsResponse, MoveParticipantRequest, MoveParticipantResponse,
-    MuteRoomTrackRequest, MuteRoomTrackResponse, ParticipantInfo, PerformRpcRequest, PerformRpcResponse,
-    RemoveParticipantResponse, Room, RoomConfiguration, RoomParticipantIdentity, SendDataRequest, SendDataResponse,
-    UpdateParticipantRequest, UpdateRoomMetadataRequest, UpdateSubscriptionsRequest, UpdateSubscriptionsResponse,
+    CreateRoomRequest, DeleteRoomRequest, DeleteRoomResponse, DisconnectReason, ForwardParticipantRequest,
+    ForwardParticipantResponse, ListParticipantsRequest, ListParticipantsResponse, ListRoomsRequest, ListRoomsResponse,
+    MoveParticipantRequest, MoveParticipantResponse, MuteRoomTrackRequest, MuteRoomTrackResponse, ParticipantInfo,
+    PerformRpcRequest, PerformRpcResponse, RemoveParticipantResponse, Room, RoomConfiguration, RoomParticipantIdentity,
+    SendDataRequest, SendDataResponse, UpdateParticipantRequest, UpdateRoomMetadataRequest, UpdateSubscriptionsRequest,
+    UpdateSubscriptionsResponse,
 };
 
 use super::Api;
@@ -59,10 +61,6 @@ async fn dispatch(
                     let answer = $handler(api, &claims, encoding.read(&body)?).await?;
                     encoding.write(&answer)
                 }.await),)+
-                "ForwardParticipant" => ("unimplemented", Err(TwirpError::new(
-                    Code::Unimplemented,
-                    "this server does not forward participants: use MoveParticipant, or let them join both rooms",
-                ))),
                 _ => ("unknown", Err(super::twirp::bad_route().await)),
             }
         };
@@ -80,6 +78,7 @@ async fn dispatch(
         "SendData" => send_data,
         "UpdateRoomMetadata" => update_room_metadata,
         "MoveParticipant" => move_participant,
+        "ForwardParticipant" => forward_participant,
         "PerformRpc" => perform_rpc,
     }
 }
@@ -158,7 +157,7 @@ async fn mute_published_track(
     auth::may_administer(claims, &request.room)?;
     let room = room(api, &request.room).await?;
     let track = TrackSid::from(request.track_sid.as_str());
-    let (publisher, _) = participant(&room, &request.identity)?;
+    let (publisher, _) = at_home(&room, &request.identity)?;
     owned(&room, &publisher, &track)?;
     room.submit(Actor::Admin, Command::Mute { track: track.clone(), muted: request.muted }).await?;
     Ok(MuteRoomTrackResponse { track: Some(owned(&room, &publisher, &track)?) })
@@ -167,7 +166,7 @@ async fn mute_published_track(
 async fn update_participant(api: &Api, claims: &Claims, request: UpdateParticipantRequest) -> Answer<ParticipantInfo> {
     auth::may_administer(claims, &request.room)?;
     let room = room(api, &request.room).await?;
-    let (participant_sid, _) = participant(&room, &request.identity)?;
+    let (participant_sid, _) = at_home(&room, &request.identity)?;
     let given = |text: String| (!text.is_empty()).then_some(text);
     let describe = Command::Describe {
         participant: participant_sid.clone(),
@@ -190,7 +189,7 @@ async fn update_subscriptions(
 ) -> Answer<UpdateSubscriptionsResponse> {
     auth::may_administer(claims, &request.room)?;
     let room = room(api, &request.room).await?;
-    participant(&room, &request.identity)?;
+    at_home(&room, &request.identity)?;
     let state = room.state();
     if seated::tracks(&request).iter().any(|track| state.track(track).is_none()) {
         return Err(TwirpError::new(
@@ -222,7 +221,7 @@ async fn send_data(api: &Api, claims: &Claims, request: SendDataRequest) -> Answ
 async fn perform_rpc(api: &Api, claims: &Claims, request: PerformRpcRequest) -> Answer<PerformRpcResponse> {
     auth::may_administer(claims, &request.room)?;
     let room = room(api, &request.room).await?;
-    participant(&room, &request.destination_identity)?;
+    at_home(&room, &request.destination_identity)?;
     let identity = request.destination_identity.clone();
     seated::of_one(api, &room, &identity, seated::Call::PerformRpc(request)).await
 }
@@ -237,12 +236,27 @@ async fn move_participant(
         return Err(TwirpError::new(Code::InvalidArgument, "`destination_room` is another room than `room`"));
     }
     let from = room(api, &request.room).await?;
-    participant(&from, &request.identity)?;
+    at_home(&from, &request.identity)?;
     if !api.rooms.is_open(&request.destination_room).await? {
         return Err(TwirpError::new(Code::NotFound, "the destination room is not open: create it first"));
     }
     let identity = request.identity.clone();
     seated::of_one(api, &from, &identity, seated::Call::MoveParticipant(request)).await
+}
+
+async fn forward_participant(
+    api: &Api,
+    claims: &Claims,
+    request: ForwardParticipantRequest,
+) -> Answer<ForwardParticipantResponse> {
+    auth::may_move(claims, &request.room, &request.destination_room)?;
+    if request.room == request.destination_room {
+        return Err(TwirpError::new(Code::InvalidArgument, "`destination_room` is another room than `room`"));
+    }
+    let from = room(api, &request.room).await?;
+    at_home(&from, &request.identity)?;
+    let identity = request.identity.clone();
+    seated::of_one(api, &from, &identity, seated::Call::ForwardParticipant(request)).await
 }
 
 async fn update_room_metadata(api: &Api, claims: &Claims, request: UpdateRoomMetadataRequest) -> Answer<Room> {
@@ -265,6 +279,16 @@ fn participant(room: &RoomHandle, identity: &str) -> Answer<(ParticipantSid, Par
     let participant = state.by_identity(identity).map(|participant| (participant.sid.clone(), participant.info()));
     let message = "there is no participant of this identity in the room: list the participants";
     participant.ok_or_else(|| TwirpError::new(Code::NotFound, message))
+}
+
+/// A participant whose client is in this room: what is asked of one that is forwarded into it would not reach anybody.
+fn at_home(room: &RoomHandle, identity: &str) -> Answer<(ParticipantSid, ParticipantInfo)> {
+    let (sid, info) = participant(room, identity)?;
+    if info.kind_details.contains(&(KindDetail::Forwarded as i32)) {
+        let message = "this participant is forwarded from another room: ask there, or remove it here";
+        return Err(TwirpError::new(Code::FailedPrecondition, message));
+    }
+    Ok((sid, info))
 }
 
 /// A track of this publisher.

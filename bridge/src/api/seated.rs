@@ -7,8 +7,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use livekit_protocol::data_packet::{Kind, Value};
 use livekit_protocol::{
-    DataPacket, MoveParticipantRequest, MoveParticipantResponse, PerformRpcRequest, PerformRpcResponse,
-    SendDataRequest, SendDataResponse, UpdateSubscriptionsRequest, UpdateSubscriptionsResponse, UserPacket,
+    DataPacket, ForwardParticipantRequest, ForwardParticipantResponse, MoveParticipantRequest, MoveParticipantResponse,
+    PerformRpcRequest, PerformRpcResponse, SendDataRequest, SendDataResponse, UpdateSubscriptionsRequest,
+    UpdateSubscriptionsResponse, UserPacket,
 };
 use prost::Message;
 use ratssaal_proto::bridge::v1::call_response::Outcome;
@@ -17,10 +18,11 @@ use ratssaal_proto::bridge::v1::{CallError, CallRequest, CallResponse};
 use super::Api;
 use super::room_service::Answer;
 use super::twirp::{Code, TwirpError};
+use crate::forward::{self, ForwardRefusal};
 use crate::media::control::Channel;
 use crate::peers::{DEADLINE, Peers};
 use crate::room::rpc::{self, RpcError};
-use crate::room::{RoomHandle, Rooms, ToSession, TrackSid};
+use crate::room::{JoinRefusal, RoomHandle, Rooms, ToSession, TrackSid};
 
 /// One call, checked: who calls may do it, and what it names is in the room.
 #[derive(Clone, Debug)]
@@ -29,6 +31,7 @@ pub(super) enum Call {
     SendData(SendDataRequest),
     PerformRpc(PerformRpcRequest),
     MoveParticipant(MoveParticipantRequest),
+    ForwardParticipant(ForwardParticipantRequest),
 }
 
 impl Call {
@@ -38,6 +41,7 @@ impl Call {
             Self::SendData(_) => "SendData",
             Self::PerformRpc(_) => "PerformRpc",
             Self::MoveParticipant(_) => "MoveParticipant",
+            Self::ForwardParticipant(_) => "ForwardParticipant",
         }
     }
 
@@ -47,6 +51,7 @@ impl Call {
             Self::SendData(request) => request.encode_to_vec(),
             Self::PerformRpc(request) => request.encode_to_vec(),
             Self::MoveParticipant(request) => request.encode_to_vec(),
+            Self::ForwardParticipant(request) => request.encode_to_vec(),
         }
     }
 
@@ -56,6 +61,7 @@ impl Call {
             "SendData" => Message::decode(request).map(Self::SendData),
             "PerformRpc" => Message::decode(request).map(Self::PerformRpc),
             "MoveParticipant" => Message::decode(request).map(Self::MoveParticipant),
+            "ForwardParticipant" => Message::decode(request).map(Self::ForwardParticipant),
             _ => {
                 let message = format!("bridges of this version do not ask each other for {method:?}");
                 return Err(TwirpError::new(Code::Unimplemented, message));
@@ -73,7 +79,7 @@ impl Call {
     }
 
     /// Does it for the participants who sit here, and answers in LiveKit's encoding.
-    async fn perform(self, room: &RoomHandle) -> Answer<Vec<u8>> {
+    async fn perform(self, rooms: &Rooms, peers: &Peers, room: &RoomHandle) -> Answer<Vec<u8>> {
         match self {
             Self::UpdateSubscriptions(request) => {
                 let subscription = ToSession::Subscription { tracks: tracks(&request), subscribe: request.subscribe };
@@ -95,6 +101,11 @@ impl Call {
             Self::MoveParticipant(request) => {
                 tell(room, &request.identity, ToSession::MoveTo { room: request.destination_room.as_str().into() })?;
                 Ok(MoveParticipantResponse {}.encode_to_vec())
+            }
+            Self::ForwardParticipant(request) => {
+                let (identity, destination) = (&request.identity, &request.destination_room);
+                forward::start(rooms, peers, room, identity, destination).await.map_err(TwirpError::from)?;
+                Ok(ForwardParticipantResponse {}.encode_to_vec())
             }
         }
     }
@@ -139,7 +150,7 @@ pub(super) async fn of_one<A: Message + Default>(
 ) -> Answer<A> {
     let bridge = room.state().by_identity(identity).map(|who| who.bridge.clone()).unwrap_or_default();
     let answer = if bridge == api.rooms.bridge() {
-        call.perform(room).await?.into()
+        call.perform(&api.rooms, &api.peers, room).await?.into()
     } else {
         ask(&api.peers, &bridge, room, &call).await?
     };
@@ -152,7 +163,7 @@ pub(super) async fn of_all(api: &Api, room: &RoomHandle, call: Call) -> Answer<(
     let others: BTreeSet<String> =
         room.state().participants().map(|who| who.bridge.clone()).filter(|bridge| bridge != me).collect();
     let asked = join_all(others.iter().map(|bridge| ask(&api.peers, bridge, room, &call))).await;
-    call.perform(room).await?;
+    call.perform(&api.rooms, &api.peers, room).await?;
     asked.into_iter().try_for_each(|answer| answer.map(drop))
 }
 
@@ -180,19 +191,48 @@ async fn ask(peers: &Peers, bridge: &str, room: &RoomHandle, call: &Call) -> Ans
     }
 }
 
+/// Asks the bridge where a participant sits now to forward it.
+pub(crate) async fn forward_there(
+    peers: &Peers,
+    bridge: &str,
+    room: &RoomHandle,
+    request: ForwardParticipantRequest,
+) -> Result<(), String> {
+    let asked = ask(peers, bridge, room, &Call::ForwardParticipant(request)).await;
+    asked.map(drop).map_err(|error| error.message)
+}
+
 /// Does a call that another bridge asks for.
-pub(crate) async fn answer(rooms: &Rooms, request: CallRequest) -> CallResponse {
+pub(crate) async fn answer(rooms: &Rooms, peers: &Peers, request: CallRequest) -> CallResponse {
     let outcome = async {
         let call = Call::decode(&request.method, request.request)?;
         let gone = || TwirpError::new(Code::NotFound, "that room is not open here: its participants have just left");
         let room = rooms.by_sid(&request.room_sid).ok_or_else(gone)?;
-        call.perform(&room).await
+        call.perform(rooms, peers, &room).await
     };
     let outcome = match outcome.await {
         Ok(response) => Outcome::Response(response.into()),
         Err(error) => Outcome::Error(CallError { code: error.code.name().to_owned(), message: error.message }),
     };
     CallResponse { outcome: Some(outcome) }
+}
+
+impl From<ForwardRefusal> for TwirpError {
+    fn from(refusal: ForwardRefusal) -> Self {
+        let code = match &refusal {
+            ForwardRefusal::NotHere | ForwardRefusal::NoSeat => Code::Unavailable,
+            ForwardRefusal::NotOpen => Code::NotFound,
+            ForwardRefusal::Taken => Code::AlreadyExists,
+            ForwardRefusal::Hidden | ForwardRefusal::Forwarded => Code::FailedPrecondition,
+            ForwardRefusal::Join(JoinRefusal::Full { .. }) => Code::ResourceExhausted,
+            ForwardRefusal::Join(JoinRefusal::UnknownRoom) => Code::NotFound,
+            ForwardRefusal::Join(JoinRefusal::Refused(refusal)) | ForwardRefusal::Room(refusal) => {
+                return refusal.clone().into();
+            }
+            ForwardRefusal::Join(JoinRefusal::NoGrant | JoinRefusal::Unavailable { .. }) => Code::Unavailable,
+        };
+        Self::new(code, refusal.to_string())
+    }
 }
 
 impl From<RpcError> for TwirpError {

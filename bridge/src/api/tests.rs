@@ -15,8 +15,12 @@ use crate::testing::{TestBridge, guest, soon};
 
 /// Somebody who is in a room, as a session would be.
 async fn enter(bridge: &TestBridge, room: &str, identity: &str) -> Joined {
-    let request =
-        JoinRequest { claims: guest(room, identity), client: ClientInfo::default(), join_id: random_base62(12) };
+    let request = JoinRequest {
+        claims: guest(room, identity),
+        client: ClientInfo::default(),
+        join_id: random_base62(12),
+        forwarded_from: None,
+    };
     match soon(bridge.rooms.join(&request, &[])).await.unwrap() {
         Way::Here(joined) => *joined,
         Way::There(placed) => panic!("{placed:?}"),

@@ -16,6 +16,7 @@ pub(super) enum Code {
     InvalidArgument,
     Malformed,
     NotFound,
+    AlreadyExists,
     BadRoute,
     PermissionDenied,
     Unauthenticated,
@@ -29,10 +30,11 @@ pub(super) enum Code {
 }
 
 /// All of them.
-const CODES: [Code; 13] = [
+const CODES: [Code; 14] = [
     Code::InvalidArgument,
     Code::Malformed,
     Code::NotFound,
+    Code::AlreadyExists,
     Code::BadRoute,
     Code::PermissionDenied,
     Code::Unauthenticated,
@@ -51,6 +53,7 @@ impl Code {
             Self::InvalidArgument => "invalid_argument",
             Self::Malformed => "malformed",
             Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
             Self::BadRoute => "bad_route",
             Self::PermissionDenied => "permission_denied",
             Self::Unauthenticated => "unauthenticated",
@@ -81,7 +84,7 @@ impl Code {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
-            Self::Aborted => StatusCode::CONFLICT,
+            Self::AlreadyExists | Self::Aborted => StatusCode::CONFLICT,
         }
     }
 }

@@ -20,8 +20,12 @@ fn named(name: &str) -> Config {
 }
 
 async fn join(bridge: &TestBridge, room: &str, identity: &str) -> Result<Joined, JoinRefusal> {
-    let request =
-        JoinRequest { claims: guest(room, identity), client: ClientInfo::default(), join_id: random_base62(12) };
+    let request = JoinRequest {
+        claims: guest(room, identity),
+        client: ClientInfo::default(),
+        join_id: random_base62(12),
+        forwarded_from: None,
+    };
     match soon(bridge.rooms.join(&request, &[])).await? {
         Way::Here(joined) => Ok(*joined),
         Way::There(placed) => panic!("{placed:?}"),

@@ -187,6 +187,11 @@ impl MediaRoom {
         self.spread.send(self.number(), command);
     }
 
+    /// What is published in another room can be sent to participants of this one from now on.
+    pub(crate) fn borrow_from(&self, source: &Self) {
+        self.spread.borrow_from(&source.spread);
+    }
+
     /// The addresses of the worker to write as host candidates, best first.
     #[must_use]
     pub fn candidates(&self) -> &[SocketAddr] {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use smallvec::SmallVec;
 
@@ -34,6 +34,8 @@ struct State {
     published: BTreeMap<TransportId, Mirror>,
     /// What was said of tracks, the last of each kind.
     said: HashMap<TrackId, SmallVec<[Command; 2]>>,
+    /// Rooms whose tracks are sent to participants of this one, too.
+    sources: Vec<Weak<Spread>>,
 }
 
 /// What a worker is told of what is published at another one.
@@ -112,6 +114,14 @@ impl Spread {
 
     /// A worker for one more participant.
     pub(super) fn seat(&self) -> usize {
+        let (chosen, sources) = self.choose();
+        // Not while this room is locked: rooms may be each other's sources.
+        sources.iter().filter_map(Weak::upgrade).for_each(|source| source.carry(chosen));
+        chosen
+    }
+
+    /// The worker for one more participant, and the sources it has to carry from now on.
+    fn choose(&self) -> (usize, Vec<Weak<Self>>) {
         let mut state = self.state();
         let seated = |number: usize| state.seats.iter().find(|(other, _)| *other == number).map_or(0, |seats| seats.1);
         // On those that have the room already, the first with a place; else on the one with the fewest people.
@@ -119,12 +129,33 @@ impl Spread {
         let open = state.seats.iter().find(|(_, seats)| has_place(*seats)).map(|(number, _)| *number);
         let least = |number: &usize| (self.workers[*number].seats.load(Ordering::Relaxed), seated(*number));
         let chosen = open.or_else(|| (0..self.workers.len()).min_by_key(least)).unwrap_or(self.home);
+        let mut sources = Vec::new();
         if !state.seats.iter().any(|(number, _)| *number == chosen) {
             self.open(&mut state, chosen);
+            sources.clone_from(&state.sources);
         }
         self.worker(chosen).seats.fetch_add(1, Ordering::Relaxed);
         state.seats.iter_mut().filter(|(number, _)| *number == chosen).for_each(|(_, seats)| *seats += 1);
-        chosen
+        (chosen, sources)
+    }
+
+    /// What is published in another room can be sent to participants of this one from now on, whichever worker they are on.
+    pub(super) fn borrow_from(&self, source: &Arc<Self>) {
+        let workers: SmallVec<[usize; 4]> = {
+            let mut state = self.state();
+            state.sources.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&Arc::downgrade(source)));
+            state.sources.push(Arc::downgrade(source));
+            state.seats.iter().map(|(number, _)| *number).collect()
+        };
+        workers.into_iter().for_each(|number| source.carry(number));
+    }
+
+    /// The worker has to know what is published in this room, as if somebody were seated there. It does until the room ends.
+    fn carry(&self, number: usize) {
+        let mut state = self.state();
+        if !state.seats.iter().any(|(known, _)| *known == number) {
+            self.open(&mut state, number);
+        }
     }
 
     /// A participant has left.
@@ -311,6 +342,41 @@ mod tests {
         for worker in 0..2 {
             assert_eq!(house.told(worker), (vec![Command::CloseRoom { room: id }], vec![]));
         }
+    }
+
+    #[test]
+    fn what_is_borrowed_is_told_wherever_the_borrowers_are() {
+        let house = House::new(3, 1);
+        let (hall, _events) = house.media.open_room();
+        let speaker = hall.seat();
+        let (transport, track) = (TransportId::next(), TrackId::next());
+        speaker.send(publishes(transport, &[track]));
+        let (gallery, _events) = house.media.open_room();
+        let (from, to) = (at(&hall), at(&gallery));
+        let third = 3 - from - to;
+        assert_ne!(from, to);
+        house.told(to);
+        gallery.borrow_from(&hall);
+        let (commands, mirrors) = house.told(to);
+        assert_eq!(commands, [Command::OpenRoom { room: hall.id() }]);
+        assert_eq!(what(&mirrors), [(transport, from, vec![track])]);
+        gallery.borrow_from(&hall);
+        assert_eq!(house.told(to), (vec![], vec![]), "once is enough");
+
+        // Where the gallery gets to later, too.
+        let _listeners = [gallery.seat(), gallery.seat()];
+        let (commands, mirrors) = house.told(third);
+        assert_eq!(commands, [Command::OpenRoom { room: gallery.id() }, Command::OpenRoom { room: hall.id() }]);
+        assert_eq!(what(&mirrors), [(transport, from, vec![track])]);
+        // Each may borrow from the other.
+        house.told(from);
+        hall.borrow_from(&gallery);
+        assert_eq!(house.told(from).0, [Command::OpenRoom { room: gallery.id() }]);
+        house.told(third);
+        drop(speaker);
+        drop(hall);
+        let ended = house.told(third).0;
+        assert!(matches!(ended[..], [Command::CloseRoom { .. }]), "the gallery does not keep it open: {ended:?}");
     }
 
     #[test]

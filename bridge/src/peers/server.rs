@@ -17,7 +17,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{error, info};
 
-use super::{MAX_MESSAGE, RELAY_QUEUE, RelayLink, names};
+use super::{MAX_MESSAGE, Peers, RELAY_QUEUE, RelayLink, names};
 use crate::api::seated;
 use crate::room::Rooms;
 use crate::signal::Signal;
@@ -36,6 +36,8 @@ pub struct Handlers {
     pub me: String,
     /// Its rooms.
     pub rooms: Rooms,
+    /// The other bridges.
+    pub peers: Peers,
     /// Lets clients in whose WebSocket is on another bridge.
     pub signal: Signal,
     /// Relay streams that others open.
@@ -92,7 +94,7 @@ impl Bridge for Handlers {
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
         self.calling_bridge(&request)?;
-        Ok(Response::new(seated::answer(&self.rooms, request.into_inner()).await))
+        Ok(Response::new(seated::answer(&self.rooms, &self.peers, request.into_inner()).await))
     }
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {

@@ -353,6 +353,7 @@ impl Exchange {
             rids: remote.offer.rids.clone(),
             publisher: remote.offer.publisher.clone(),
             relay: Some(Arc::clone(&self.peer)),
+            borrowed: false,
         }
     }
 }

@@ -22,6 +22,7 @@ fn track(publisher: &str, codec: Codec, rids: &[&str]) -> LocalTrack {
         rids: rids.iter().map(|rid| (*rid).to_owned()).collect(),
         publisher: publisher.into(),
         relay: None,
+        borrowed: false,
     }
 }
 

@@ -95,6 +95,9 @@ pub(super) struct RoomActor {
     /// What the bridge has to log, with the next tick.
     pub(super) retry: VecDeque<Pending>,
     pub(super) speakers: Speakers,
+    /// Who speaks by the media worker, and of those who are forwarded from other rooms.
+    pub(super) measured: Vec<(ParticipantSid, f32)>,
+    pub(super) forwarded: BTreeMap<ParticipantSid, f32>,
     /// Who speaks on this bridge, and on the others.
     pub(super) here: Vec<(ParticipantSid, f32)>,
     pub(super) elsewhere: BTreeMap<String, Vec<(ParticipantSid, f32)>>,
@@ -103,7 +106,9 @@ pub(super) struct RoomActor {
     /// Bridges that people are about to come to, or have just gone from, and until when they count.
     pub(super) expected: BTreeMap<String, Instant>,
     pub(super) spreads: Option<mpsc::UnboundedSender<Spread>>,
+    /// Connection qualities as reported since the last time, and those of all who are visible as last told.
     pub(super) qualities: BTreeMap<ParticipantSid, ConnectionQualityInfo>,
+    pub(super) rated: BTreeMap<ParticipantSid, ConnectionQualityInfo>,
     /// Participants and publishers as last told.
     pub(super) told: (u32, u32),
     pub(super) arrivals: Arrivals,
@@ -150,7 +155,7 @@ impl RoomActor {
                 | Request::Admit { reply, .. }
                 | Request::TakeOver { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
                 Request::Shutdown { reply } => drop(reply.send(())),
-                Request::Bound(_) | Request::Unbound(..) | Request::Speaking(..) => {}
+                Request::Bound(_) | Request::Unbound(..) | Request::Speaking(..) | Request::Voice(..) => {}
                 Request::Quality(_) | Request::Opened | Request::Expect(_) => {}
             }
         }
@@ -195,6 +200,11 @@ impl RoomActor {
                 Request::Speaking(bridge, speakers) => {
                     self.elsewhere.insert(bridge, speakers);
                     self.speak();
+                }
+                Request::Voice(sid, level) => {
+                    self.forwarded.remove(&sid);
+                    self.forwarded.extend(level.map(|level| (sid, level)));
+                    self.hear();
                 }
                 Request::Shutdown { reply } => {
                     self.commit(std::mem::take(&mut commands)).await;
@@ -294,13 +304,20 @@ impl RoomActor {
 
     fn take_media(&mut self, event: Event) {
         let Event::Speakers { speakers, .. } = event else { return };
-        let here: Vec<(ParticipantSid, f32)> = {
+        self.measured = {
             let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
             // Those who sit elsewhere are told by their bridges, whether their sound comes here or not.
             let own = |media| tracks.values().find(|track| track.media == media && track.relay.is_none());
             let speaking = |(media, level): (TrackId, f32)| Some((own(media)?.publisher.clone(), level));
             speakers.into_iter().filter_map(speaking).collect()
         };
+        self.hear();
+    }
+
+    /// Tells what changed in who of this bridge speaks.
+    fn hear(&mut self) {
+        let forwarded = self.forwarded.iter().map(|(sid, level)| (sid.clone(), *level));
+        let here: Vec<(ParticipantSid, f32)> = self.measured.iter().cloned().chain(forwarded).collect();
         if here != self.here {
             self.shared.tell_relays(&ToRelay::Speakers(here.clone()));
             self.here = here;

@@ -164,6 +164,7 @@ fn newcomer(joined: &Joined) -> Participant {
         capabilities: joined.capabilities.clone(),
         bridge: joined.bridge.clone(),
         join_id: joined.join_id.clone(),
+        forwarded_from: Some(joined.forwarded_from.as_str().into()).filter(|_| !joined.forwarded_from.is_empty()),
         came_from: None,
         tracks: Vec::new(),
         subscribers: None,
@@ -184,6 +185,7 @@ fn joined(participant: &Participant) -> Joined {
         joined_ms: u64::try_from(participant.joined_at_ms).unwrap_or_default(),
         client_protocol: participant.client_protocol,
         capabilities: participant.capabilities.clone(),
+        forwarded_from: participant.forwarded_from.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use livekit_protocol::{DisconnectReason, ParticipantPermission, SubscriptionPermission, TrackInfo};
 
-use super::ids::{Identity, ParticipantSid, TrackSid};
+use super::ids::{Identity, ParticipantSid, RoomSid, TrackSid};
 use super::limits;
 use super::state::Presence;
 
@@ -46,6 +46,8 @@ pub struct Newcomer {
     pub bridge: String,
     /// The allocator's reservation this stay turns into a seat.
     pub join_id: String,
+    /// The opening of the room that it is forwarded from; `None` for somebody whose client comes.
+    pub forwarded_from: Option<RoomSid>,
 }
 
 /// What shall happen.

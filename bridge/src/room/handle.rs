@@ -33,6 +33,8 @@ pub struct LocalTrack {
     pub publisher: ParticipantSid,
     /// The bridge it is relayed from; `None` where its publisher sits here.
     pub relay: Option<Arc<str>>,
+    /// Its publisher is forwarded from another room: what is ordered of the media is ordered there.
+    pub borrowed: bool,
 }
 
 /// What the room's task is asked. Each submitter waits for its answer, so that the queue is bounded by the sessions.
@@ -56,6 +58,8 @@ pub(super) enum Request {
     Unbound(TrackSid, TrackId),
     /// Who speaks on another bridge.
     Speaking(String, Vec<(ParticipantSid, f32)>),
+    /// How loud somebody is who is forwarded from another room; `None`: silent.
+    Voice(ParticipantSid, Option<f32>),
     /// How good somebody's connection is.
     Quality(ConnectionQualityInfo),
     /// This bridge stops: everybody here is told and leaves.
@@ -227,6 +231,11 @@ impl RoomHandle {
         if let Some(packet) = self.shared.calls.take(from, packet) {
             super::data::route(&self.shared, Some(from), packet, channel);
         }
+    }
+
+    /// How loud somebody is who is forwarded from another room, 0.0–1.0; `None`: silent.
+    pub(crate) fn report_voice(&self, forwarded: &ParticipantSid, level: Option<f32>) {
+        let _ = self.shared.request(Request::Voice(forwarded.clone(), level));
     }
 
     /// How good a participant's connection is, for the others to see; told in batches.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use livekit_protocol::{ClientInfo, ParticipantInfo};
 use ratssaal_proto::allocator::v1::refusal::Code;
-use ratssaal_proto::allocator::v1::{PlaceRequest, PlaceResponse, Refusal as AllocatorRefusal, ReleaseRequest, Seat};
+use ratssaal_proto::allocator::v1::{
+    Needs, PlaceRequest, PlaceResponse, Refusal as AllocatorRefusal, ReleaseRequest, Seat,
+};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
 use super::command::{Newcomer, Refusal};
 use super::handle::RoomHandle;
-use super::ids::{ParticipantSid, random_base62};
+use super::ids::{ParticipantSid, RoomSid, random_base62};
 use super::inbox::Inbox;
 use super::limits;
 use super::log::within;
@@ -31,6 +33,8 @@ pub struct JoinRequest {
     pub client: ClientInfo,
     /// Random id of this attempt; the same again when it is retried.
     pub join_id: String,
+    /// The opening of the room that it is forwarded from: then its seat is on this bridge, where its media is.
+    pub forwarded_from: Option<RoomSid>,
 }
 
 /// Somebody is in.
@@ -233,6 +237,7 @@ impl Rooms {
             sites: self.sites(),
             open: self.settings_for(claims),
             avoid: avoid.to_vec(),
+            needs: request.forwarded_from.as_ref().map(|_| Needs { features: vec![self.bridge().to_owned()] }),
             ..PlaceRequest::default()
         };
         self.place(place).await
@@ -272,6 +277,7 @@ impl Rooms {
             token_issued_ms: i64::try_from(claims.issued_at.saturating_mul(1000)).unwrap_or(i64::MAX),
             bridge: self.bridge().to_owned(),
             join_id: seat.join_id.clone(),
+            forwarded_from: request.forwarded_from.clone(),
         }
     }
 }

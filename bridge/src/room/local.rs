@@ -25,6 +25,9 @@ use super::session::ToSession;
 use super::state::{Participant, State};
 use crate::media::control::{self, TrackId};
 
+/// Scores (1 to 4.5) differ from so much on.
+const NOTICEABLE: f32 = 0.1;
+
 impl RoomActor {
     /// Applies entries in the log's order; those applied already are skipped.
     pub(super) fn apply_all(&mut self, entries: Vec<Logged>) {
@@ -175,6 +178,9 @@ impl RoomActor {
                 if !speaking.is_empty() {
                     self.tell_one(sid, ToSession::Speakers(speaking.into()));
                 }
+                if !self.rated.is_empty() {
+                    self.tell_one(sid, ToSession::Quality(self.rated.values().cloned().collect()));
+                }
             }
             // The append that brought it failed on its way back and its client was refused: nobody sits there.
             None if bridge == self.bridge && !self.has_session(sid) => {
@@ -250,7 +256,7 @@ impl RoomActor {
     /// A command about a track, to its worker.
     fn order_media(&self, track: &TrackSid, command: impl FnOnce(TrackId) -> control::Command) {
         let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(local) = tracks.get(track) {
+        if let Some(local) = tracks.get(track).filter(|local| !local.borrowed) {
             self.shared.media.send(command(local.media));
         }
     }
@@ -275,7 +281,9 @@ impl RoomActor {
     pub(super) fn forget(&mut self, sid: &ParticipantSid) {
         self.unbind(|_, track| track.publisher == *sid);
         self.speakers.forget(sid);
+        self.forwarded.remove(sid);
         self.qualities.remove(sid);
+        self.rated.remove(sid);
         if self.has_session(sid) {
             self.change_sessions(|sessions| drop(sessions.remove(sid)));
         }
@@ -368,7 +376,7 @@ impl RoomActor {
         }
     }
 
-    /// Tells the qualities reported since the last time; a hidden participant's only to itself.
+    /// Tells what changed in the qualities reported since the last time; a hidden participant's only to itself.
     pub(super) fn tell_qualities(&mut self) {
         let mut visible: Vec<ConnectionQualityInfo> = Vec::new();
         let here = |sid: &ParticipantSid| self.state.participant(sid).is_some_and(|who| who.bridge == self.bridge);
@@ -381,7 +389,11 @@ impl RoomActor {
                 Some(participant) if participant.permission.hidden => {
                     self.tell_one(&sid, ToSession::Quality([info].into()));
                 }
-                Some(_) => visible.push(info),
+                Some(_) if self.rated.get(&sid).is_some_and(|told| is_like(told, &info)) => {}
+                Some(_) => {
+                    visible.push(info.clone());
+                    self.rated.insert(sid, info);
+                }
                 None => {}
             }
         }
@@ -426,6 +438,11 @@ impl RoomActor {
             let _ = spreads.send(Spread { room, bridges: BTreeSet::new() });
         }
     }
+}
+
+/// Whether nobody sees a difference: the same word, and nearly the same score.
+fn is_like(told: &ConnectionQualityInfo, now: &ConnectionQualityInfo) -> bool {
+    told.quality == now.quality && (told.score - now.score).abs() < NOTICEABLE
 }
 
 /// Whether a track's sound is forwarded however many voices of the room are louder: what is heard with a shared screen, and

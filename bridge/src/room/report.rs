@@ -171,6 +171,8 @@ impl Reporter {
             address: self.me.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: GENERATION,
+            // Its name: who is forwarded has its seat where its media is.
+            features: vec![self.rooms.bridge().to_owned()],
             load: Some(load),
             joined,
             ..BridgeReport::default()

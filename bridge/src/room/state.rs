@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use livekit_protocol::participant_info::State as WireState;
+use livekit_protocol::participant_info::{KindDetail, State as WireState};
 use livekit_protocol::{
     Codec, DisconnectReason, ParticipantInfo, ParticipantPermission, SubscriptionPermission, TrackInfo, TrackSource,
 };
@@ -76,6 +76,8 @@ pub struct Participant {
     pub bridge: String,
     /// The allocator's reservation this stay came from.
     pub join_id: String,
+    /// The opening of the room that it is forwarded from: no client of its own is in this one.
+    pub forwarded_from: Option<RoomSid>,
     /// The bridge it sat on before it was moved here, and the entry that moved it.
     pub came_from: Option<(String, u64)>,
     /// In the order of publication.
@@ -119,6 +121,7 @@ impl Participant {
             attributes: self.attributes.clone().into_iter().collect(),
             client_protocol: self.client_protocol,
             capabilities: self.capabilities.clone(),
+            kind_details: self.forwarded_from.iter().map(|_| KindDetail::Forwarded as i32).collect(),
             ..ParticipantInfo::default()
         }
     }

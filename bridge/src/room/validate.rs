@@ -147,6 +147,7 @@ fn join(state: &State, newcomer: &Newcomer, actor: &Actor, now_ms: u64) -> Resul
         joined_ms: now_ms,
         client_protocol: newcomer.client_protocol,
         capabilities: newcomer.capabilities.clone(),
+        forwarded_from: newcomer.forwarded_from.as_ref().map(ToString::to_string).unwrap_or_default(),
     }));
     Ok(events)
 }

@@ -36,7 +36,7 @@ pub(super) async fn join(signal: &Inner, opening: &Opening, address: IpAddr) -> 
     let mut last = Denial::unavailable(message);
     for _ in 0..ATTEMPTS {
         let (claims, client) = (opening.claims.clone(), opening.client.clone());
-        let request = JoinRequest { claims, client, join_id: random_base62(20) };
+        let request = JoinRequest { claims, client, join_id: random_base62(20), forwarded_from: None };
         let placed = match signal.rooms.join(&request, &avoid).await? {
             Way::Here(joined) => return Ok(Arrival::Here(joined)),
             Way::There(placed) => *placed,

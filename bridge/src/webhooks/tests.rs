@@ -67,7 +67,7 @@ fn names(events: &[WebhookEvent]) -> Vec<&str> {
 
 async fn enter(bridge: &TestBridge, identity: &str) -> Joined {
     let (claims, client) = (guest("rat", identity), ClientInfo::default());
-    let request = JoinRequest { claims, client, join_id: random_base62(12) };
+    let request = JoinRequest { claims, client, join_id: random_base62(12), forwarded_from: None };
     let Way::Here(joined) = bridge.rooms.join(&request, &[]).await.unwrap() else { panic!("it sits elsewhere") };
     let presence = Presence::Active;
     joined.room.submit(Actor::Bridge, Command::Progress { participant: joined.sid.clone(), presence }).await.unwrap();

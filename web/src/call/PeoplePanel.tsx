@@ -1,6 +1,6 @@
 // Who is here, what their devices do, and (for moderators) what can be done about it.
 import { useId, useState } from 'react'
-import { EllipsisVertical, Mic, MicOff, MonitorUp, Video, VideoOff } from 'lucide-react'
+import { EllipsisVertical, Mic, MicOff, MonitorUp, Radio, Video, VideoOff } from 'lucide-react'
 import { useTranslation } from 'react-i18next'
 import { announce } from '../a11y/announcer'
 import { ModerationError } from '../api/moderation'
@@ -56,6 +56,11 @@ function PersonRow({ person, onFailure }: { person: Person; onFailure: (failure:
         </span>
         <span className={css.name}>
           <bdi>{name}</bdi>
+          {person.forwardedFrom !== undefined && (
+            <span className={css.sharing} data-testid="person-forwarded">
+              <Radio size={16} aria-hidden="true" /> {t('people.forwarded', { room: person.forwardedFrom })}
+            </span>
+          )}
           {sharing && (
             <span className={css.sharing}>
               <MonitorUp size={16} aria-hidden="true" /> {t('people.sharing')}
@@ -112,11 +117,13 @@ function Actions({ person, onFailure }: { person: Person; onFailure: (failure: F
       (error: unknown) => onFailure(failureOf(error)),
     )
   }
-  const mutes = [
+  const all = [
     [person.microphone === 'on' ? person.microphoneSid : undefined, 'people.mute', 'people.muteDone', 'action-mute'],
     [person.camera.state !== 'off' ? person.cameraSid : undefined, 'people.stopCamera', 'people.cameraDone', 'action-camera'],
     [person.screen.state !== 'off' ? person.screenSid : undefined, 'people.stopScreen', 'people.screenDone', 'action-screen'],
   ] as const
+  // Whoever is forwarded from another room is muted there.
+  const mutes = person.forwardedFrom === undefined ? all : []
   return (
     <div className={css.actions}>
       {mutes.map(([sid, label, done, testid]) =>

@@ -15,6 +15,7 @@ const person = (identity: string, change: Partial<Person> = {}): Person => ({
   screenSid: undefined,
   speaking: false,
   quality: 'good',
+  forwardedFrom: undefined,
   ...change,
 })
 const choice = (change: Partial<FocusChoice> = {}): FocusChoice => ({ view: 'grid', pinned: undefined, dismissed: new Set(), speaker: undefined, ...change })

@@ -22,7 +22,12 @@ export interface Person {
   screenSid: string | undefined
   speaking: boolean
   quality: 'good' | 'poor' | 'lost'
+  /** The room they are forwarded from, where they are muted; `undefined` for whoever is in this one. */
+  forwardedFrom: string | undefined
 }
+
+/** Set by the bridge. */
+const FORWARDED_FROM = 'ratssaal.forwarded_from'
 
 function pictureOf(publication: TrackPublication | undefined): Picture {
   if (!publication || publication.isMuted) return { state: 'off' }
@@ -57,6 +62,7 @@ function personOf(participant: Participant): Person {
     screenSid: screen?.trackSid,
     speaking: participant.isSpeaking,
     quality: QUALITIES[participant.connectionQuality] ?? 'good',
+    forwardedFrom: participant.attributes[FORWARDED_FROM],
   }
 }
 

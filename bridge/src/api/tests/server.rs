@@ -232,7 +232,7 @@ async fn wrong_requests_get_twirps_errors() {
         ("GET", create, json, auth(&good), "", 404, "bad_route"),
         ("POST", "/twirp/livekit.RoomService/Nope", json, auth(&good), "{}", 404, "bad_route"),
         ("POST", "/twirp/livekit.Egress/ListEgress", json, auth(&good), "{}", 404, "bad_route"),
-        ("POST", "/twirp/livekit.RoomService/ForwardParticipant", json, auth(&good), "{}", 501, "unimplemented"),
+        ("POST", "/twirp/livekit.RoomService/ForwardParticipant", json, auth(&good), "{}", 403, "permission_denied"),
         ("POST", create, json, auth(&good), "{\"name\":\"r\",\"egress\":{}}", 501, "unimplemented"),
     ] {
         let mut request = http.request(method.parse().unwrap(), url(path)).header("content-type", mime);

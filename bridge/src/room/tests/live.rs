@@ -5,7 +5,8 @@ use std::time::Duration;
 use livekit_protocol::data_packet::Value;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::{
-    ClientInfo, DataPacket, DisconnectReason, ParticipantInfo, RoomConfiguration, TrackSource, UserPacket,
+    ClientInfo, ConnectionQuality, ConnectionQualityInfo, DataPacket, DisconnectReason, ParticipantInfo,
+    RoomConfiguration, TrackSource, UserPacket,
 };
 use prost::Message as _;
 use ratssaal_process::metrics::Metrics;
@@ -25,7 +26,8 @@ use crate::testing::{TestBridge, Town, bridge, bridge_on, guest, soon};
 use crate::token::Claims;
 
 pub(super) async fn join(bridge: &TestBridge, claims: Claims) -> Result<Joined, JoinRefusal> {
-    let request = JoinRequest { claims, client: ClientInfo::default(), join_id: random_base62(12) };
+    let request =
+        JoinRequest { claims, client: ClientInfo::default(), join_id: random_base62(12), forwarded_from: None };
     match soon(bridge.rooms.join(&request, &[])).await? {
         Way::Here(joined) => Ok(*joined),
         Way::There(placed) => panic!("{placed:?}"),
@@ -153,7 +155,14 @@ async fn media_follows_the_room() {
     // Announced when it is published and has media, in whichever order.
     publish(&a, "TR_cam", TrackSource::Camera).await;
     assert_eq!(next_participant(&mut b.inbox).await.tracks[0].sid, "TR_cam");
-    let local = |media, rids| LocalTrack { media, payload_types: vec![], rids, publisher: a.sid.clone(), relay: None };
+    let local = |media, rids| LocalTrack {
+        media,
+        payload_types: vec![],
+        rids,
+        publisher: a.sid.clone(),
+        relay: None,
+        borrowed: false,
+    };
     a.room.publish_media(&"TR_cam".into(), local(media, vec!["q".into(), "h".into()]));
     assert_eq!(next(&mut b.inbox).await, Some(ToSession::TrackAvailable("TR_cam".into())));
     let microphone = TrackId::next();
@@ -191,6 +200,36 @@ async fn media_follows_the_room() {
     }
     assert_eq!(unavailable, ["TR_cam", "TR_mic"]);
     assert_eq!(c.room.track(&"TR_cam".into()), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn qualities_are_told_when_they_change_and_to_who_comes() {
+    let (media, _worker) = Media::watched();
+    let bridge = bridge_on(media, Metrics::new(), Config::default()).await;
+    let a = enter(&bridge, "rat", "a").await;
+    let mut b = enter(&bridge, "rat", "b").await;
+    let report = |quality: ConnectionQuality, score| {
+        let participant_sid = a.sid.to_string();
+        a.room.report_quality(ConnectionQualityInfo { participant_sid, quality: quality.into(), score });
+    };
+    let told = async |inbox: &mut mpsc::Receiver<ToSession>| loop {
+        if let ToSession::Quality(infos) = soon(inbox.recv()).await.unwrap() {
+            return infos.iter().map(|info| (info.quality(), info.score)).collect::<Vec<_>>();
+        }
+    };
+    report(ConnectionQuality::Excellent, 4.4);
+    assert_eq!(told(&mut b.inbox).await, [(ConnectionQuality::Excellent, 4.4)]);
+    // The clock's next tick has nothing to tell, the one after it has.
+    report(ConnectionQuality::Excellent, 4.35);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut c = enter(&bridge, "rat", "c").await;
+    assert_eq!(told(&mut c.inbox).await, [(ConnectionQuality::Excellent, 4.4)], "at once");
+    report(ConnectionQuality::Good, 3.2);
+    for inbox in [&mut b.inbox, &mut c.inbox] {
+        assert_eq!(told(inbox).await, [(ConnectionQuality::Good, 3.2)]);
+    }
+    report(ConnectionQuality::Good, 2.9);
+    assert_eq!(told(&mut b.inbox).await, [(ConnectionQuality::Good, 2.9)], "much worse, though called the same");
 }
 
 #[tokio::test]

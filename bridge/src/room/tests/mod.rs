@@ -60,6 +60,7 @@ fn newcomer(identity: &str) -> Newcomer {
         token_issued_ms: 1000,
         bridge: "here".to_owned(),
         join_id: format!("join-{identity}"),
+        forwarded_from: None,
     }
 }
 

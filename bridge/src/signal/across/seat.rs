@@ -98,7 +98,7 @@ async fn join(
     };
     let place = signal.admission.enter(address).ok_or_else(|| Denial::crowded().refused())?;
     let (claims, client) = (read.claims.clone(), read.client.clone());
-    let request = JoinRequest { claims, client, join_id: seat.join_id.clone() };
+    let request = JoinRequest { claims, client, join_id: seat.join_id.clone(), forwarded_from: None };
     let joined = match timeout(JOIN_WITHIN, signal.rooms.enter(&request, &placed)).await {
         Ok(Ok(joined)) => joined,
         Ok(Err(refusal)) => {

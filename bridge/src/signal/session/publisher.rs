@@ -213,7 +213,10 @@ impl Session {
             Ok(()) => {
                 let ReceiveSection { track: media, payload_types, rids, .. } = section;
                 let publisher = self.seat.sid.clone();
-                self.seat.room.publish_media(&sid, LocalTrack { media, payload_types, rids, publisher, relay: None });
+                self.seat.room.publish_media(
+                    &sid,
+                    LocalTrack { media, payload_types, rids, publisher, relay: None, borrowed: false },
+                );
             }
             Err(refusal) => {
                 tracing::info!(participant = %self.seat.sid, track = %sid, %refusal, "a track is refused");
