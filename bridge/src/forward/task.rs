@@ -89,9 +89,8 @@ impl Forwarding {
                 _ = applied.changed() => {}
                 Some(message) = told.recv() => self.hear(message),
                 message = self.inbox.recv() => match message {
-                    // What is said to a participant is for nobody here; that it shall go, neither: its original goes.
                     Some(ToSession::Leave { .. }) | None => return None,
-                    Some(_) => {}
+                    Some(message) => self.pass_on(message),
                 },
                 () = reached(self.again) => {}
             }
@@ -136,6 +135,18 @@ impl Forwarding {
         }
     }
 
+    /// Of what the other room says to the copy its original hears what concerns the tracks. That it shall go to another bridge is
+    /// for nobody: its original goes.
+    fn pass_on(&self, message: ToSession) {
+        match message {
+            ToSession::TrackSubscribed(track) => self.from.relayed_subscription(&self.who, &track),
+            ToSession::CodecWanted { track, codec } => {
+                let _ = self.from.relayed_want(&track, codec);
+            }
+            _ => {}
+        }
+    }
+
     fn hear(&mut self, message: ToRelay) {
         match message {
             ToRelay::Speakers(speakers) => {
@@ -155,8 +166,8 @@ impl Forwarding {
             }
             // Looked at whenever anything was said.
             ToRelay::Tracks => {}
-            // What it sends is for its own room.
-            ToRelay::Data { .. } => {}
+            // What it sends is for its own room, and what that lacks is asked for elsewhere.
+            ToRelay::Data { .. } | ToRelay::CodecWanted { .. } => {}
         }
     }
 

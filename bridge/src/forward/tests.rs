@@ -124,6 +124,7 @@ async fn speak(me: &Joined) -> TrackId {
         publisher: participant.clone(),
         relay: None,
         borrowed: false,
+        backups: Vec::new(),
     };
     me.room.publish_media(&"TR_mic".into(), local);
     let publish = Command::Publish { participant, track: Box::new(track("TR_mic", TrackSource::Microphone)) };

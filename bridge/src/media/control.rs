@@ -52,7 +52,7 @@ pub enum Kind {
 }
 
 /// The codecs that are forwarded. RTX is a property of a codec's payload type, not a codec here.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Codec {
     /// RFC 7587, DTX and in-band FEC passed through.
     Opus,

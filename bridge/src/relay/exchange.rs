@@ -5,19 +5,19 @@
 //! between the bridges breaks, both begin a session anew: other keys, other SSRCs. The transport at the media worker, the
 //! tracks on it and everybody's subscriptions stay; they go on with the next key frame.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ratssaal_proto::bridge::v1::relay_room::Message;
 use ratssaal_proto::bridge::v1::{RelayClose, RelayOpen, RelayPull, RelayTracks};
 
-use super::wire::{self, Layer, Offer, Open};
+use super::wire::{self, Layer, Offer, Open, Part};
 use crate::media::control::{
-    Command, ExtensionIds, Kind, LegId, ReceiveSection, RelayKey, RelayParameters, RoomId, SendSection, TrackId,
+    Codec, Command, ExtensionIds, Kind, LegId, ReceiveSection, RelayKey, RelayParameters, RoomId, SendSection, TrackId,
     TransportId, Wanted,
 };
-use crate::room::{LocalTrack, ParticipantSid, TrackSid};
+use crate::room::{LocalMedia, LocalTrack, ParticipantSid, TrackSid};
 
 /// What follows.
 #[derive(Clone, PartialEq, Debug)]
@@ -26,7 +26,7 @@ pub(super) enum Action {
     Send(Message),
     /// Order the media worker.
     Media(Command),
-    /// Media of a track there can be had here.
+    /// Media of a track there can be had here, or in other codecs than before.
     Publish(TrackSid, LocalTrack),
     /// It cannot any more.
     Withdraw(TrackSid, LocalTrack),
@@ -34,7 +34,7 @@ pub(super) enum Action {
     Subscribed(ParticipantSid, TrackSid),
 }
 
-/// A track of the other bridge.
+/// A track of the other bridge, in one of its codecs.
 #[derive(Debug)]
 struct Remote {
     offer: Offer,
@@ -45,7 +45,7 @@ struct Remote {
     needed: u8,
 }
 
-/// A track of ours.
+/// A track of ours, in one of its codecs.
 #[derive(Debug)]
 struct Own {
     offer: Offer,
@@ -69,9 +69,11 @@ pub(super) struct Exchange {
     mine: Open,
     used: bool,
     theirs: Option<Open>,
-    own: BTreeMap<TrackSid, Own>,
-    remote: BTreeMap<TrackSid, Remote>,
-    by_media: HashMap<TrackId, TrackSid>,
+    own: BTreeMap<Part, Own>,
+    remote: BTreeMap<Part, Remote>,
+    by_media: HashMap<TrackId, Part>,
+    /// The codecs that somebody here needs and in which tracks there do not come.
+    wanted: BTreeSet<(TrackSid, Codec)>,
     /// Whether the worker knows the transport.
     opened: bool,
     actions: Vec<Action>,
@@ -93,6 +95,7 @@ impl Exchange {
             own: BTreeMap::new(),
             remote: BTreeMap::new(),
             by_media: HashMap::new(),
+            wanted: BTreeSet::new(),
             opened: false,
             actions: Vec::new(),
         }
@@ -177,28 +180,34 @@ impl Exchange {
         }
         self.negotiate();
         self.send_tracks();
-        for sid in self.remote.keys().cloned().collect::<Vec<_>>() {
-            self.pull(&sid);
+        for part in self.remote.keys().cloned().collect::<Vec<_>>() {
+            self.pull(&part);
         }
+        let wanted = self.wanted.iter().map(|(sid, codec)| Action::Send(Message::Codec(wire::want(sid, *codec))));
+        self.actions.extend(wanted);
     }
 
     /// The tracks that have media on this bridge.
     pub(super) fn own_tracks(&mut self, tracks: Vec<(TrackSid, LocalTrack)>) {
         let mut before = std::mem::take(&mut self.own);
         let mut changed = false;
-        for (sid, track) in tracks {
-            let Some(kind) = track.payload_types.first().map(|known| known.codec.kind()) else { continue };
+        let all = tracks.iter().flat_map(|(sid, track)| {
+            let media = std::iter::once(track.first()).chain(track.backups.iter().cloned());
+            media.enumerate().map(move |(place, media)| ((sid.clone(), place), &track.publisher, media))
+        });
+        for (part, publisher, media) in all {
+            let Some(kind) = media.codec().map(Codec::kind) else { continue };
             let offer = Offer {
-                publisher: track.publisher,
-                instance: track.media.0,
+                publisher: publisher.clone(),
+                instance: media.track.0,
                 kind,
-                payload_types: wire::renumber(&track.payload_types),
-                rids: track.rids,
+                payload_types: wire::renumber(&media.payload_types),
+                rids: media.rids,
             };
-            let known = before.remove(&sid).filter(|own| own.media == track.media);
+            let known = before.remove(&part).filter(|own| own.media == media.track);
             changed |= known.as_ref().is_none_or(|own| own.offer != offer);
             let pulled = known.map(|own| own.pulled).unwrap_or_default();
-            self.own.insert(sid, Own { offer, media: track.media, pulled });
+            self.own.insert(part, Own { offer, media: media.track, pulled });
         }
         changed |= !before.is_empty();
         if changed && self.theirs.is_some() {
@@ -216,43 +225,58 @@ impl Exchange {
             return; // of a session that is over
         }
         let mut before = std::mem::take(&mut self.remote);
-        let (mut new, mut gone) = (Vec::new(), Vec::new());
-        for (sid, offer) in wire::read_tracks(tracks) {
-            match before.remove(&sid) {
-                Some(known) if known.offer == offer => drop(self.remote.insert(sid, known)),
+        let (mut changed, mut gone) = (BTreeSet::new(), Vec::new());
+        for (part, offer) in wire::read_tracks(tracks) {
+            match before.remove(&part) {
+                Some(known) if known.offer == offer => drop(self.remote.insert(part, known)),
                 known => {
-                    gone.extend(known.map(|known| (sid.clone(), known)));
+                    gone.extend(known.map(|known| (part.clone(), known)));
                     let (media, streams) = (TrackId::next(), streams(&offer));
-                    self.by_media.insert(media, sid.clone());
-                    self.remote.insert(sid.clone(), Remote { offer, media, streams, needed: 0 });
-                    new.push(sid);
+                    self.by_media.insert(media, part.clone());
+                    changed.insert(part.0.clone());
+                    self.remote.insert(part, Remote { offer, media, streams, needed: 0 });
                 }
             }
         }
         gone.extend(before);
-        for (sid, remote) in gone {
+        for ((sid, place), remote) in gone {
             self.by_media.remove(&remote.media);
-            let track = self.local(&remote);
-            self.actions.push(Action::Withdraw(sid, track));
+            if place == 0 {
+                // Whoever needs another codec of what comes instead asks for it again.
+                self.wanted.retain(|(wanted, _)| *wanted != sid);
+                let track = self.local(&remote, Vec::new());
+                self.actions.push(Action::Withdraw(sid, track));
+            } else {
+                changed.insert(sid);
+            }
         }
         self.negotiate();
-        for sid in new {
-            if let Some(remote) = self.remote.get(&sid) {
-                let track = self.local(remote);
+        for sid in changed {
+            if let Some(track) = self.published(&sid) {
                 self.actions.push(Action::Publish(sid, track));
             }
+        }
+        let remote = &self.remote;
+        self.wanted.retain(|(sid, codec)| lacks(remote, sid, *codec));
+    }
+
+    /// Somebody here can decode a track only in this codec, in which it does not come.
+    pub(super) fn want(&mut self, sid: &TrackSid, codec: Codec) {
+        let new = lacks(&self.remote, sid, codec) && self.wanted.insert((sid.clone(), codec));
+        if new && self.theirs.is_some() {
+            self.actions.push(Action::Send(Message::Codec(wire::want(sid, codec))));
         }
     }
 
     /// Somebody here needs these streams of a track there, a bit each, or of a track of one stream these layers of it.
     pub(super) fn needed(&mut self, media: TrackId, layers: u8) {
-        let Some(sid) = self.by_media.get(&media).cloned() else { return };
-        if let Some(remote) = self.remote.get_mut(&sid) {
+        let Some(part) = self.by_media.get(&media).cloned() else { return };
+        if let Some(remote) = self.remote.get_mut(&part) {
             remote.needed = layers;
             if self.theirs.is_some() {
-                self.pull(&sid);
+                self.pull(&part);
                 if layers == 0 {
-                    let message = wire::pull(&sid, &[]);
+                    let message = wire::pull(&part, &[]);
                     self.actions.push(Action::Send(Message::Pull(message)));
                 }
             }
@@ -261,8 +285,8 @@ impl Exchange {
 
     /// The other bridge pulls a track.
     pub(super) fn pulled(&mut self, pull: &RelayPull) {
-        let (sid, layers) = wire::read_pull(pull);
-        let Some(own) = self.own.get_mut(&sid).filter(|_| self.theirs.is_some()) else { return };
+        let (part, layers) = wire::read_pull(pull);
+        let Some(own) = self.own.get_mut(&part).filter(|_| self.theirs.is_some()) else { return };
         let streams = own.offer.streams();
         let first = own.pulled.is_empty() && !layers.is_empty();
         let before = std::mem::take(&mut own.pulled);
@@ -278,7 +302,7 @@ impl Exchange {
             self.actions.push(Action::Media(Command::Want { transport, leg, wanted }));
         }
         if first {
-            self.actions.push(Action::Subscribed(publisher, sid));
+            self.actions.push(Action::Subscribed(publisher, part.0));
         }
     }
 
@@ -288,11 +312,12 @@ impl Exchange {
     }
 
     fn withdraw_all(&mut self) {
-        for (sid, remote) in std::mem::take(&mut self.remote) {
-            let track = self.local(&remote);
+        for ((sid, _), remote) in std::mem::take(&mut self.remote).into_iter().filter(|((_, place), _)| *place == 0) {
+            let track = self.local(&remote, Vec::new());
             self.actions.push(Action::Withdraw(sid, track));
         }
         self.by_media.clear();
+        self.wanted.clear();
     }
 
     fn send_open(&mut self, answers: u64) {
@@ -301,19 +326,19 @@ impl Exchange {
     }
 
     fn send_tracks(&mut self) {
-        let tracks = wire::tracks(self.own.iter().map(|(sid, own)| (sid, &own.offer)));
+        let tracks = wire::tracks(self.own.iter().map(|(part, own)| (part, &own.offer)));
         self.actions.push(Action::Send(Message::Tracks(tracks)));
     }
 
     /// Pulls what is needed of a track.
-    fn pull(&mut self, sid: &TrackSid) {
-        let Some(remote) = self.remote.get(sid).filter(|remote| remote.needed > 0) else { return };
+    fn pull(&mut self, part: &Part) {
+        let Some(remote) = self.remote.get(part).filter(|remote| remote.needed > 0) else { return };
         let layer = |(index, &(ssrc, rtx_ssrc)): (usize, &(u32, u32))| Layer { layer: index as u8, ssrc, rtx_ssrc };
         let layers: Vec<Layer> = match &remote.streams[..] {
             [only] => vec![layer((highest(remote.needed), only))],
             all => all.iter().enumerate().filter(|(index, _)| remote.needed >> index & 1 == 1).map(layer).collect(),
         };
-        let message = wire::pull(sid, &layers);
+        let message = wire::pull(part, &layers);
         self.actions.push(Action::Send(Message::Pull(message)));
     }
 
@@ -346,7 +371,19 @@ impl Exchange {
         self.actions.push(Action::Media(Command::Negotiated { transport, extensions, receive, send }));
     }
 
-    fn local(&self, remote: &Remote) -> LocalTrack {
+    /// A track there in all its codecs.
+    fn published(&self, sid: &TrackSid) -> Option<LocalTrack> {
+        let first = self.remote.get(&(sid.clone(), 0))?;
+        let backups = (1..=wire::MAX_BACKUPS).filter_map(|place| self.remote.get(&(sid.clone(), place)));
+        let backup = |remote: &Remote| LocalMedia {
+            track: remote.media,
+            payload_types: remote.offer.payload_types.clone(),
+            rids: remote.offer.rids.clone(),
+        };
+        Some(self.local(first, backups.map(backup).collect()))
+    }
+
+    fn local(&self, remote: &Remote, backups: Vec<LocalMedia>) -> LocalTrack {
         LocalTrack {
             media: remote.media,
             payload_types: remote.offer.payload_types.clone(),
@@ -354,8 +391,15 @@ impl Exchange {
             publisher: remote.offer.publisher.clone(),
             relay: Some(Arc::clone(&self.peer)),
             borrowed: false,
+            backups,
         }
     }
+}
+
+/// Whether a track there does not come in this codec.
+fn lacks(remote: &BTreeMap<Part, Remote>, sid: &TrackSid, codec: Codec) -> bool {
+    let own: Vec<_> = remote.range((sid.clone(), 0)..=(sid.clone(), wire::MAX_BACKUPS)).collect();
+    !own.is_empty() && own.iter().all(|(_, known)| known.offer.codec() != Some(codec))
 }
 
 /// The highest of some layers, a bit each.

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::media::control::{Codec, PayloadType};
+use crate::media::control::PayloadType;
 
 /// Two bridges' ends of one room, and the messages between them.
 struct Two {
@@ -9,6 +9,8 @@ struct Two {
     wires: [VecDeque<Message>; 2],
     /// What each end did besides sending.
     done: [Vec<Action>; 2],
+    /// The codecs that each end was asked for.
+    asked: [Vec<(TrackSid, Codec)>; 2],
 }
 
 fn addresses(port: u16) -> Vec<SocketAddr> {
@@ -23,6 +25,7 @@ fn track(publisher: &str, codec: Codec, rids: &[&str]) -> LocalTrack {
         publisher: publisher.into(),
         relay: None,
         borrowed: false,
+        backups: Vec::new(),
     }
 }
 
@@ -30,7 +33,7 @@ impl Two {
     fn new() -> Self {
         let ends = [("a", "b", 1), ("b", "a", 2)]
             .map(|(me, peer, port)| Exchange::new(RoomId::next(), &addresses(port), peer, me, None));
-        Self { ends, wires: Default::default(), done: Default::default() }
+        Self { ends, wires: Default::default(), done: Default::default(), asked: Default::default() }
     }
 
     fn link(&mut self) {
@@ -65,6 +68,7 @@ impl Two {
                         Message::Close(_) => exchange.closed(),
                         Message::Tracks(tracks) => exchange.remote_tracks(tracks),
                         Message::Pull(pull) => exchange.pulled(&pull),
+                        Message::Codec(want) => self.asked[end].push(wire::read_want(&want).unwrap()),
                         _ => unreachable!(),
                     }
                     self.work(end);
@@ -237,4 +241,58 @@ fn tracks_come_and_go_and_begin_anew() {
     two.run();
     assert_eq!(two.withdrawn(0), 2);
     assert_eq!(two.negotiated(0).0, []);
+}
+
+#[test]
+fn another_codec_is_asked_for_and_pulled_by_itself() {
+    let mut two = Two::new();
+    let camera = track("PA_a", Codec::Vp9, &[]);
+    two.ends[0].own_tracks(vec![("TR_cam".into(), camera.clone())]);
+    let vp8 = ("TR_cam".into(), Codec::Vp8);
+    two.ends[1].want(&vp8.0, Codec::Vp8);
+    two.link();
+    assert_eq!(two.asked[0], [], "nobody knew the track yet");
+    for _ in 0..2 {
+        two.ends[1].want(&vp8.0, Codec::Vp8);
+        two.ends[1].want(&vp8.0, Codec::Vp9);
+        two.work(1);
+        two.run();
+        assert_eq!(two.asked[0], [vp8.clone()], "once, and nothing that comes anyway");
+    }
+    two.link();
+    assert_eq!(two.asked[0], [vp8.clone(), vp8.clone()], "in a new session again");
+
+    let second = track("PA_a", Codec::Vp8, &["q", "h"]);
+    let both = LocalTrack { backups: vec![second.first()], ..camera.clone() };
+    two.ends[0].own_tracks(vec![("TR_cam".into(), both)]);
+    two.work(0);
+    two.run();
+    let published = two.published(1);
+    let [(_, before), (_, now)] = &published[..] else { panic!("{published:?}") };
+    assert_eq!((before.media, two.withdrawn(1)), (now.media, 0), "the first goes on");
+    assert_eq!((now.backups[0].codec(), &now.backups[0].rids), (Some(Codec::Vp8), &second.rids));
+    two.ends[1].needed(now.backups[0].track, 0b10);
+    two.work(1);
+    two.run();
+    let sent: Vec<_> = two.negotiated(0).1.iter().map(|section| (section.track, section.wanted.layer)).collect();
+    assert_eq!(sent, [(second.media, Some(1))], "of the first nothing flows");
+    two.ends[1].needed(now.media, 1);
+    two.work(1);
+    two.run();
+    assert_eq!(two.negotiated(0).1.len(), 2);
+    two.ends[1].needed(now.backups[0].track, 0);
+    two.work(1);
+    two.run();
+    let sent: Vec<_> = two.negotiated(0).1.iter().map(|section| section.track).collect();
+    assert_eq!(sent, [camera.media]);
+
+    two.ends[0].own_tracks(vec![("TR_cam".into(), camera)]);
+    two.work(0);
+    two.run();
+    let (_, last) = two.published(1).pop().unwrap();
+    assert_eq!((last.media, last.backups.len(), two.withdrawn(1)), (before.media, 0, 0));
+    two.ends[1].want(&vp8.0, Codec::Vp8);
+    two.work(1);
+    two.run();
+    assert_eq!(two.asked[0].len(), 3, "it is needed still");
 }

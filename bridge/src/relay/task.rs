@@ -173,6 +173,12 @@ impl Relay {
                 self.exchange.remote_tracks(tracks);
             }
             Message::Pull(pull) => self.exchange.pulled(&pull),
+            Message::Codec(want) => {
+                if let Some((track, codec)) = wire::read_want(&want) {
+                    // Nobody's who has gone from here meanwhile: those who need it ask again where the track comes from.
+                    self.room.relayed_want(&track, codec);
+                }
+            }
             Message::Speakers(speakers) => {
                 let speakers = self.theirs(wire::read_speakers(&speakers));
                 self.room.relayed_speakers(&self.peer, speakers);
@@ -232,6 +238,7 @@ impl Relay {
                     self.backlog.push(message);
                 }
             }
+            ToRelay::CodecWanted { track, codec } => self.exchange.want(&track, codec),
             ToRelay::Speakers(speakers) => {
                 self.send(Message::Speakers(wire::speakers(&speakers)));
                 self.speaking = speakers;
@@ -309,9 +316,7 @@ impl Relay {
                 }
                 Action::Publish(sid, track) => {
                     debug!(room = %self.room.name(), peer = self.peer, track = %sid, media = track.media.0, "relay: a track is there");
-                    if let Some(describe) = self.describe(&sid, &track) {
-                        self.room.media().send(describe);
-                    }
+                    self.describe(&sid, &track).into_iter().for_each(|describe| self.room.media().send(describe));
                     self.room.publish_media(&sid, track);
                 }
                 Action::Withdraw(sid, track) => {
@@ -334,10 +339,13 @@ impl Relay {
     }
 
     /// What the log says of a track, for the worker.
-    fn describe(&self, sid: &TrackSid, track: &LocalTrack) -> Option<Command> {
+    fn describe(&self, sid: &TrackSid, track: &LocalTrack) -> Vec<Command> {
         let state = self.room.state();
-        let (_, info) = state.track(sid).filter(|(_, info)| info.r#type() == TrackType::Video)?;
-        Some(signal::describe_track(track.media, info))
+        let Some((_, info)) = state.track(sid).filter(|(_, info)| info.r#type() == TrackType::Video) else {
+            return Vec::new();
+        };
+        let media = std::iter::once(track.first()).chain(track.backups.iter().cloned());
+        media.map(|media| signal::describe_track(media.track, info, media.codec())).collect()
     }
 
     fn send(&mut self, mut message: Message) {

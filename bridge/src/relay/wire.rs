@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use ratssaal_proto::bridge::v1::{
-    RelayExtensions, RelayLayer, RelayOpen, RelayPayload, RelayPull, RelaySpeaker, RelaySpeakers, RelayTrack,
-    RelayTracks,
+    RelayBackup, RelayCodec, RelayExtensions, RelayLayer, RelayOpen, RelayPayload, RelayPull, RelaySpeaker,
+    RelaySpeakers, RelayTrack, RelayTracks,
 };
 
 use crate::media::control::{Codec, ExtensionIds, Kind, PayloadType, RelayKey};
@@ -16,6 +16,8 @@ pub(super) const MAX_LAYERS: usize = 3;
 /// Tracks of one bridge in one room.
 const MAX_TRACKS: usize = 4096;
 const MAX_PAYLOADS: usize = 32;
+/// Codecs of a track besides the first.
+pub(super) const MAX_BACKUPS: usize = 3;
 const MAX_ADDRESSES: usize = 16;
 const MAX_SPEAKERS: usize = 256;
 /// Bytes of a sid or a RID.
@@ -46,7 +48,10 @@ pub(super) struct Open {
     pub(super) extensions: ExtensionIds,
 }
 
-/// A track that can be pulled.
+/// A track in one of its codecs, counted from the first: what is offered and pulled.
+pub(super) type Part = (TrackSid, usize);
+
+/// A track that can be pulled, in one codec.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Offer {
     pub(super) publisher: ParticipantSid,
@@ -115,47 +120,59 @@ fn is_usable(address: &SocketAddr) -> bool {
 
 impl Offer {
     fn encode(&self, sid: &TrackSid) -> RelayTrack {
+        RelayTrack {
+            track_sid: sid.to_string(),
+            publisher_sid: self.publisher.to_string(),
+            instance: self.instance,
+            video: self.kind == Kind::Video,
+            payloads: self.payloads(),
+            rids: self.rids.clone(),
+            backups: Vec::new(),
+        }
+    }
+
+    fn payloads(&self) -> Vec<RelayPayload> {
         let payload = |known: &PayloadType| RelayPayload {
             payload_type: known.number.into(),
             codec: name(known.codec).to_owned(),
             rtx: known.rtx.unwrap_or(0).into(),
             profile: known.profile,
         };
-        RelayTrack {
-            track_sid: sid.to_string(),
-            publisher_sid: self.publisher.to_string(),
-            instance: self.instance,
-            video: self.kind == Kind::Video,
-            payloads: self.payload_types.iter().map(payload).collect(),
-            rids: self.rids.clone(),
-        }
+        self.payload_types.iter().map(payload).collect()
     }
 
     /// `None` when it cannot be used; payload types of codecs that this version does not know are left out.
-    fn decode(track: RelayTrack) -> Option<(TrackSid, Self)> {
-        let kind = if track.video { Kind::Video } else { Kind::Audio };
-        let sound = |name: &str| (1..=MAX_NAME).contains(&name.len());
+    fn decode(publisher: &str, video: bool, media: RelayBackup) -> Option<Self> {
+        let kind = if video { Kind::Video } else { Kind::Audio };
         let payload = |payload: &RelayPayload| {
             let codec = codec(&payload.codec).filter(|codec| codec.kind() == kind)?;
             let number = u8::try_from(payload.payload_type).ok().filter(|number| *number < 128)?;
             let rtx = u8::try_from(payload.rtx).ok().filter(|rtx| (1..128).contains(rtx));
             Some(PayloadType { number, codec, rtx, profile: payload.profile })
         };
-        let payload_types: Vec<_> = track.payloads.iter().take(MAX_PAYLOADS).filter_map(payload).collect();
-        let usable = sound(&track.track_sid)
-            && sound(&track.publisher_sid)
+        let payload_types: Vec<_> = media.payloads.iter().take(MAX_PAYLOADS).filter_map(payload).collect();
+        let usable = is_sound(publisher)
             && !payload_types.is_empty()
-            && track.rids.len() <= MAX_LAYERS
-            && track.rids.iter().all(|rid| sound(rid));
-        let publisher = track.publisher_sid.as_str().into();
-        let offer = Self { publisher, instance: track.instance, kind, payload_types, rids: track.rids };
-        usable.then(|| (track.track_sid.as_str().into(), offer))
+            && media.rids.len() <= MAX_LAYERS
+            && media.rids.iter().all(|rid| is_sound(rid));
+        let RelayBackup { instance, rids, .. } = media;
+        usable.then(|| Self { publisher: publisher.into(), instance, kind, payload_types, rids })
     }
 
     /// How many streams it has.
     pub(super) fn streams(&self) -> usize {
         self.rids.len().clamp(1, MAX_LAYERS)
     }
+
+    /// What is sent; other payload types are not used.
+    pub(super) fn codec(&self) -> Option<Codec> {
+        self.payload_types.first().map(|known| known.codec)
+    }
+}
+
+/// Whether a sid or a RID can be one.
+fn is_sound(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
 }
 
 /// Payload types as they are called between bridges: every video codec has retransmissions there, whatever its publisher
@@ -169,26 +186,60 @@ pub(super) fn renumber(own: &[PayloadType]) -> Vec<PayloadType> {
     renamed.collect()
 }
 
-pub(super) fn tracks<'a>(offers: impl Iterator<Item = (&'a TrackSid, &'a Offer)>) -> RelayTracks {
-    RelayTracks { tracks: offers.take(MAX_TRACKS).map(|(sid, offer)| offer.encode(sid)).collect(), after: 0 }
+/// Of each track the first codec comes before the others.
+pub(super) fn tracks<'a>(offers: impl Iterator<Item = (&'a Part, &'a Offer)>) -> RelayTracks {
+    let mut tracks: Vec<RelayTrack> = Vec::new();
+    for ((sid, place), offer) in offers {
+        if *place == 0 {
+            if tracks.len() == MAX_TRACKS {
+                break;
+            }
+            tracks.push(offer.encode(sid));
+        } else if let Some(track) = tracks.last_mut().filter(|track| track.track_sid == sid.as_str()) {
+            let (instance, payloads, rids) = (offer.instance, offer.payloads(), offer.rids.clone());
+            track.backups.push(RelayBackup { instance, payloads, rids });
+        }
+    }
+    RelayTracks { tracks, after: 0 }
 }
 
-pub(super) fn read_tracks(tracks: RelayTracks) -> impl Iterator<Item = (TrackSid, Offer)> {
-    tracks.tracks.into_iter().take(MAX_TRACKS).filter_map(Offer::decode)
+pub(super) fn read_tracks(tracks: RelayTracks) -> impl Iterator<Item = (Part, Offer)> {
+    tracks.tracks.into_iter().take(MAX_TRACKS).flat_map(read_track)
 }
 
-pub(super) fn pull(sid: &TrackSid, layers: &[Layer]) -> RelayPull {
+/// A track in all its codecs that can be used; nothing without the first.
+fn read_track(track: RelayTrack) -> Vec<(Part, Offer)> {
+    let RelayTrack { track_sid, publisher_sid, instance, video, payloads, rids, backups } = track;
+    let all = std::iter::once(RelayBackup { instance, payloads, rids }).chain(backups.into_iter().take(MAX_BACKUPS));
+    let part =
+        |(place, media)| Some(((track_sid.as_str().into(), place), Offer::decode(&publisher_sid, video, media)?));
+    let offers: Vec<(Part, Offer)> = all.enumerate().filter_map(part).collect();
+    let usable = is_sound(&track_sid) && offers.first().is_some_and(|((_, place), _)| *place == 0);
+    if usable { offers } else { Vec::new() }
+}
+
+pub(super) fn pull((sid, place): &Part, layers: &[Layer]) -> RelayPull {
     let layer = |layer: &Layer| RelayLayer { layer: layer.layer.into(), ssrc: layer.ssrc, rtx_ssrc: layer.rtx_ssrc };
-    RelayPull { track_sid: sid.to_string(), layers: layers.iter().map(layer).collect() }
+    let codec = u32::try_from(*place).unwrap_or(u32::MAX);
+    RelayPull { track_sid: sid.to_string(), layers: layers.iter().map(layer).collect(), codec }
 }
 
-pub(super) fn read_pull(pull: &RelayPull) -> (TrackSid, Vec<Layer>) {
+pub(super) fn read_pull(pull: &RelayPull) -> (Part, Vec<Layer>) {
     let layer = |layer: &RelayLayer| {
         let index = u8::try_from(layer.layer).ok().filter(|index| usize::from(*index) < MAX_LAYERS)?;
         let usable = layer.ssrc > 1 && layer.rtx_ssrc != layer.ssrc;
         usable.then_some(Layer { layer: index, ssrc: layer.ssrc, rtx_ssrc: layer.rtx_ssrc })
     };
-    (pull.track_sid.as_str().into(), pull.layers.iter().take(MAX_LAYERS).filter_map(layer).collect())
+    let part = (pull.track_sid.as_str().into(), pull.codec as usize);
+    (part, pull.layers.iter().take(MAX_LAYERS).filter_map(layer).collect())
+}
+
+pub(super) fn want(sid: &TrackSid, codec: Codec) -> RelayCodec {
+    RelayCodec { track_sid: sid.to_string(), codec: name(codec).to_owned() }
+}
+
+pub(super) fn read_want(want: &RelayCodec) -> Option<(TrackSid, Codec)> {
+    Some((want.track_sid.as_str().into(), codec(&want.codec)?)).filter(|_| is_sound(&want.track_sid))
 }
 
 pub(super) fn speakers(speakers: &[(ParticipantSid, f32)]) -> RelaySpeakers {
@@ -261,13 +312,19 @@ mod tests {
     fn what_is_written_is_read() {
         let open = open();
         assert_eq!(Open::decode(open.encode()), Some(open));
-        let (sid, offer) = (TrackSid::from("TR_c"), offer());
+        let (sid, offer) = ((TrackSid::from("TR_c"), 0), offer());
         assert_eq!(
             offer.payload_types.iter().map(|p| (p.number, p.rtx)).collect::<Vec<_>>(),
             [(96, Some(97)), (98, Some(99))]
         );
-        let read: Vec<_> = read_tracks(tracks([(&sid, &offer)].into_iter())).collect();
-        assert_eq!(read, [(sid.clone(), offer)]);
+        let (second, backup) = ((sid.0.clone(), 1), Offer { instance: 4, rids: vec![], ..offer.clone() });
+        let written = tracks([(&sid, &offer), (&second, &backup)].into_iter());
+        assert_eq!((written.tracks.len(), written.tracks[0].instance), (1, 3), "an older bridge sees the first codec");
+        let read: Vec<_> = read_tracks(written).collect();
+        assert_eq!(read, [(sid.clone(), offer), (second.clone(), backup)]);
+        assert_eq!(read_want(&want(&sid.0, Codec::Vp8)), Some((sid.0.clone(), Codec::Vp8)));
+        assert_eq!(read_want(&RelayCodec { track_sid: "TR_c".into(), codec: "VP7".into() }), None);
+        assert_eq!(read_pull(&pull(&second, &[])), (second, vec![]));
         let layers = [Layer { layer: 2, ssrc: 5, rtx_ssrc: 6 }];
         assert_eq!(read_pull(&pull(&sid, &layers)), (sid, layers.to_vec()));
         let speaking = vec![("PA_a".into(), 0.5)];
@@ -299,11 +356,16 @@ mod tests {
         for (number, spoil) in bad.into_iter().enumerate() {
             let mut spoilt = offer().encode(&"TR_c".into());
             spoil(&mut spoilt);
-            assert_eq!(Offer::decode(spoilt), None, "{number}");
+            assert_eq!(read_track(spoilt), [], "{number}");
         }
+        let mut spoilt = offer().encode(&"TR_c".into());
+        spoilt.backups = vec![RelayBackup::default(); 2];
+        spoilt.backups[1].payloads.clone_from(&spoilt.payloads);
+        let places: Vec<_> = read_track(spoilt).into_iter().map(|((_, place), _)| place).collect();
+        assert_eq!(places, [0, 2], "those that can be used keep their places");
         let layers = [(3, 5, 6), (0, 1, 6), (0, 6, 6), (0, 5, 6)];
         let layer = |(layer, ssrc, rtx_ssrc): (u32, u32, u32)| RelayLayer { layer, ssrc, rtx_ssrc };
-        let pull = RelayPull { track_sid: "TR_c".into(), layers: layers.map(layer).to_vec() };
+        let pull = RelayPull { track_sid: "TR_c".into(), layers: layers.map(layer).to_vec(), codec: 0 };
         assert_eq!(read_pull(&pull).1, []);
         let speaker = |level| RelaySpeaker { participant_sid: "PA_a".into(), level };
         let speakers = RelaySpeakers { speakers: [f32::NAN, -0.1, 1.5].map(speaker).to_vec() };

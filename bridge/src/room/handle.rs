@@ -18,7 +18,7 @@ use super::rpc::Calls;
 use super::session::ToSession;
 use super::state::State;
 use crate::media::MediaRoom;
-use crate::media::control::{Channel, PayloadType, TrackId};
+use crate::media::control::{Channel, Codec, PayloadType, TrackId};
 
 /// A published track that has media on this bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +35,52 @@ pub struct LocalTrack {
     pub relay: Option<Arc<str>>,
     /// Its publisher is forwarded from another room: what is ordered of the media is ordered there.
     pub borrowed: bool,
+    /// The same in other codecs, for those who cannot decode this one.
+    pub backups: Vec<LocalMedia>,
+}
+
+/// A track's media in one of its codecs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalMedia {
+    /// At the media worker.
+    pub track: TrackId,
+    /// What its packets are, as they come in.
+    pub payload_types: Vec<PayloadType>,
+    /// Simulcast RIDs from the lowest to the highest layer; empty without simulcast.
+    pub rids: Vec<String>,
+}
+
+impl LocalMedia {
+    /// What is sent; other payload types that were agreed on are not used.
+    #[must_use]
+    pub fn codec(&self) -> Option<Codec> {
+        self.payload_types.first().map(|known| known.codec)
+    }
+}
+
+impl LocalTrack {
+    /// The media in the codec that everybody gets who can decode it.
+    #[must_use]
+    pub fn first(&self) -> LocalMedia {
+        let Self { media, payload_types, rids, .. } = self;
+        LocalMedia { track: *media, payload_types: payload_types.clone(), rids: rids.clone() }
+    }
+
+    /// Of all its media, the first that somebody can decode who accepts these payload types.
+    #[must_use]
+    pub fn decodable(&self, accepted: &[PayloadType]) -> Option<LocalMedia> {
+        let can =
+            |known: &[PayloadType]| known.first().is_some_and(|own| accepted.iter().any(|a| a.codec == own.codec));
+        if can(&self.payload_types) {
+            return Some(self.first());
+        }
+        self.backups.iter().find(|media| can(&media.payload_types)).cloned()
+    }
+
+    /// The ids of all its media at the worker.
+    pub fn all_media(&self) -> impl Iterator<Item = TrackId> {
+        std::iter::once(self.media).chain(self.backups.iter().map(|media| media.track))
+    }
 }
 
 /// What the room's task is asked. Each submitter waits for its answer, so that the queue is bounded by the sessions.

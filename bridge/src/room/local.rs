@@ -253,11 +253,12 @@ impl RoomActor {
         self.order_media(track, |track| control::Command::MuteTrack { track, muted });
     }
 
-    /// A command about a track, to its worker.
-    fn order_media(&self, track: &TrackSid, command: impl FnOnce(TrackId) -> control::Command) {
+    /// A command about a track in all its codecs, to its worker.
+    fn order_media(&self, track: &TrackSid, command: impl Fn(TrackId) -> control::Command) {
         let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(local) = tracks.get(track).filter(|local| !local.borrowed) {
-            self.shared.media.send(command(local.media));
+        let own = tracks.get(track).filter(|local| !local.borrowed);
+        for media in own.into_iter().flat_map(LocalTrack::all_media) {
+            self.shared.media.send(command(media));
         }
     }
 

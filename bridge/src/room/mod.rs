@@ -41,7 +41,7 @@ pub mod validate;
 mod tests;
 
 pub use command::{Actor, Command, Newcomer, Refusal};
-pub use handle::{LocalTrack, RoomHandle};
+pub use handle::{LocalMedia, LocalTrack, RoomHandle};
 pub use ids::{Identity, ParticipantSid, RoomName, RoomSid, TrackSid};
 pub use join::{JoinRefusal, JoinRequest, Joined, Way};
 pub use registry::Rooms;

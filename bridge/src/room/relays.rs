@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::handle::{LocalTrack, Request, RoomHandle, Shared};
 use super::ids::{ParticipantSid, RoomSid, TrackSid};
 use super::session::ToSession;
-use crate::media::control::Channel;
+use crate::media::control::{Channel, Codec};
 
 /// What waits for a relay at most.
 const QUEUE: usize = 4096;
@@ -28,6 +28,8 @@ pub(crate) enum ToRelay {
     Data { sender: Option<ParticipantSid>, channel: Channel, packet: Bytes, after: u64 },
     /// Who of this bridge speaks, complete.
     Speakers(Vec<(ParticipantSid, f32)>),
+    /// Somebody here can decode a track that comes from elsewhere in this codec only.
+    CodecWanted { track: TrackSid, codec: Codec },
     /// Connection qualities of participants of this bridge.
     Quality(Vec<ConnectionQualityInfo>),
 }
@@ -145,6 +147,20 @@ impl RoomHandle {
     /// Who speaks on another bridge, complete.
     pub(crate) fn relayed_speakers(&self, bridge: &str, speakers: Vec<(ParticipantSid, f32)>) {
         let _ = self.shared.request(Request::Speaking(bridge.to_owned(), speakers));
+    }
+
+    /// Somebody here can decode a track in this codec only: its publisher hears of it, wherever it sits.
+    pub(crate) fn want_codec(&self, track: &TrackSid, codec: Codec) {
+        if !self.relayed_want(track, codec) {
+            self.shared.tell_relays(&ToRelay::CodecWanted { track: track.clone(), codec });
+        }
+    }
+
+    /// The same of somebody at another bridge. False when the publisher does not sit here.
+    pub(crate) fn relayed_want(&self, track: &TrackSid, codec: Codec) -> bool {
+        let state = self.state();
+        let message = ToSession::CodecWanted { track: track.clone(), codec };
+        state.track(track).is_some_and(|(publisher, _)| self.tell(&publisher.sid, message))
     }
 
     /// Somebody at another bridge gets a track of this one.

@@ -7,7 +7,7 @@ use livekit_protocol::leave_request::Action;
 use livekit_protocol::{ConnectionQualityInfo, DisconnectReason, ParticipantInfo, ParticipantPermission, SpeakerInfo};
 
 use super::ids::{ParticipantSid, RoomName, TrackSid};
-use crate::media::control::Channel;
+use crate::media::control::{Channel, Codec};
 
 /// A message from the room to one participant's session. What many get is shared behind an `Arc`.
 ///
@@ -58,6 +58,13 @@ pub enum ToSession {
     TrackUnpublished(TrackSid),
     /// Somebody gets one of this participant's own tracks now (`track_subscribed`). May come more than once per track.
     TrackSubscribed(TrackSid),
+    /// Somebody who gets one of this participant's own tracks can decode it in this codec only. May come more than once.
+    CodecWanted {
+        /// Which track.
+        track: TrackSid,
+        /// The codec.
+        codec: Codec,
+    },
     /// A data packet for this participant, encoded.
     Data {
         /// Over which channel.

@@ -2,19 +2,37 @@
 //! told of the layers that a publisher describes. Pure.
 
 use livekit_protocol::{
-    SubscribedCodec, SubscribedQuality, SubscribedQualityUpdate, TrackInfo, TrackSource, VideoQuality,
+    SubscribedCodec, SubscribedQuality, SubscribedQualityUpdate, TrackInfo, TrackSource, VideoLayer, VideoQuality,
 };
 
-use super::publications::layers as described;
-use crate::media::control::{Command, TrackId};
+use super::description::{layers_at, layers_in};
+use crate::media::control::{Codec, Command, TrackId};
 
 /// Layers a track can have.
 const LAYERS: usize = 3;
 
-/// The message that says that the lowest `needed` layers of a track are needed, by quality as its publisher named them.
-/// Clients go by the codecs; the list outside of them is for older ones.
-pub(crate) fn update(info: &TrackInfo, needed: u8) -> SubscribedQualityUpdate {
-    let layers = described(info);
+/// The message that says how many of the lowest layers of a track are `needed` in each of its codecs, by quality as its
+/// publisher named them. Clients go by the codecs; the list outside of them is for older ones, which send only the first.
+pub(crate) fn update(info: &TrackInfo, needed: impl Fn(usize) -> u8) -> SubscribedQualityUpdate {
+    let name = |mime: &str| mime.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let codec = |place: usize| SubscribedCodec {
+        codec: match info.codecs.get(place) {
+            Some(codec) if place > 0 => name(&codec.mime_type),
+            _ => name(&info.mime_type),
+        },
+        qualities: qualities(layers_at(info, place), needed(place)),
+    };
+    let subscribed_codecs: Vec<_> = (0..info.codecs.len().max(1)).map(codec).collect();
+    #[expect(deprecated, reason = "older clients read it")]
+    SubscribedQualityUpdate {
+        track_sid: info.sid.clone(),
+        subscribed_qualities: subscribed_codecs[0].qualities.clone(),
+        subscribed_codecs,
+    }
+}
+
+/// Which qualities the lowest `needed` of these layers are.
+fn qualities(layers: &[VideoLayer], needed: u8) -> Vec<SubscribedQuality> {
     let highest = match usize::from(needed) {
         0 => None,
         needed if needed >= layers.len() => Some(VideoQuality::High),
@@ -24,20 +42,13 @@ pub(crate) fn update(info: &TrackInfo, needed: u8) -> SubscribedQualityUpdate {
         quality: quality.into(),
         enabled: highest.is_some_and(|highest| quality <= highest),
     };
-    let qualities: Vec<_> = [VideoQuality::Low, VideoQuality::Medium, VideoQuality::High].map(quality).into();
-    let codec = info.mime_type.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    #[expect(deprecated, reason = "older clients read it")]
-    SubscribedQualityUpdate {
-        track_sid: info.sid.clone(),
-        subscribed_qualities: qualities.clone(),
-        subscribed_codecs: vec![SubscribedCodec { codec, qualities }],
-    }
+    [VideoQuality::Low, VideoQuality::Medium, VideoQuality::High].map(quality).into()
 }
 
-/// What the media worker has to know of a video track before its packets come.
-pub(crate) fn description(track: TrackId, info: &TrackInfo) -> Command {
+/// What the media worker has to know of a video track before its packets come, in the codec in which they come.
+pub(crate) fn description(track: TrackId, info: &TrackInfo, codec: Option<Codec>) -> Command {
     let mut bitrates = [0; LAYERS];
-    for (bits, layer) in bitrates.iter_mut().zip(described(info)) {
+    for (bits, layer) in bitrates.iter_mut().zip(layers_in(info, codec)) {
         *bits = layer.bitrate;
     }
     Command::DescribeTrack { track, screen: info.source() == TrackSource::ScreenShare, bitrates }
@@ -45,7 +56,7 @@ pub(crate) fn description(track: TrackId, info: &TrackInfo) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use livekit_protocol::{SimulcastCodecInfo, VideoLayer};
+    use livekit_protocol::SimulcastCodecInfo;
 
     use super::*;
 
@@ -68,7 +79,7 @@ mod tests {
     }
 
     fn enabled(info: &TrackInfo, needed: u8) -> Vec<bool> {
-        let update = update(info, needed);
+        let update = update(info, |_| needed);
         assert_eq!((update.track_sid.as_str(), update.subscribed_codecs.len()), ("TR_c", 1));
         assert_eq!(update.subscribed_codecs[0].codec, "vp8");
         #[expect(deprecated, reason = "older clients read it")]
@@ -95,13 +106,40 @@ mod tests {
     }
 
     #[test]
+    fn each_codec_is_told_by_itself() {
+        use VideoQuality::{High, Low, Medium};
+        let mut track = info(&[High]);
+        let backup =
+            SimulcastCodecInfo { mime_type: "video/H264".into(), ..info(&[Low, Medium, High]).codecs[0].clone() };
+        track.codecs.push(backup);
+        for (needed, expected) in [([0, 2], [[false; 3], [true, true, false]]), ([1, 0], [[true; 3], [false; 3]])] {
+            let update = update(&track, |place| needed[place]);
+            let told = |codec: &SubscribedCodec| {
+                let enabled: Vec<_> = codec.qualities.iter().map(|quality| quality.enabled).collect();
+                (codec.codec.clone(), enabled)
+            };
+            let told: Vec<_> = update.subscribed_codecs.iter().map(told).collect();
+            assert_eq!(told, [("vp8".to_owned(), expected[0].to_vec()), ("h264".to_owned(), expected[1].to_vec())]);
+            #[expect(deprecated, reason = "older clients read it")]
+            let plain = &update.subscribed_qualities;
+            assert_eq!(*plain, update.subscribed_codecs[0].qualities);
+        }
+    }
+
+    #[test]
     fn the_worker_learns_what_is_described() {
         let track = TrackId(7);
         let two = info(&[VideoQuality::Low, VideoQuality::High]);
-        let Command::DescribeTrack { track: of, screen, bitrates } = description(track, &two) else { panic!() };
+        let Command::DescribeTrack { track: of, screen, bitrates } = description(track, &two, None) else { panic!() };
         assert_eq!((of, screen, bitrates), (track, true, [100, 200, 0]));
         let camera = TrackInfo { source: TrackSource::Camera.into(), ..info(&[VideoQuality::Low; 8]) };
-        let Command::DescribeTrack { screen, bitrates, .. } = description(track, &camera) else { panic!() };
+        let Command::DescribeTrack { screen, bitrates, .. } = description(track, &camera, None) else { panic!() };
         assert_eq!((screen, bitrates), (false, [100, 200, 300]));
+        let mut both = two;
+        both.codecs[0].mime_type = "video/VP9".into();
+        both.codecs
+            .push(SimulcastCodecInfo { mime_type: "video/VP8".into(), ..info(&[VideoQuality::Low]).codecs[0].clone() });
+        let Command::DescribeTrack { bitrates, .. } = description(track, &both, Some(Codec::Vp8)) else { panic!() };
+        assert_eq!(bitrates, [100, 0, 0], "the codec's own");
     }
 }

@@ -12,6 +12,7 @@ mod admission;
 mod arrival;
 mod coming;
 mod denials;
+mod description;
 mod dynacast;
 mod http;
 mod link;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use livekit_protocol::{TrackInfo, UpdateTrackSettings, VideoLayer, VideoQuality};
 
-use crate::media::control::{Kind, TrackId, Wanted};
-use crate::room::{ParticipantSid, TrackSid};
+use super::description::layers_in;
+use crate::media::control::{Codec, Kind, TrackId, Wanted};
+use crate::room::{LocalMedia, ParticipantSid, TrackSid};
 
 /// Wishes remembered for tracks that are not available (yet).
 const MAX_WISHES: usize = 4096;
@@ -21,8 +22,10 @@ const TOLERANCE: f32 = 0.8;
 pub(crate) struct Available {
     pub(crate) publisher: ParticipantSid,
     pub(crate) kind: Kind,
-    /// At the media worker.
+    /// At the media worker, in the codec that the client gets.
     pub(crate) media: TrackId,
+    /// That codec, where it is known.
+    pub(crate) codec: Option<Codec>,
     /// How many simulcast layers it has, at least 1.
     pub(crate) layers: usize,
     /// The publisher's description, as the room holds it for everybody.
@@ -80,6 +83,13 @@ impl Subscriptions {
         }
         self.available.insert(self.next, (sid, track));
         self.next += 1;
+    }
+
+    /// The client gets a track in this of its codecs.
+    pub(crate) fn takes(&mut self, sid: &TrackSid, media: &LocalMedia) {
+        if let Some((_, track)) = self.available.values_mut().find(|(own, _)| own == sid) {
+            (track.media, track.codec, track.layers) = (media.track, media.codec(), media.rids.len().max(1));
+        }
     }
 
     /// A publisher's new description of a track, if it is available here.
@@ -207,7 +217,7 @@ fn covering(track: &Available, width: u32, height: u32) -> Wanted {
 
 /// The layers the publisher described, lowest first, if they are the ones that are sent.
 fn described(track: &Available) -> &[VideoLayer] {
-    let layers = super::publications::layers(&track.info);
+    let layers = layers_in(&track.info, track.codec);
     if layers.len() == track.layers && layers.iter().all(|layer| layer.height > 0) { layers } else { &[] }
 }
 

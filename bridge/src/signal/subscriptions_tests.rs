@@ -22,6 +22,7 @@ fn camera() -> Available {
         publisher: ParticipantSid::from("PA_p"),
         kind: Kind::Video,
         media: TrackId(1),
+        codec: None,
         layers: layers.len(),
         info: TrackInfo {
             width: 1280,

@@ -155,13 +155,9 @@ async fn media_follows_the_room() {
     // Announced when it is published and has media, in whichever order.
     publish(&a, "TR_cam", TrackSource::Camera).await;
     assert_eq!(next_participant(&mut b.inbox).await.tracks[0].sid, "TR_cam");
-    let local = |media, rids| LocalTrack {
-        media,
-        payload_types: vec![],
-        rids,
-        publisher: a.sid.clone(),
-        relay: None,
-        borrowed: false,
+    let local = |media, rids| {
+        let (payload_types, backups) = (vec![], vec![]);
+        LocalTrack { media, payload_types, rids, publisher: a.sid.clone(), relay: None, borrowed: false, backups }
     };
     a.room.publish_media(&"TR_cam".into(), local(media, vec!["q".into(), "h".into()]));
     assert_eq!(next(&mut b.inbox).await, Some(ToSession::TrackAvailable("TR_cam".into())));

@@ -7,7 +7,6 @@ use livekit_protocol::signal_response::Message;
 use livekit_protocol::{DataPacket, DisconnectReason, StreamState, StreamStateInfo, StreamStateUpdate};
 use prost::Message as _;
 
-use super::super::dynacast;
 use super::super::metrics::Ended;
 use super::super::request::Path;
 use super::super::transport::Transport;
@@ -80,8 +79,8 @@ impl Session {
 
     /// What of a published track anybody gets (dynacast). Clients that do not take part in it send on.
     pub(super) fn layers_needed(&mut self, media: TrackId, layers: u8) {
-        if let Some(info) = self.publications.at_worker(media) {
-            self.link.send(Message::SubscribedQualityUpdate(dynacast::update(info, layers)));
+        if let Some(update) = self.publications.needed(media, layers) {
+            self.link.send(Message::SubscribedQualityUpdate(update));
         }
     }
 

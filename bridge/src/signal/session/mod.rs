@@ -6,6 +6,7 @@
 //! decided purely lies beside this folder.
 
 mod clocks;
+mod codecs;
 mod media;
 mod moving;
 mod publisher;
@@ -45,7 +46,7 @@ use super::transport::{Transport, next_event};
 use super::wire::{Close, Incoming};
 use super::{Inner, messages};
 use crate::media::MediaRoom;
-use crate::media::control::Event;
+use crate::media::control::{Event, TrackId};
 use crate::room::{Actor, Command, Joined, ParticipantSid, Presence, RoomHandle, ToSession, TrackSid};
 use crate::token::{Claims, REFRESH_TTL};
 
@@ -140,6 +141,8 @@ pub(crate) struct Session {
     outlets: Outlets,
     /// Whether what the client receives has to be negotiated anew.
     unsettled: bool,
+    /// What legs lead to whose track does not come yet in a codec that the client can decode. There never is such a track.
+    nothing: TrackId,
     publisher: Option<Transport>,
     subscriber: Option<subscriber::Subscriber>,
     negotiation: publisher::Negotiation,
@@ -216,6 +219,7 @@ impl Session {
             rated,
             outlets: Outlets::default(),
             unsettled: false,
+            nothing: TrackId::next(),
             publisher: None,
             subscriber: None,
             negotiation: publisher::Negotiation::default(),

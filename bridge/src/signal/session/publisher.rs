@@ -9,13 +9,14 @@ use std::ops::ControlFlow;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    DisconnectReason, MediaSectionsRequirement, SessionDescription, SubscriptionError, SubscriptionResponse,
+    DisconnectReason, MediaSectionsRequirement, SessionDescription, SubscriptionError, SubscriptionResponse, TrackInfo,
 };
 use tracing::Instrument as _;
 
+use super::super::description::{codec_named, is_stereo, may_pause};
 use super::super::metrics::Ended;
 use super::super::outlets::Missing;
-use super::super::publications::{Bound, Change, Offered, codec_named, is_stereo, may_pause};
+use super::super::publications::{Bound, Change, Offered};
 use super::super::request::Path;
 use super::super::subscriptions::Available;
 use super::super::transport::Transport;
@@ -23,7 +24,7 @@ use super::super::wire::Close;
 use super::super::{dynacast, messages};
 use super::{Flow, Session};
 use crate::media::control::{Codec, Command as MediaCommand, ExtensionIds, Kind, ReceiveSection, SendSection};
-use crate::room::{Command, LocalTrack, TrackSid};
+use crate::room::{Command, LocalMedia, LocalTrack, TrackSid};
 use crate::transport::sdp::{
     Answer, Answerer, OpusOptions, Plan, RemoteDescription, RemoteSection, SdpError, SectionKind, SendPlan,
 };
@@ -76,6 +77,7 @@ impl Session {
             for change in changes {
                 match change {
                     Change::Unpublished(sid) => self.unpublish(sid).await,
+                    Change::CodecStopped(sid) => self.publish_codec(&sid).await,
                     Change::Published(mid) => self.publish(&mid).await,
                 }
             }
@@ -121,7 +123,7 @@ impl Session {
         let in_sync = self.in_sync;
         let answer = self.negotiation.answerer.answer(&remote, &publisher.local(), |section| {
             if let Some(bound) = publications.section(&section.mid) {
-                return receive(bound);
+                return receive(bound, bound.carries.as_ref().and_then(|part| publications.info(&part.sid)));
             }
             let leg = outlets.on(&section.mid);
             match leg.and_then(|leg| Some((leg, subscriptions.track(&leg.track)?))) {
@@ -167,6 +169,9 @@ impl Session {
         self.negotiation.receive = answer.receive;
         self.moving.recognise(&mut self.negotiation.receive);
         self.negotiation.send = answer.send;
+        if self.path == Path::V1 {
+            self.lead_legs();
+        }
         self.tell_worker();
         let answer = SessionDescription { r#type: "answer".to_owned(), sdp: answer.sdp, id, mid_to_track_id: by_mid };
         self.link.send(Message::Answer(answer));
@@ -189,20 +194,24 @@ impl Session {
         });
     }
 
-    /// An announced track has its section: the room and the others hear of it.
+    /// An announced track has its section, or one more for another codec: the room and the others hear of it.
     pub(super) async fn publish(&mut self, mid: &str) {
         let section = self.negotiation.receive.iter().find(|section| section.mid == mid);
         let Some(section) = section.cloned() else { return };
         let codec = section.payload_types.first().map(|payload| payload.codec);
         let Some(track) = self.publications.negotiated(mid, codec, &section.rids) else { return };
         if let (Some(publisher), Kind::Video) = (&self.publisher, section.kind) {
-            publisher.send(dynacast::description(section.track, &track));
+            publisher.send(dynacast::description(section.track, &track, codec));
         }
         let sid = TrackSid::from(track.sid.as_str());
+        let all = u8::try_from(section.rids.len().max(1)).unwrap_or(u8::MAX);
+        if self.publications.section(mid).and_then(|bound| bound.carries.as_ref()).is_some_and(|part| part.codec > 0) {
+            self.layers_needed(section.track, all);
+            return self.publish_codec(&sid).await;
+        }
         let came_along = self.seat.room.state().track(&sid).is_some();
         let published = if came_along {
             // What the client was told elsewhere of the layers that are needed holds here no more.
-            let all = u8::try_from(section.rids.len().max(1)).unwrap_or(u8::MAX);
             self.layers_needed(section.track, all);
             Ok(())
         } else {
@@ -210,14 +219,7 @@ impl Session {
             self.seat.room.submit(self.actor(), command).await
         };
         match published {
-            Ok(()) => {
-                let ReceiveSection { track: media, payload_types, rids, .. } = section;
-                let publisher = self.seat.sid.clone();
-                self.seat.room.publish_media(
-                    &sid,
-                    LocalTrack { media, payload_types, rids, publisher, relay: None, borrowed: false },
-                );
-            }
+            Ok(()) => self.bind(&sid),
             Err(refusal) => {
                 tracing::info!(participant = %self.seat.sid, track = %sid, %refusal, "a track is refused");
                 self.publications.revoke(&sid);
@@ -228,6 +230,34 @@ impl Session {
                 }));
             }
         }
+    }
+
+    /// A published track is sent in one codec more, or fewer. Others are told before its media comes, so that they know its
+    /// layers.
+    async fn publish_codec(&mut self, sid: &TrackSid) {
+        self.update_track(self.publications.info(sid).cloned()).await;
+        // If it is not published yet, or not any more, there is nothing to be said.
+        if self.seat.room.state().track(sid).is_some() {
+            self.bind(sid);
+        }
+    }
+
+    /// Says in which sections a published track comes, one for each codec.
+    fn bind(&self, sid: &TrackSid) {
+        let sections = self.publications.sections_of(sid).into_iter();
+        let mut media = sections.filter_map(|(mid, bound)| {
+            let section = self.negotiation.receive.iter().find(|section| section.mid == mid)?;
+            let ReceiveSection { payload_types, rids, .. } = section.clone();
+            Some((bound.carries.as_ref()?.codec, LocalMedia { track: bound.media, payload_types, rids }))
+        });
+        // Without its first codec it is no track.
+        let Some((0, LocalMedia { track, payload_types, rids })) = media.next() else { return };
+        let backups = media.map(|(_, media)| media).collect();
+        let publisher = self.seat.sid.clone();
+        self.seat.room.publish_media(
+            sid,
+            LocalTrack { media: track, payload_types, rids, publisher, relay: None, borrowed: false, backups },
+        );
     }
 
     async fn unpublish(&mut self, track: TrackSid) {
@@ -289,9 +319,9 @@ fn receivable(remote: &RemoteDescription) -> impl Iterator<Item = (&str, Kind)> 
 }
 
 /// How a section is answered on which the client sends.
-fn receive(bound: &Bound) -> Plan {
-    let info = bound.info.as_ref();
-    let asked = info.and_then(|info| codec_named(&info.codecs.first()?.mime_type));
+fn receive(bound: &Bound, info: Option<&TrackInfo>) -> Plan {
+    let codec = bound.carries.as_ref().map_or(0, |part| part.codec);
+    let asked = info.and_then(|info| codec_named(&info.codecs.get(codec)?.mime_type));
     // RED would leave out subscribers that do not know it: the packet is passed on as it is.
     let prefer = if bound.kind == Kind::Audio { Some(Codec::Opus) } else { asked };
     let opus = OpusOptions { stereo: info.is_some_and(is_stereo), dtx: info.is_none_or(may_pause) };
@@ -302,14 +332,13 @@ fn receive(bound: &Bound) -> Plan {
 mod tests {
     use super::*;
     use crate::media::control::TrackId;
-    use livekit_protocol::TrackInfo;
 
     #[test]
     fn tracks_of_one_stream_are_called_alike_where_the_client_can_take_it() {
         let id = |stream: &str, in_sync| {
             let info = TrackInfo { stream: stream.to_owned(), ..TrackInfo::default() }.into();
-            let available =
-                Available { publisher: "PA_a".into(), kind: Kind::Audio, media: TrackId::next(), layers: 1, info };
+            let (publisher, media) = ("PA_a".into(), TrackId::next());
+            let available = Available { publisher, kind: Kind::Audio, media, codec: None, layers: 1, info };
             stream_id(&TrackSid::from("TR_1"), &available, in_sync)
         };
         assert_eq!(id("camera", true), "PA_a|camera");

@@ -95,18 +95,19 @@ impl Session {
         }
         let cid = request.cid.clone();
         match self.publications.add(request.clone()) {
-            Ok((track, mid)) => {
+            Ok((track, mids)) => {
                 self.link.send(Message::TrackPublished(TrackPublishedResponse { cid, track: Some(track) }));
-                if let Some(mid) = mid {
+                for mid in mids {
                     self.publish(&mid).await;
                 }
             }
             Err(refusal) => {
                 use super::super::publications::AddRefusal;
                 let reason = match refusal {
-                    AddRefusal::Unsupported | AddRefusal::BackupCodec => Reason::UnsupportedType,
+                    AddRefusal::Unsupported => Reason::UnsupportedType,
                     AddRefusal::TooMany => Reason::LimitExceeded,
-                    AddRefusal::Invalid => Reason::InvalidRequest,
+                    AddRefusal::NoSuchTrack => Reason::NotFound,
+                    AddRefusal::Invalid | AddRefusal::Codec => Reason::InvalidRequest,
                 };
                 self.respond(0, reason, refusal.to_string(), Some(Request::AddTrack(request)));
             }
@@ -140,7 +141,7 @@ impl Session {
     }
 
     /// Tells the media worker which layer of a track the client wants now.
-    fn want(&mut self, sid: &TrackSid) {
+    pub(super) fn want(&mut self, sid: &TrackSid) {
         let wanted = self.subscriptions.layer(sid);
         if let (Some(leg), Some(transport)) = (self.leg_of(sid), self.data_transport()) {
             transport.send(MediaCommand::Want { transport: transport.id, leg, wanted });
@@ -171,7 +172,7 @@ impl Session {
     }
 
     /// A track's description changed. Nobody waits for an answer to this, and an announced track is told when published.
-    async fn update_track(&mut self, track: Option<livekit_protocol::TrackInfo>) {
+    pub(super) async fn update_track(&mut self, track: Option<livekit_protocol::TrackInfo>) {
         let Some(track) = track else { return };
         if self.seat.room.state().track(&TrackSid::from(track.sid.as_str())).is_none() {
             return;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use livekit_protocol::{SignalTarget, SyncState, TrackInfo};
 
-use super::super::publications::is_stereo;
+use super::super::description::is_stereo;
 use super::super::request::Path;
 use super::super::transport::{GoingOn, Transport};
 use super::Session;

@@ -17,7 +17,7 @@ use super::super::metrics::Ended;
 use super::super::subscriptions::Available;
 use super::super::wire::Close;
 use super::{FAREWELLS, Flow, Session};
-use crate::media::control::{Kind, TrackId};
+use crate::media::control::Kind;
 use crate::room::{ToSession, TrackSid};
 use crate::token::Claims;
 
@@ -85,6 +85,12 @@ impl Session {
                     self.link.send(Message::TrackSubscribed(TrackSubscribed { track_sid: track.into() }));
                 }
             }
+            ToSession::CodecWanted { track, codec } => {
+                if let Some(update) = self.publications.ask(&track, codec) {
+                    tracing::debug!(participant = %self.seat.sid, %track, ?codec, "asked for another codec of a track");
+                    self.link.send(Message::SubscribedQualityUpdate(update));
+                }
+            }
             ToSession::Data { channel, bytes } => self.say(channel, bytes),
             ToSession::Move { to } => self.send_away(to),
             ToSession::MovedAway => return self.moved_away(),
@@ -120,43 +126,25 @@ impl Session {
             livekit_protocol::TrackType::Audio => Kind::Audio,
             _ => Kind::Video,
         };
+        let first = local.first();
         let track = Available {
             publisher: publisher.sid.clone(),
             kind,
-            media: local.media,
-            layers: local.rids.len().max(1),
+            media: first.track,
+            codec: first.codec(),
+            layers: first.rids.len().max(1),
             info: Arc::clone(info),
         };
-        let before = self.subscriptions.track(&sid).map(|known| known.media);
-        if before.is_none() && self.leg_of(&sid).is_some() {
+        let known = self.subscriptions.track(&sid).is_some();
+        if !known && self.leg_of(&sid).is_some() {
             // It went a moment ago and comes from elsewhere: something new to the client, which is yet to hear of the end.
             self.settle();
         }
         self.subscriptions.available(sid.clone(), track);
-        if before.is_some_and(|before| before != local.media) {
-            self.retarget(&sid, local.media);
+        if known {
+            self.lead_again(&sid);
         }
         self.unsettled = true;
-    }
-
-    /// A track that the client gets comes from elsewhere now, as its publisher moved to another bridge. The client need not
-    /// know.
-    fn retarget(&mut self, sid: &TrackSid, media: TrackId) {
-        let Some(leg) = self.leg_of(sid) else { return };
-        let send = match &mut self.subscriber {
-            Some(subscriber) => {
-                subscriber.offer.retarget(leg, media);
-                &mut subscriber.send
-            }
-            None => &mut self.negotiation.send,
-        };
-        if let Some(section) = send.iter_mut().find(|section| section.leg == leg) {
-            section.track = media;
-            match &self.subscriber {
-                Some(subscriber) => subscriber.tell_worker(),
-                None => self.tell_worker(),
-            }
-        }
     }
 
     /// What this participant may do changed; its token follows at once, so that a reconnect brings nothing back.

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use livekit_protocol::SessionDescription;
 use livekit_protocol::signal_response::Message;
 
-use super::super::publications::is_stereo;
+use super::super::description::is_stereo;
 use super::super::request::Path;
 use super::super::transport::Transport;
 use super::publisher::{mint, stream_id};
@@ -127,7 +127,10 @@ impl Session {
             let carried = |leg: LegId| subscriber.send.iter().any(|section| section.leg == leg);
             let new: Vec<LegId> = accepted.send.iter().map(|s| s.leg).filter(|leg| !carried(*leg)).collect();
             (subscriber.extensions, subscriber.send) = (accepted.extensions, accepted.send);
-            subscriber.tell_worker();
+            self.lead_legs();
+            if let Some(subscriber) = &self.subscriber {
+                subscriber.tell_worker();
+            }
             let new: Vec<TrackSid> = new.iter().filter_map(|leg| self.track_on(*leg).cloned()).collect();
             self.subscribed(&new);
             self.unsettled = true;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::config::Config;
+use crate::config::{Config, SiteConfig};
 use crate::media::control::{Command, Event, TransportId};
 use crate::media::{Input, Media};
 use crate::testing::{TestBridge, Town, bridge_on, guest, soon};
@@ -53,12 +53,18 @@ pub(super) async fn entry_and_seat() -> (Watched, Watched, Town) {
 
 /// Two bridges on one allocator, `eins` and `zwei`.
 pub(super) async fn two_bridges() -> (Watched, Watched, Town) {
+    two_bridges_at(["", ""]).await
+}
+
+/// The same at these sites. Who comes to a site sits there.
+pub(super) async fn two_bridges_at(sites: [&str; 2]) -> (Watched, Watched, Town) {
     let town = Town::new();
     let mut bridges = Vec::new();
-    for (name, byte) in [("eins", 0x11), ("zwei", 0x22)] {
+    for ((name, byte), site) in [("eins", 0x11), ("zwei", 0x22)].into_iter().zip(sites) {
+        let site = SiteConfig { name: site.to_owned(), ..SiteConfig::default() };
         let fingerprint = vec![format!("{byte:X}"); 32].join(":");
         let (media, inputs) = Media::watched_as(&fingerprint, vec![([127, 0, 0, 1], byte).into()]);
-        bridges.push(Watched { bridge: town.bridge(name, media, Config::default()).await, inputs });
+        bridges.push(Watched { bridge: town.bridge(name, media, Config { site, ..Config::default() }).await, inputs });
     }
     let (zwei, eins) = (bridges.pop().unwrap(), bridges.pop().unwrap());
     (eins, zwei, town)
@@ -213,7 +219,8 @@ pub(super) fn track(cid: &str, r#type: TrackType, source: TrackSource) -> AddTra
     AddTrackRequest { cid: cid.into(), r#type: r#type.into(), source: source.into(), ..Default::default() }
 }
 
-/// A section of an offer: kind, direction and (where the client sends) client id.
+/// A section of an offer: kind (`audio`, `video` in VP8 only, `vp9` in VP9 and VP8), direction and (where the client sends)
+/// client id.
 pub(super) type Section<'a> = (&'a str, &'a str, Option<&'a str>);
 
 pub(super) const AUDIO_IN: Section<'_> = ("audio", "recvonly", None);
@@ -241,6 +248,11 @@ pub(super) fn offer_with(ufrag: &str, sections: &[Section<'_>]) -> String {
     for (index, (kind, direction, cid)) in sections.iter().enumerate() {
         let codecs = match *kind {
             "audio" => "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10\r\n",
+            "vp9" => {
+                "m=video 9 UDP/TLS/RTP/SAVPF 98 99 96 97\r\na=rtpmap:98 VP9/90000\r\na=fmtp:98 profile-id=0\r\n\
+                 a=rtcp-fb:98 nack pli\r\na=rtpmap:99 rtx/90000\r\na=fmtp:99 apt=98\r\na=rtpmap:96 VP8/90000\r\n\
+                 a=rtcp-fb:96 nack pli\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n"
+            }
             _ => {
                 "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack pli\r\n\
                  a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n"

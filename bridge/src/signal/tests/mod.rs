@@ -2,6 +2,7 @@
 //! told and says what happens on the network.
 
 mod across;
+mod codecs;
 mod harness;
 mod hearing;
 mod joining;

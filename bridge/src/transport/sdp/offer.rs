@@ -152,14 +152,6 @@ impl SubscriberOffer {
         true
     }
 
-    /// The media of an offered track comes from elsewhere from now on; the client need not know.
-    pub fn retarget(&mut self, leg: LegId, media: TrackId) {
-        let mut tracks = self.slots.iter_mut().filter_map(|slot| slot.track.as_mut());
-        if let Some(track) = tracks.find(|track| track.leg == leg) {
-            track.track = media;
-        }
-    }
-
     /// Whether tracks came or went since the last [`Self::offer`].
     #[must_use]
     pub fn needs_offer(&self) -> bool {
