@@ -4,9 +4,9 @@ local call = redis.call
 local P = KEYS[1]
 
 -- Milliseconds since the epoch that do not run backwards when the machine's clock is set back.
-local function clock(seen)
-  local given = tonumber(ARGV[1])
-  if given > 0 then return given end
+local seen, now = call('HMGET', P .. 'clock', 'last', 'offset', 'store', 'born'), tonumber(ARGV[1])
+local store, born = seen[3], tonumber(seen[4])
+if now == 0 then
   local time = call('TIME')
   local raw = time[1] * 1000 + math.floor(time[2] / 1000)
   local last, offset = tonumber(seen[1] or raw), tonumber(seen[2] or 0)
@@ -14,10 +14,8 @@ local function clock(seen)
   if not seen[1] or raw < last or raw - last >= 100 then
     call('HSET', P .. 'clock', 'last', raw, 'offset', offset)
   end
-  return raw + offset
+  now = raw + offset
 end
-local seen = call('HMGET', P .. 'clock', 'last', 'offset', 'store', 'born')
-local now, store, born = clock(seen), seen[3], tonumber(seen[4])
 
 -- The store gets a name with its first script, and loses it with its data.
 if not store then
@@ -98,23 +96,21 @@ local function drop_seat(sid, join, at)
 end
 
 -- What has lapsed by now is gone since it lapsed.
-local function advance()
-  while true do
-    local lapsed = call('ZRANGE', P .. 'lapses', '-inf', now, 'BYSCORE', 'LIMIT', 0, 64, 'WITHSCORES')
-    if #lapsed == 0 then return end
-    for i = 1, #lapsed, 2 do
-      local promise, sid, join, slot = string.match(lapsed[i], '^(.-)%z(.-)%z(.-)%z(.*)$')
-      call('ZREM', P .. 'lapses', lapsed[i])
-      forget(slot, join, promise)
-      local identity = call('HGET', P .. 'joins:' .. sid, join)
-      if identity then
-        local _, _, _, current, confirmed = unpack_seat(call('HGET', P .. 'seats:' .. sid, identity))
-        if confirmed == '0' and current == promise then drop_seat(sid, join, tonumber(lapsed[i + 1])) end
-      end
+local until_now = whole(now)
+while true do
+  local lapsed = call('ZRANGE', P .. 'lapses', '-inf', until_now, 'BYSCORE', 'LIMIT', '0', '64', 'WITHSCORES')
+  if #lapsed == 0 then break end
+  for i = 1, #lapsed, 2 do
+    local promise, sid, join, slot = string.match(lapsed[i], '^(.-)%z(.-)%z(.-)%z(.*)$')
+    call('ZREM', P .. 'lapses', lapsed[i])
+    forget(slot, join, promise)
+    local identity = call('HGET', P .. 'joins:' .. sid, join)
+    if identity then
+      local _, _, _, current, confirmed = unpack_seat(call('HGET', P .. 'seats:' .. sid, identity))
+      if confirmed == '0' and current == promise then drop_seat(sid, join, tonumber(lapsed[i + 1])) end
     end
   end
 end
-advance()
 
 -- The sid of the open room of a name, if it is the one that is asked for.
 local function find(name, sid)

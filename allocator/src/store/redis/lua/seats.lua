@@ -25,7 +25,7 @@ local next_promise, last_promise = 1, 0
 -- stored.
 local function take_seat(sid, identity, join, participant, slot, left)
   if next_promise > last_promise then
-    last_promise = call('INCRBY', P .. 'promises', left + 1)
+    last_promise = call('INCRBY', P .. 'promises', whole(left + 1))
     next_promise = last_promise - left
   end
   local promise, lapse = string.format('%016d', next_promise), whole(now + RESERVATION)
@@ -60,12 +60,13 @@ local function settle()
   for sid, on in pairs(counted) do
     local all = 0
     for slot, seats in pairs(on) do
-      call('HINCRBY', P .. 'on:' .. sid, slot, whole(seats))
-      call('HINCRBY', P .. 'hosts:' .. slot, sid, whole(seats))
+      local more = seats == 1 and '1' or whole(seats)
+      call('HINCRBY', P .. 'on:' .. sid, slot, more)
+      call('HINCRBY', P .. 'hosts:' .. slot, sid, more)
       all = all + seats
     end
     -- An empty room was due to end.
-    if call('HINCRBY', P .. 'room:' .. sid, 'seats', whole(all)) == all then call('ZREM', P .. 'due', sid) end
+    if call('HINCRBY', P .. 'room:' .. sid, 'seats', all == 1 and '1' or whole(all)) == all then call('ZREM', P .. 'due', sid) end
   end
   for slot, waiting in pairs(promised) do
     local b = bridge(slot)
@@ -73,7 +74,7 @@ local function settle()
     put(slot, b.mode, b.site, b.limit, b.seats, b.load)
   end
   call('ZADD', P .. 'lapses', unpack(lapses))
-  call('INCRBY', P .. 'taken', whole(taken))
+  call('INCRBY', P .. 'taken', taken == 1 and '1' or whole(taken))
   counted, promised, lapses, taken = {}, {}, {}, 0
 end
 
