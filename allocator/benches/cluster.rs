@@ -95,9 +95,9 @@ async fn place(client: &mut Client, request: PlaceRequest) -> PlaceResponse {
     client.place(request).await.expect("placed").into_inner()
 }
 
-/// Placements per second with so many callers at once.
-async fn throughput(client: &Client, callers: u64, time: Duration) -> f64 {
-    let (number, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
+/// Placements per second with so many callers at once, of participants from `first` on.
+async fn throughput(client: &Client, callers: u64, first: u64, time: Duration) -> f64 {
+    let (number, began) = (Arc::new(AtomicU64::new(first)), Instant::now());
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
         let (mut client, number) = (client.clone(), Arc::clone(&number));
@@ -108,7 +108,7 @@ async fn throughput(client: &Client, callers: u64, time: Duration) -> f64 {
         });
     }
     tasks.join_all().await;
-    number.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+    (number.load(Ordering::Relaxed) - first) as f64 / began.elapsed().as_secs_f64()
 }
 
 /// Latencies of placements that begin at a fixed rate, whether or not the earlier ones are answered.
@@ -201,6 +201,12 @@ async fn reset(redis: &Server) {
     redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut connection).await.expect("reset");
 }
 
+/// How many scripts Redis has run since, and for how long in all, µs.
+async fn scripts(redis: &Server) -> (f64, f64) {
+    let calls = info(redis, "commandstats", "cmdstat_evalsha:calls=").await;
+    (calls, info(redis, "commandstats", &format!("cmdstat_evalsha:calls={calls},usec=")).await)
+}
+
 /// So many participants per bridge are there before anything is measured: 100 000 on 1000 bridges.
 const SEATED: u32 = 100;
 /// Placements that are measured.
@@ -236,10 +242,8 @@ async fn curve(redis: &Server, largest: u32) {
             for number in participants..participants + MEASURED {
                 assert_eq!(own.place(numbered(number)).await.is_ok(), kind == "free");
             }
-            micros.push(info(redis, "commandstats", "cmdstat_evalsha:").await);
-            let calls = info(redis, "commandstats", "cmdstat_evalsha:calls=").await;
-            let usec = info(redis, "commandstats", &format!("cmdstat_evalsha:calls={calls},usec=")).await;
-            *micros.last_mut().expect("pushed") = usec / calls;
+            let (calls, time) = scripts(redis).await;
+            micros.push(time / calls);
         }
         println!("| {bridges} | {participants} | {:.0} µs | {:.0} µs |", micros[0], micros[1]);
     }
@@ -297,9 +301,16 @@ fn main() {
         println!("| | |\n|---|---|");
         let client = allocator(&redis, "throughput").await;
         attach(&store(&redis, "throughput").await, 10, 100_000).await;
-        throughput(&client, 64, Duration::from_secs(2)).await;
-        let rate = throughput(&client, 64, Duration::from_secs(5)).await;
+        throughput(&client, 64, 1 << 33, Duration::from_secs(2)).await;
+        reset(&redis).await;
+        let rate = throughput(&client, 64, 0, Duration::from_secs(5)).await;
         println!("| placements per second, one allocator, 64 callers | {rate:.0} |");
+        let ((calls, time), placed) = (scripts(&redis).await, rate * 5.0);
+        println!(
+            "| placements in one call of the script then; its time in Redis, per placement | {:.1}; {:.0} µs |",
+            placed / calls,
+            time / placed
+        );
         let half = 5_000.0_f64;
         let latencies = latencies(&client, half, Duration::from_secs(5)).await;
         let share = |part: f64| latencies[(latencies.len() as f64 * part) as usize].as_secs_f64() * 1000.0;

@@ -1,6 +1,9 @@
 //! An allocator of our binary as a process of its own.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use anyhow::{Result, ensure};
 
@@ -16,7 +19,15 @@ impl Allocator {
     /// # Errors
     /// There is no binary, or it cannot be started.
     pub fn start(redis: &str, listen: &str, settings: &[(&str, &str)]) -> Result<Self> {
-        let mut command = Command::new(binary()?);
+        Self::start_from(&binary()?, redis, listen, settings)
+    }
+
+    /// The same of another build.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_from(binary: &Path, redis: &str, listen: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let mut command = Command::new(binary);
         command.args(["allocator", "--redis", redis, "--listen", listen, "--bind", "127.0.0.1:0"]);
         command.envs(settings.iter().copied());
         Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))

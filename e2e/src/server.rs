@@ -99,20 +99,31 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub async fn start_as(prefix: &[&str], arguments: &[&str]) -> Result<Self> {
-        let (port, media_port) = (free_port()?, free_udp_ports(MEDIA_PORTS)?);
-        let http = format!("http://127.0.0.1:{port}");
         let binary = binary()?;
-        let mut command = match prefix {
-            [] => Command::new(&binary),
+        match prefix {
+            [] => Self::start_from(&binary, arguments).await,
             [program, more @ ..] => {
                 let mut command = Command::new(program);
                 command.args(more).arg(&binary).process_group(0);
-                command
+                Self::start_command(command, true, arguments).await
             }
-        };
+        }
+    }
+
+    /// Starts another build of ours with further arguments, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_from(binary: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_command(Command::new(binary), false, arguments).await
+    }
+
+    async fn start_command(mut command: Command, through: bool, arguments: &[&str]) -> Result<Self> {
+        let (port, media_port) = (free_port()?, free_udp_ports(MEDIA_PORTS)?);
+        let http = format!("http://127.0.0.1:{port}");
         configure(&mut command, port, media_port).args(arguments);
         let mut server = Self::spawn(command, http.clone(), media_port)?;
-        server.through = !prefix.is_empty();
+        server.through = through;
         server.wait_ready(&format!("{http}/readyz")).await?;
         Ok(server)
     }

@@ -129,7 +129,20 @@ impl Pair {
         both!(self, report(report.clone()), |orders| orders);
     }
 
+    /// Now and then several in one call: each must find what those before it have left.
     async fn place(&mut self) {
+        let count = *[1, 1, 2, 5].choose(&mut self.rng).unwrap_or(&1);
+        let requests: Vec<PlaceRequest> = (0..count).map(|_| self.placement()).collect();
+        let mut memory = vec![];
+        for request in &requests {
+            memory.push(self.memory.place(request.clone()).await.map(placed));
+        }
+        let redis = places::all(&self.redis.inner, requests).await;
+        let redis: Vec<_> = redis.into_iter().map(|result| result.map(placed)).collect();
+        assert_eq!(redis, memory, "{}", self.context);
+    }
+
+    fn placement(&mut self) -> PlaceRequest {
         self.number += 1;
         let again = self.rng.random_bool(0.2);
         let join = if again { self.rng.random_range(0..=self.number) } else { self.number };
@@ -138,7 +151,7 @@ impl Pair {
             site_pin: self.some(&["", "", "nord"]).into(),
             ..RoomSettings::default()
         };
-        let request = PlaceRequest {
+        PlaceRequest {
             room: self.some(&ROOMS).into(),
             identity: self.some(&PEOPLE).into(),
             join_id: format!("join-{join}"),
@@ -147,8 +160,7 @@ impl Pair {
             needs: Some(Needs { features: self.few(&FEATURES) }),
             open: self.rng.random_bool(0.9).then_some(open),
             avoid: self.few(&BRIDGES),
-        };
-        both!(self, place(request.clone()), placed);
+        }
     }
 
     /// Confirms one seat and gives another back, on the head or beside it, in the room of each store.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info, warn};
 
 use super::address::{Address, RedisSettings};
-use super::reply::away;
+use super::reply::{away, late};
 use crate::refusal::Refusal;
 
 /// How often the connection is asked whether it lives.
@@ -83,7 +83,7 @@ impl Link {
             attempts -= 1;
             let error = match timeout_at(deadline, script.invoke_async(&mut connection)).await {
                 Ok(Ok(value)) => return Ok(value),
-                Err(_) => return Err(away("the shared store (Redis) did not answer in time")),
+                Err(_) => return Err(late()),
                 Ok(Err(error)) => error,
             };
             let refusal = explain(&error);

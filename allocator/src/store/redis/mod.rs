@@ -1,11 +1,13 @@
 //! The store that several allocators share: Redis, each call one Lua script.
 //!
-//! [`schema`] tells the keys, `lua/` what each call does with them, `link` keeps the connection, `feed` hears how far logs
-//! are. Time inside scripts is Redis' own; a clock that was set back does not go back for them.
+//! [`schema`] tells the keys, `lua/` what each call does with them, `link` keeps the connection, `places` has placements go
+//! together, `feed` hears how far logs are. Time inside scripts is Redis' own; a clock that was set back does not go back for
+//! them.
 
 mod address;
 mod feed;
 mod link;
+mod places;
 mod positions;
 mod reply;
 mod schema;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::{Link, Repeat};
+use places::Places;
 use positions::Positions;
 use prost::Message;
 use rand::Rng;
@@ -57,6 +60,7 @@ struct Inner {
     prefix: String,
     scripts: Scripts,
     link: Link,
+    places: Places,
     positions: Positions,
     /// A test's clock; Redis has its own.
     clock: Option<Arc<dyn Clock>>,
@@ -94,6 +98,7 @@ impl RedisStore {
             prefix: schema::prefix(&settings.prefix),
             scripts: Scripts::new(config),
             link: Link::new(address.clone(), settings.clone()),
+            places: Places::default(),
             positions: Positions::default(),
             clock,
             name: random(16),
@@ -236,20 +241,7 @@ impl Store for RedisStore {
     }
 
     async fn place(&self, request: PlaceRequest) -> Result<PlaceResponse> {
-        let mut call = self.inner.call(&self.inner.scripts.place);
-        call.arg(&request.room).arg(&request.identity).arg(&request.join_id).arg(&request.participant_sid);
-        call.arg(lines(&request.sites)).arg(lines(request.needs.as_ref().map_or(&[], |needs| &needs.features)));
-        call.arg(lines(&request.avoid)).arg(u8::from(request.open.is_some()));
-        with_settings(&mut call, &request.open.unwrap_or_default());
-        call.arg(room_sid());
-        let mut reply = self.inner.run(&call, Repeat::Once, &request.room).await?;
-        Ok(PlaceResponse {
-            opened: reply.flag()?,
-            reserved_ms: reply.count()?,
-            seat: Some(reply.list()?.seat()?),
-            replaced: reply.optional()?.map(Reply::seat).transpose()?,
-            room: Some(reply.list()?.room()?),
-        })
+        places::place(&self.inner, request).await
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<bool> {
@@ -375,6 +367,8 @@ fn random(characters: usize) -> String {
     rand::rng().sample_iter(Alphanumeric).take(characters).map(char::from).collect()
 }
 
+#[cfg(test)]
+mod crowds;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]

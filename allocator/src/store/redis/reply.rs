@@ -15,7 +15,7 @@ use crate::store::Result;
 pub(super) struct Reply(std::vec::IntoIter<Value>);
 
 /// An answer no script of this version gives.
-fn malformed() -> Refusal {
+pub(super) fn malformed() -> Refusal {
     error!("Redis answered what no script of this version answers: do other programs write to its keys?");
     unavailable("the shared store holds what this version does not understand")
 }
@@ -28,6 +28,11 @@ fn unavailable(reason: &'static str) -> Refusal {
 /// Redis gives no answer.
 pub(super) fn away(reason: &'static str) -> Refusal {
     Refusal::Unavailable { reason, retry_after: Duration::from_secs(1), away: true }
+}
+
+/// Redis gives no answer within the timeout.
+pub(super) fn late() -> Refusal {
+    away("the shared store (Redis) did not answer in time")
 }
 
 impl Reply {

@@ -29,10 +29,11 @@ if ARGV[6] == '1' and (fresh > MAX_ENTRIES or fresh_bytes > MAX_BYTES) then retu
 for i = claims, last, 4 do
   if call('HEXISTS', P .. 'joins:' .. sid, ARGV[i]) == 0 then
     local older = call('HGET', P .. 'seats:' .. sid, ARGV[i + 1])
-    if older then drop_seat(sid, (unpack_seat(older)), now) end
-    take_seat(sid, ARGV[i + 1], ARGV[i], ARGV[i + 2], slots[i], true)
+    if older then give_back(sid, (unpack_seat(older))) end
+    take_seat(sid, ARGV[i + 1], ARGV[i], ARGV[i + 2], slots[i], (last - 3 - i) / 4)
   end
 end
+settle()
 for i = 11, first - 1 do
   head, bytes = head + 1, bytes + #ARGV[i]
   call('XADD', P .. 'log:' .. sid, string.format('%.0f-0', head), 't', now, 'b', bytes, 'e', ARGV[i])

@@ -4,9 +4,9 @@ local call = redis.call
 local P = KEYS[1]
 
 -- Milliseconds since the epoch that do not run backwards when the machine's clock is set back.
-local function clock(seen)
-  local given = tonumber(ARGV[1])
-  if given > 0 then return given end
+local seen, now = call('HMGET', P .. 'clock', 'last', 'offset', 'store', 'born'), tonumber(ARGV[1])
+local store, born = seen[3], tonumber(seen[4])
+if now == 0 then
   local time = call('TIME')
   local raw = time[1] * 1000 + math.floor(time[2] / 1000)
   local last, offset = tonumber(seen[1] or raw), tonumber(seen[2] or 0)
@@ -14,10 +14,8 @@ local function clock(seen)
   if not seen[1] or raw < last or raw - last >= 100 then
     call('HSET', P .. 'clock', 'last', raw, 'offset', offset)
   end
-  return raw + offset
+  now = raw + offset
 end
-local seen = call('HMGET', P .. 'clock', 'last', 'offset', 'store', 'born')
-local now, store, born = clock(seen), seen[3], tonumber(seen[4])
 
 -- The store gets a name with its first script, and loses it with its data.
 if not store then
@@ -26,26 +24,36 @@ if not store then
 end
 
 -- Sequences of reports are compared as text of twenty digits: Lua's numbers are exact up to 2^53 only.
-local NO_REPORT = string.rep('0', 20)
+local NO_REPORT = '00000000000000000000'
+
+-- A whole number as text. Redis writes a Lua number that it is given with seventeen digits, which costs more than many a command.
+local function whole(number) return string.format('%d', number) end
 
 -- The order of load: who takes people, who is full, who takes nobody; then load, then seats.
--- What is known of the bridge may be given.
-local CLASS, LOAD = 8796093022208, 4294967296
-local function rank(slot, known)
-  local key = P .. 'bridge:' .. slot
-  local f = known or call('HMGET', key, 'mode', 'site', 'limit', 'base', 'reported')
+local CLASS, LOAD, MOST_SEATS = 8796093022208, 4294967296, 4294967295
+-- A bridge's load with so many seats.
+local function load_of(seats, limit, base)
+  if limit <= 0 then return 1000 end
+  return math.min(math.max(math.floor(seats * 1000 / limit), base), 1000)
+end
+
+-- Notes a bridge's seats and load, and puts it where it belongs.
+local function put(slot, mode, site, limit, seats, load)
+  call('HSET', P .. 'bridge:' .. slot, 'seats', whole(seats), 'load', whole(load))
+  if mode == '' then return end
+  local class = 2
+  if mode == 'ready' then class = (seats < limit and load < 1000) and 0 or 1 end
+  if call('ZADD', P .. 'site:' .. site, whole(class * CLASS + load * LOAD + seats), slot) == 1 then
+    call('SADD', P .. 'sites', site)
+  end
+end
+
+local function rank(slot)
+  local f = call('HMGET', P .. 'bridge:' .. slot, 'mode', 'site', 'limit', 'base', 'reported')
   if not f[1] then return end
   local limit = tonumber(f[3])
-  local seats = math.min(f[5] + call('ZCARD', P .. 'promised:' .. slot), 4294967295)
-  local load = 1000
-  if limit > 0 then load = math.min(math.max(math.floor(seats * 1000 / limit), tonumber(f[4])), 1000) end
-  call('HSET', key, 'seats', seats, 'load', load)
-  if f[1] == '' then return end
-  local class = 2
-  if f[1] == 'ready' then class = (seats < limit and load < 1000) and 0 or 1 end
-  if call('ZADD', P .. 'site:' .. f[2], class * CLASS + load * LOAD + seats, slot) == 1 then
-    call('SADD', P .. 'sites', f[2])
-  end
+  local seats = math.min(f[5] + call('ZCARD', P .. 'promised:' .. slot), MOST_SEATS)
+  put(slot, f[1], f[2], limit, seats, load_of(seats, limit, tonumber(f[4])))
 end
 
 local function unrank(slot)
@@ -87,43 +95,22 @@ local function drop_seat(sid, join, at)
   return true
 end
 
--- Takes a seat on a bridge until it is confirmed or lapses, in a room that may be `due` to end. What is known of the bridge may
--- be given, as for rank. The seat as it is stored, and how many seats the room has on that bridge and in all.
-local function take_seat(sid, identity, join, participant, slot, due, known)
-  local lapses = now + RESERVATION
-  local promise = string.format('%016d', call('INCR', P .. 'promises'))
-  local packed = table.concat({ join, participant, slot, promise, '0', lapses }, '\0')
-  call('HSET', P .. 'seats:' .. sid, identity, packed)
-  call('HSET', P .. 'joins:' .. sid, join, identity)
-  local here = call('HINCRBY', P .. 'on:' .. sid, slot, 1)
-  call('HINCRBY', P .. 'hosts:' .. slot, sid, 1)
-  local all = call('HINCRBY', P .. 'room:' .. sid, 'seats', 1)
-  call('INCR', P .. 'taken')
-  if due then call('ZREM', P .. 'due', sid) end
-  call('ZADD', P .. 'lapses', lapses, table.concat({ promise, sid, join, slot }, '\0'))
-  call('ZADD', P .. 'promised:' .. slot, 0, join .. '\0' .. promise)
-  rank(slot, known)
-  return packed, here, all
-end
-
 -- What has lapsed by now is gone since it lapsed.
-local function advance()
-  while true do
-    local lapsed = call('ZRANGE', P .. 'lapses', '-inf', now, 'BYSCORE', 'LIMIT', 0, 64, 'WITHSCORES')
-    if #lapsed == 0 then return end
-    for i = 1, #lapsed, 2 do
-      local promise, sid, join, slot = string.match(lapsed[i], '^(.-)%z(.-)%z(.-)%z(.*)$')
-      call('ZREM', P .. 'lapses', lapsed[i])
-      forget(slot, join, promise)
-      local identity = call('HGET', P .. 'joins:' .. sid, join)
-      if identity then
-        local _, _, _, current, confirmed = unpack_seat(call('HGET', P .. 'seats:' .. sid, identity))
-        if confirmed == '0' and current == promise then drop_seat(sid, join, tonumber(lapsed[i + 1])) end
-      end
+local until_now = whole(now)
+while true do
+  local lapsed = call('ZRANGE', P .. 'lapses', '-inf', until_now, 'BYSCORE', 'LIMIT', '0', '64', 'WITHSCORES')
+  if #lapsed == 0 then break end
+  for i = 1, #lapsed, 2 do
+    local promise, sid, join, slot = string.match(lapsed[i], '^(.-)%z(.-)%z(.-)%z(.*)$')
+    call('ZREM', P .. 'lapses', lapsed[i])
+    forget(slot, join, promise)
+    local identity = call('HGET', P .. 'joins:' .. sid, join)
+    if identity then
+      local _, _, _, current, confirmed = unpack_seat(call('HGET', P .. 'seats:' .. sid, identity))
+      if confirmed == '0' and current == promise then drop_seat(sid, join, tonumber(lapsed[i + 1])) end
     end
   end
 end
-advance()
 
 -- The sid of the open room of a name, if it is the one that is asked for.
 local function find(name, sid)
@@ -161,6 +148,7 @@ end
 -- How long no new rooms are opened yet: whoever knows rooms from before the store began tells it of them first.
 local function unsettled() return math.max(born + SETTLE - now, 0) end
 
+-- The first fields of the new room, as read_room gives them.
 local function open_room(name, sid, max, empty, departure, pin)
   local last = tonumber(call('GET', P .. 'epoch') or 0)
   local epoch = math.max(now, last + 1)
@@ -173,6 +161,7 @@ local function open_room(name, sid, max, empty, departure, pin)
   call('HSET', P .. 'open', name, sid)
   call('ZADD', P .. 'names', 0, name)
   call('ZADD', P .. 'due', now + empty, sid)
+  return { name, sid, epoch, now, max, empty, departure, pin, 0, 0 }
 end
 
 local function publish(sid, head, ended)
