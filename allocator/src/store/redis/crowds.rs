@@ -29,8 +29,8 @@ async fn store(server: &Server, timeout: Duration, seat_limit: u32) -> Arc<Redis
     Arc::new(store)
 }
 
-/// The crowd comes to three rooms, while Redis hangs; the last one only looks for a room that nobody has opened.
-async fn crowd(store: &Arc<RedisStore>) -> JoinSet<Result<PlaceResponse>> {
+/// The crowd comes to three rooms; the last one only looks for a room that nobody has opened.
+fn crowd(store: &Arc<RedisStore>) -> JoinSet<Result<PlaceResponse>> {
     let mut tasks = JoinSet::new();
     for number in 0..CROWD {
         let (store, last) = (Arc::clone(store), number + 1 == CROWD);
@@ -44,12 +44,6 @@ async fn crowd(store: &Arc<RedisStore>) -> JoinSet<Result<PlaceResponse>> {
         };
         tasks.spawn(async move { store.place(request).await });
     }
-    let all = tokio::time::timeout(PATIENCE, async {
-        while store.inner.places.come() < CROWD {
-            tokio::task::yield_now().await;
-        }
-    });
-    all.await.expect("all wait");
     tasks
 }
 
@@ -68,7 +62,13 @@ async fn who_comes_together_is_placed_together_up_to_the_last_seat() {
     let store = store(&server, PATIENCE, 150).await;
     let before = runs(&server).await;
     server.signal("-STOP");
-    let tasks = crowd(&store).await;
+    let tasks = crowd(&store);
+    let all = tokio::time::timeout(PATIENCE, async {
+        while store.inner.places.come() < CROWD {
+            tokio::task::yield_now().await;
+        }
+    });
+    all.await.expect("all wait");
     server.signal("-CONT");
     let placed = tasks.join_all().await;
     let count = |is: fn(&Result<PlaceResponse>) -> bool| placed.iter().filter(|placed| is(placed)).count();
@@ -88,7 +88,7 @@ async fn nobody_of_a_crowd_waits_for_longer_than_alone_and_who_has_gone_is_not_p
     let store = store(&server, timeout, 1000).await;
     server.signal("-STOP");
     let began = Instant::now();
-    let placed = crowd(&store).await.join_all().await;
+    let placed = crowd(&store).join_all().await;
     let took = began.elapsed();
     assert!(placed.iter().all(|placed| matches!(placed, Err(Refusal::Unavailable { away: true, .. }))), "{placed:?}");
     assert!(took < 4 * timeout, "{took:?}");
@@ -96,4 +96,22 @@ async fn nobody_of_a_crowd_waits_for_longer_than_alone_and_who_has_gone_is_not_p
     let seats = eventually(async || store.sweep().await).await.seats;
     // Only those whom Redis had been told of.
     assert!(seats <= places::TOGETHER * places::UNDER_WAY, "{seats} seats");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_of_a_crowd_waits_for_a_connection_behind_the_others() {
+    let server = Server::new();
+    let store = store(&server, PATIENCE, 1000).await;
+    let _folder = server.crash();
+    let gone = tokio::time::timeout(PATIENCE, async {
+        while store.inner.link.is_open() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    gone.await.expect("it is known that there is none");
+    let began = Instant::now();
+    let placed = crowd(&store).join_all().await;
+    let took = began.elapsed();
+    assert!(placed.iter().all(|placed| matches!(placed, Err(Refusal::Unavailable { away: true, .. }))), "{placed:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }

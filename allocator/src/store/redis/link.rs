@@ -74,6 +74,11 @@ impl Link {
         self.open.clone()
     }
 
+    /// Whether there is a connection.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.borrow().is_some()
+    }
+
     /// Runs a script.
     pub(super) async fn run(&self, script: &ScriptInvocation<'_>, repeat: Repeat) -> Result<Value, Refusal> {
         let deadline = Instant::now() + self.timeout;

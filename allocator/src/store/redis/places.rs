@@ -17,8 +17,9 @@ use crate::store::Result;
 
 /// Placements in one call: Redis does nothing else meanwhile, which is to be a millisecond or so.
 pub(super) const TOGETHER: usize = 16;
-/// Calls under way at once: of a Redis that is 5 ms away, these are 12 800 placements a second.
-pub(super) const UNDER_WAY: usize = 4;
+/// Calls under way at once: one is worked on, the other is there when Redis is done with it. Of a Redis that is 2 ms away these
+/// are 16 000 placements a second.
+pub(super) const UNDER_WAY: usize = 2;
 
 #[derive(Debug)]
 struct Placement {
@@ -82,10 +83,16 @@ impl Places {
 /// Places a participant. Ends within the timeout, whatever Redis does.
 pub(super) async fn place(inner: &Arc<Inner>, request: PlaceRequest) -> Result<PlaceResponse> {
     let (answer, answered) = oneshot::channel();
-    if inner.places.add(Placement { request, answer }) {
+    let placement = Placement { request, answer };
+    if !inner.link.is_open() {
+        // Nobody waits behind others for the connection, which is soon here or not.
+        together(inner, vec![placement]).await;
+    } else if inner.places.add(placement) {
         let inner = Arc::clone(inner);
         tokio::spawn(async move {
             loop {
+                // Whoever is on the way here may come along.
+                tokio::task::yield_now().await;
                 let next = inner.places.next();
                 if next.is_empty() {
                     return;
