@@ -257,7 +257,7 @@ fn another_codec_is_asked_for_and_pulled_by_itself() {
         two.ends[1].want(&vp8.0, Codec::Vp9);
         two.work(1);
         two.run();
-        assert_eq!(two.asked[0], [vp8.clone()], "once, and nothing that comes anyway");
+        assert_eq!(two.asked[0], std::slice::from_ref(&vp8), "once, and nothing that comes anyway");
     }
     two.link();
     assert_eq!(two.asked[0], [vp8.clone(), vp8.clone()], "in a new session again");

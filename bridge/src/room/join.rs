@@ -235,10 +235,10 @@ impl Rooms {
             join_id: request.join_id.clone(),
             participant_sid: ParticipantSid::random().to_string(),
             sites: self.sites(),
-            open: self.settings_for(claims),
+            // A copy opens nothing.
+            open: self.settings_for(claims).filter(|_| request.forwarded_from.is_none()),
             avoid: avoid.to_vec(),
             needs: request.forwarded_from.as_ref().map(|_| Needs { features: vec![self.bridge().to_owned()] }),
-            ..PlaceRequest::default()
         };
         self.place(place).await
     }

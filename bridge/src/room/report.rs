@@ -175,7 +175,6 @@ impl Reporter {
             features: vec![self.rooms.bridge().to_owned()],
             load: Some(load),
             joined,
-            ..BridgeReport::default()
         }
     }
 }
