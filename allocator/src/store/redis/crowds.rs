@@ -72,7 +72,7 @@ async fn who_comes_together_is_placed_together_up_to_the_last_seat() {
     server.signal("-CONT");
     let placed = tasks.join_all().await;
     let count = |is: fn(&Result<PlaceResponse>) -> bool| placed.iter().filter(|placed| is(placed)).count();
-    assert_eq!(count(|placed| placed.is_ok()), 150);
+    assert_eq!(count(Result::is_ok), 150);
     assert_eq!(count(|placed| placed.as_ref().is_ok_and(|placed| placed.opened)), 3);
     assert_eq!(count(|placed| matches!(placed, Err(Refusal::UnknownRoom(room)) if room == "nirgends")), 1);
     assert_eq!(count(|placed| matches!(placed, Err(Refusal::Full { .. }))), CROWD - 150 - 1);
