@@ -7,12 +7,32 @@ export const sameHue = (a, b) => a !== null && Math.min(Math.abs(a - b), 360 - M
 /** Whether a heard frequency is the sent one, within the analyser's resolution. */
 export const sameTone = (a, b) => a !== null && Math.abs(a - b) <= 15;
 
+/** Runs in a page before anything else: its PeerConnections accept no video in these codecs (`VP9`), whoever offers. */
+function refuse(codecs) {
+  const own = RTCRtpReceiver.getCapabilities('video').codecs.filter(({ mimeType }) => !codecs.includes(mimeType.split('/')[1]));
+  const restrict = (transceiver) => {
+    if (transceiver.receiver.track.kind === 'video' && transceiver.direction !== 'stopped') transceiver.setCodecPreferences(own);
+  };
+  const { addTransceiver, setRemoteDescription } = RTCPeerConnection.prototype;
+  Object.assign(RTCPeerConnection.prototype, {
+    addTransceiver(...args) {
+      const transceiver = addTransceiver.apply(this, args);
+      restrict(transceiver);
+      return transceiver;
+    },
+    async setRemoteDescription(...args) {
+      await setRemoteDescription.apply(this, args);
+      this.getTransceivers().forEach(restrict);
+    },
+  });
+}
+
 /**
- * One page with the bare client.
+ * One page with the bare client, which takes no video in the codecs that it `refuses`.
  * `await Participant.open(browser, pages, { identity, hue, hertz, v1 })`, then `join`, `publish` and the page's functions by `call`.
  */
 export class Participant {
-  static async open(browser, pages, { identity, hue, hertz, v1 }) {
+  static async open(browser, pages, { identity, hue, hertz, v1, refuses = [] }) {
     const participant = new Participant();
     Object.assign(participant, { identity, hue, hertz, v1, trouble: [] });
     participant.page = await browser.newPage();
@@ -20,6 +40,7 @@ export class Participant {
     participant.page.on('console', (message) => {
       if (['error', 'warn'].includes(message.type())) participant.trouble.push(`${message.type()}: ${message.text().slice(0, 500)}`);
     });
+    if (refuses.length > 0) await participant.page.evaluateOnNewDocument(refuse, refuses);
     await participant.page.goto(pages.url);
     return participant;
   }

@@ -275,6 +275,17 @@ window.participant = {
       .sort((a, b) => (b.width ?? 0) - (a.width ?? 0));
   },
 
+  /** How many pictures were encoded of our camera in each codec in which it was published so far: `{ vp9: 120, vp8: 0 }`. */
+  async encoded(source = 'camera') {
+    const { codec, sender, simulcastCodecs } = own(source).track;
+    const senders = [[codec, sender], ...[...simulcastCodecs].map(([name, backup]) => [name, backup.sender])];
+    const count = async (of) => {
+      const reports = [...((await of?.getStats())?.values() ?? [])].filter(({ type }) => type === 'outbound-rtp');
+      return reports.reduce((sum, { framesEncoded = 0 }) => sum + framesEncoded, 0);
+    };
+    return Object.fromEntries(await Promise.all(senders.map(async ([name, of]) => [name, await count(of)])));
+  },
+
   /** Joins and measures: milliseconds from `connect()` to connected and to the first decoded frame of `identity`'s camera. */
   async timeFirstFrame({ url, token, v1, identity }) {
     const current = new Room({ singlePeerConnection: v1 });

@@ -3,12 +3,13 @@
 use livekit_protocol::signal_request::Message as Ask;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{
-    ClientInfo, DataChannelInfo, DisconnectReason, JoinRequest, SessionDescription, SignalTarget, SyncState,
-    TrackPublishedResponse, TrackSource, TrackType, UpdateTrackSettings, client_info, leave_request, participant_info,
+    AddTrackRequest, ClientInfo, DataChannelInfo, DisconnectReason, JoinRequest, SessionDescription, SignalTarget,
+    SimulcastCodec, SubscribedCodec, SyncState, TrackInfo, TrackPublishedResponse, TrackSource, TrackType,
+    UpdateTrackSettings, client_info, leave_request, participant_info,
 };
 
 use super::harness::*;
-use crate::media::control::Command;
+use crate::media::control::{Codec, Command};
 use crate::testing::{guest, soon};
 
 fn chrome() -> ClientInfo {
@@ -118,6 +119,62 @@ async fn a_client_goes_on_with_its_session_at_another_bridge() {
         })
         .await;
     anna.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_track_in_two_codecs_goes_on_in_both() {
+    let (eins, zwei, town) = two_bridges().await;
+    town.order("zwei", true).await;
+    let (mut anna, sid, _) = enter(&eins, &mut Worker::default(), "anna", chrome()).await;
+    let codec = |codec: &str, cid: &str| SimulcastCodec { codec: codec.into(), cid: cid.into(), ..Default::default() };
+    let camera = AddTrackRequest {
+        simulcast_codecs: vec![codec("vp9", "cam"), codec("vp8", "")],
+        ..track("cam", TrackType::Video, TrackSource::Camera)
+    };
+    anna.ask(Ask::AddTrack(camera)).await;
+    let published = |told| if let Told::TrackPublished(told) = told { told.track } else { None };
+    let mine = anna.until(|told| published(told).filter(|track| track.codecs.len() == 2)).await.sid;
+    let backup = AddTrackRequest {
+        sid: mine.clone(),
+        simulcast_codecs: vec![codec("vp8", "backup")],
+        ..track("backup", TrackType::Video, TrackSource::Camera)
+    };
+    anna.ask(Ask::AddTrack(backup)).await;
+    let (mic, cam) = (("audio", "sendonly", Some("mic")), ("vp9", "sendonly", Some("cam")));
+    let sections = [mic, AUDIO_IN, cam, ("video", "sendonly", Some("backup"))];
+    anna.offer(2, offer(&sections)).await;
+    let answer = anna.answer().await;
+    anna.settled().await;
+    let state = eins.rooms.get("rat").unwrap().state();
+    let tracks = state.participant(&sid.as_str().into()).unwrap().tracks.clone();
+    assert!(tracks.iter().any(|track| track.sid == mine && track.codecs[1].mid == "4"), "{tracks:?}");
+    town.order("zwei", false).await;
+    town.order("eins", true).await;
+    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+
+    let mut anna = Client::try_open(&eins, &guest("rat", "anna"), again(&sid)).await.unwrap();
+    assert!(matches!(anna.next().await, Some(Told::Reconnect(_))));
+    let cid = |track: &TrackInfo| if track.sid == mine { "cam" } else { "mic" };
+    let published = tracks
+        .iter()
+        .map(|track| TrackPublishedResponse { cid: cid(track).into(), track: Some(TrackInfo::clone(track)) });
+    let sync = SyncState { answer: Some(answer), publish_tracks: published.collect(), ..Default::default() };
+    anna.ask(Ask::SyncState(sync)).await;
+    anna.offer(3, offer_with("next", &sections)).await;
+    anna.answer().await;
+    // What she was told elsewhere of the codecs that are needed holds no more.
+    let all = |told| match told {
+        Told::SubscribedQualityUpdate(update) => {
+            let needed = |codec: &SubscribedCodec| codec.qualities.iter().all(|quality| quality.enabled);
+            (update.track_sid == mine).then(|| update.subscribed_codecs.iter().filter(|codec| needed(codec)).count())
+        }
+        _ => None,
+    };
+    assert_eq!(anna.until(all).await, 2);
+    anna.settled().await;
+    let track = zwei.rooms.get("rat").unwrap().track(&mine.as_str().into()).unwrap();
+    assert_eq!((track.relay, track.backups.len()), (None, 1));
+    assert_eq!(track.backups[0].codec(), Some(Codec::Vp8));
 }
 
 const CHROME_V0: &str = "protocol=16&sdk=js&auto_subscribe=1&browser=Chrome";
