@@ -187,15 +187,17 @@ window.participant = {
     return Object.fromEntries(wanted.filter((name) => inbound[name] !== undefined).map((name) => [name, inbound[name]]));
   },
 
-  /** From now on listens for the server's asking for the layer `rid` of our camera; `resumed` tells what came of it. */
-  async expectResume(rid, ms = 15_000) {
-    const keyFrames = async () => (await outbound('camera')).find((report) => report.rid === rid)?.keyFramesEncoded ?? 0;
+  /** From now on listens for the server's asking for the layer `rid` of our camera in one `codec`, else in any; `resumed` tells what came of it. */
+  async expectResume(rid, codec, ms = 15_000) {
+    const backup = () => own('camera').track.simulcastCodecs.get(codec)?.sender.getStats();
+    const reports = async () => (codec ? [...((await backup())?.values() ?? [])].filter(({ type }) => type === 'outbound-rtp') : outbound('camera'));
+    const keyFrames = async () => (await reports()).find((report) => report.rid === rid)?.keyFramesEncoded ?? 0;
     const before = await keyFrames();
     resuming = new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error(`${rid} was not asked for within ${ms} ms`)), ms);
       const asked = async (update) => {
         const wanted = { q: 0, h: 1, f: 2 }[rid];
-        const all = update.subscribedCodecs.flatMap(({ qualities }) => qualities);
+        const all = update.subscribedCodecs.filter((asked) => !codec || asked.codec === codec).flatMap(({ qualities }) => qualities);
         if (!all.some(({ quality, enabled }) => quality === wanted && enabled)) return;
         clearTimeout(late);
         room.engine.off('subscribedQualityUpdate', asked);
