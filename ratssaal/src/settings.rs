@@ -168,7 +168,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "media.spread",
         "spread",
         "NUMBER",
-        "40",
+        "48",
         "Participants of one room on one media worker before the next ones are seated on another; 0 keeps rooms on one",
     ),
     value(
