@@ -231,16 +231,11 @@ async fn move_participant(
     claims: &Claims,
     request: MoveParticipantRequest,
 ) -> Answer<MoveParticipantResponse> {
-    auth::may_move(claims, &request.room, &request.destination_room)?;
-    if request.room == request.destination_room {
-        return Err(TwirpError::new(Code::InvalidArgument, "`destination_room` is another room than `room`"));
-    }
-    let from = room(api, &request.room).await?;
-    at_home(&from, &request.identity)?;
-    if !api.rooms.is_open(&request.destination_room).await? {
+    let (identity, destination) = (request.identity.clone(), &request.destination_room);
+    let from = on_the_way(api, claims, (&request.room, &identity), destination).await?;
+    if !api.rooms.is_open(destination).await? {
         return Err(TwirpError::new(Code::NotFound, "the destination room is not open: create it first"));
     }
-    let identity = request.identity.clone();
     seated::of_one(api, &from, &identity, seated::Call::MoveParticipant(request)).await
 }
 
@@ -249,14 +244,25 @@ async fn forward_participant(
     claims: &Claims,
     request: ForwardParticipantRequest,
 ) -> Answer<ForwardParticipantResponse> {
-    auth::may_move(claims, &request.room, &request.destination_room)?;
-    if request.room == request.destination_room {
+    let identity = request.identity.clone();
+    let from = on_the_way(api, claims, (&request.room, &identity), &request.destination_room).await?;
+    seated::of_one(api, &from, &identity, seated::Call::ForwardParticipant(request)).await
+}
+
+/// The room of somebody who is to come into another one too, or instead.
+async fn on_the_way(
+    api: &Api,
+    claims: &Claims,
+    (from, identity): (&str, &str),
+    destination: &str,
+) -> Answer<RoomHandle> {
+    auth::may_move(claims, from, destination)?;
+    if from == destination {
         return Err(TwirpError::new(Code::InvalidArgument, "`destination_room` is another room than `room`"));
     }
-    let from = room(api, &request.room).await?;
-    at_home(&from, &request.identity)?;
-    let identity = request.identity.clone();
-    seated::of_one(api, &from, &identity, seated::Call::ForwardParticipant(request)).await
+    let from = room(api, from).await?;
+    at_home(&from, identity)?;
+    Ok(from)
 }
 
 async fn update_room_metadata(api: &Api, claims: &Claims, request: UpdateRoomMetadataRequest) -> Answer<Room> {
