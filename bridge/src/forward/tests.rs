@@ -1,6 +1,7 @@
 //! Copies by the table, and copies as they run: rooms' tasks, the real allocator, the test as the media worker.
 
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use livekit_protocol::participant_info::KindDetail;
 use livekit_protocol::{
@@ -279,7 +280,16 @@ async fn a_copy_follows_its_original_to_another_bridge() {
         avoid: vec!["eins".to_owned()],
         ..PlaceRequest::default()
     };
-    let placed = soon(eins.rooms.place(place)).await.unwrap();
+    // As soon as it has said that it takes people again.
+    let placed = soon(async {
+        loop {
+            match eins.rooms.place(place.clone()).await {
+                Ok(placed) => break placed,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    });
+    let placed = placed.await;
     let there = soon(zwei.rooms.open(&placed.room.unwrap(), false, "")).await.unwrap();
     let _inbox = soon(there.take_over(anna.sid.clone(), "move".to_owned())).await.unwrap();
     let second =
