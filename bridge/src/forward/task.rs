@@ -112,7 +112,6 @@ impl Forwarding {
         let there = self.to.state();
         // Its inbox tells when it is out.
         let Some(copy) = there.participant(&self.copy) else { return Next::Wait };
-        self.lend(original);
         let mut next = Next::Wait;
         for command in differences(original, copy) {
             if let Err(refusal) = self.to.submit(Actor::Bridge, command).await {
@@ -120,6 +119,8 @@ impl Forwarding {
                 next = Next::Again;
             }
         }
+        // Relays are told of media whose track is logged.
+        self.lend(original);
         next
     }
 
