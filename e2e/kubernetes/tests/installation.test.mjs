@@ -301,10 +301,10 @@ describe('an installation on real nodes', () => {
     // Which rooms there are is Redis' knowledge.
     const asks = async () => (await roomService(cluster, anna, 'ListRooms', {}, { roomList: true })).status;
     // The bridges that are left stay ready meanwhile, or the Service would lead nobody back to the meeting.
-    const ready = ({ items }) => items.filter((one) => condition(one, 'Ready') === 'True').length;
     const served = async (bridges, ms) => {
-      await cluster.awaits('the bridges are ready', ['--namespace', SPACE, 'pods', '--selector=app.kubernetes.io/component=bridge'], (pods) => ready(pods) === bridges, ms);
-      await until('Redis answers whoever is led to one of them', async () => (await asks()) === 200, ms);
+      await until('Redis answers', async () => (await asks()) === 200, ms);
+      await cluster.awaits('the bridges are ready', ['--namespace', SPACE, 'pods', '--selector=app.kubernetes.io/component=bridge'], ({ items }) => items.filter((one) => condition(one, 'Ready') === 'True').length === bridges);
+      await until('people reach them', async () => (await asks()) === 200);
     };
     await served(3, 20_000);
     const start = performance.now();
@@ -319,7 +319,13 @@ describe('an installation on real nodes', () => {
     // People can join again, while the machine is still away.
     await bela.click('tool-leave');
     await bela.click('end-again');
-    await bela.enter();
+    const field = await bela.find('name-input');
+    if ((await field.evaluate(({ value }) => value)) === '') await field.type(bela.name);
+    await until(`${bela.name} is in again`, async () => {
+      if (await bela.page.$('[data-testid=call]')) return true;
+      await (await bela.page.$('[data-testid=prejoin-join], [data-testid=end-again]'))?.evaluate((button) => button.click());
+      return bela.find('call', 5000);
+    }, 60_000);
     await together();
     times.redisCutToJoined = Math.round(performance.now() - start);
     const after = await cluster.get(...pod);
