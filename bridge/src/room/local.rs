@@ -388,6 +388,7 @@ impl RoomActor {
         for (sid, info) in std::mem::take(&mut self.qualities) {
             match self.state.participant(&sid) {
                 Some(participant) if participant.permission.hidden => {
+                    self.rated.remove(&sid);
                     self.tell_one(&sid, ToSession::Quality([info].into()));
                 }
                 Some(_) if self.rated.get(&sid).is_some_and(|told| is_like(told, &info)) => {}
