@@ -440,7 +440,8 @@ fn decode<T: for<'de> Deserialize<'de>>(part: &str, what: &'static str) -> Resul
     serde_json::from_slice(&json).map_err(|_| TokenError::Malformed(what))
 }
 
-fn unix_now() -> u64 {
+/// Unix time in seconds.
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

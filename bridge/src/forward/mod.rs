@@ -12,7 +12,6 @@ mod differences;
 mod task;
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use livekit_protocol::{ClientInfo, participant_info};
 
@@ -20,7 +19,7 @@ use self::task::Forwarding;
 use crate::peers::Peers;
 use crate::room::ids::random_base62;
 use crate::room::{JoinRefusal, JoinRequest, Joined, Participant, Refusal, RoomHandle, Rooms, Way};
-use crate::token::{Claims, VideoGrants};
+use crate::token::{self, Claims, VideoGrants};
 
 /// The attribute by which clients see from which room a copy comes: that room's name.
 pub(crate) const FORWARDED_FROM: &str = "ratssaal.forwarded_from";
@@ -108,9 +107,8 @@ async fn enter(
         can_update_own_metadata: Some(true),
         ..VideoGrants::default()
     };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let claims = Claims {
-        issued_at: now.as_secs(),
+        issued_at: token::unix_now(),
         identity: who.identity.to_string(),
         name: who.name.clone(),
         metadata: who.metadata.clone(),

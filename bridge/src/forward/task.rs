@@ -182,7 +182,7 @@ impl Forwarding {
         };
         for _ in 0..ATTEMPTS {
             match seated::forward_there(&self.peers, bridge, &self.from, request.clone()).await {
-                Ok(()) => return Some(DisconnectReason::Migration),
+                Ok(()) => break,
                 Err(error) => warn!(bridge, to = %self.to.name(), %error, "a bridge does not go on forwarding yet"),
             }
             sleep(RETRY).await;

@@ -1,7 +1,7 @@
 -- Taking seats, for the scripts that take many: what is counted and ordered is written once for all of them, by settle. Until
 -- then only this text knows of it.
 
--- What is known of bridges by slot; false is one that takes nobody now.
+-- What is known of bridges by slot; false where there is none.
 local bridges = {}
 local function bridge(slot)
   local known = bridges[slot]
