@@ -3,22 +3,21 @@
 #[path = "../../allocator/src/redis_server.rs"]
 #[expect(dead_code, clippy::expect_used, reason = "made for the allocator's tests; a part is used here")]
 mod redis_server;
+mod stage;
 
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use livekit_api::services::room::{CreateRoomOptions, RoomClient, SendDataOptions, UpdateParticipantOptions};
+use livekit_api::services::room::{CreateRoomOptions, SendDataOptions, UpdateParticipantOptions};
 use livekit_protocol::{DataPacket, ParticipantInfo, RpcAck, RpcResponse, TrackSource, data_packet, rpc_response};
 use ratssaal_e2e::{
     bot::{Bot, Options, View},
     server::{Server, turn},
-    token,
     wait::until,
 };
 use redis_server::Server as Redis;
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use stage::{LIMIT, api, twirp};
 
 /// Servers on one Redis, by name.
 async fn servers<const N: usize>(redis: &Redis, names: [&str; N]) -> Result<Vec<Server>> {
@@ -94,7 +93,7 @@ async fn the_server_api_works_at_any_server() -> Result<()> {
     let redis = Redis::new();
     let (entry, _seat, first) = entry_and_seat(&redis, "amt").await?;
     let second = Bot::join(&entry, Options::new("amt", 1, true).v1(true)).await?;
-    let api = RoomClient::with_api_key(&entry.http, &entry.key, &entry.secret);
+    let api = api(&entry);
     ensure!(api.list_participants("amt").await?.len() == 2, "both are listed");
     let camera = |view: &View| view.track_of("bot-0", TrackSource::Camera);
     let camera = second.wait("the camera is known", LIMIT, camera).await?;
@@ -170,7 +169,7 @@ async fn rooms_and_participants_are_looked_after_from_any_server() -> Result<()>
     let redis = Redis::new();
     let (entry, seat, first) = entry_and_seat(&redis, "rat").await?;
     let second = Bot::join(&seat, Options::new("rat", 1, false).v1(true)).await?;
-    let api = RoomClient::with_api_key(&entry.http, &entry.key, &entry.secret);
+    let api = api(&entry);
 
     let found = api.get_participant("rat", "bot-0").await?;
     ensure!(found.sid == first.view(|view| view.me.sid.clone()) && found.tracks.len() == 2, "{found:?}");
@@ -232,7 +231,7 @@ async fn a_room_is_pinned_to_a_site() -> Result<()> {
         ];
         servers.push(Server::start_with(&settings).await?);
     }
-    let api = RoomClient::with_api_key(&servers[0].http, &servers[0].key, &servers[0].secret);
+    let api = api(&servers[0]);
     let pinned = CreateRoomOptions { node_id: "kreishaus".to_owned(), ..CreateRoomOptions::default() };
     api.create_room("kreistag", pinned).await?;
     let _first = Bot::join(&servers[0], Options::new("kreistag", 0, false)).await?;
@@ -243,13 +242,6 @@ async fn a_room_is_pinned_to_a_site() -> Result<()> {
     let _second = Bot::join(&servers[0], Options::new("stadtrat", 1, false)).await?;
     seat(&servers[..1]).await.context("it sits where it came in")?;
     Ok(())
-}
-
-async fn twirp(server: &Server, method: &str, grants: Value, request: Value) -> Result<(u16, Value)> {
-    let token = token::sign(&token::claims(server, "admin", grants), &server.secret);
-    let url = format!("{}/twirp/livekit.RoomService/{method}", server.http);
-    let answer = reqwest::Client::new().post(url).bearer_auth(token).json(&request).send().await?;
-    Ok((answer.status().as_u16(), answer.json().await?))
 }
 
 async fn rpc(server: &Server, request: Value) -> Result<(u16, Value)> {

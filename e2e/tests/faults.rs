@@ -21,7 +21,7 @@ use ratssaal_e2e::{
     token,
 };
 use redis_server::{Server as Redis, free_port};
-use stage::{LIMIT, api, eventually, people, ready, server, server_with, sids, validate};
+use stage::{LIMIT, api, eventually, is_still, people, ready, server, server_with, sids, validate};
 use tokio::time::{Instant, sleep};
 
 /// How soon the next allocator is used when one dies or hangs.
@@ -41,8 +41,7 @@ async fn redis_hangs_and_meetings_go_on() -> Result<()> {
     redis.signal("-CONT");
     eventually("joining works again", 101, async || validate(&eins, "neu", "carla").await).await?;
     meeting.goes_on(&eins).await?;
-    ensure!(sids(&eins, "beside").await? == before && before.len() == 1, "{before:?}");
-    Ok(())
+    is_still(&eins, "beside", &before).await
 }
 
 /// As slow as on another continent, everything works; slower than any deadline, meetings go on and new ones are refused in time.
@@ -74,8 +73,7 @@ async fn redis_is_slow() -> Result<()> {
     way.delay(Duration::ZERO);
     eventually("joining works again", 101, async || validate(&eins, "ganz-neu", "carla").await).await?;
     meeting.goes_on(&eins).await?;
-    ensure!(sids(&eins, "beside").await? == before && before.len() == 1, "{before:?}");
-    Ok(())
+    is_still(&eins, "beside", &before).await
 }
 
 /// One of two servers has no way to Redis: its meeting goes on, it takes nobody new, and the other one does.
@@ -104,7 +102,7 @@ async fn a_server_is_cut_off_from_redis() -> Result<()> {
     let both = vec!["bot-1".to_owned(), "bot-2".to_owned()];
     for server in [&eins, &zwei] {
         eventually("nobody was put out", both.clone(), async || people(server, "beside").await).await?;
-        ensure!(sids(server, "beside").await? == before, "it is another room");
+        is_still(server, "beside", &before).await?;
     }
     meeting.goes_on(&eins).await?;
     elsewhere.check_alive()
@@ -244,7 +242,7 @@ async fn a_server_is_killed() -> Result<()> {
         }
     };
     drop(meeting);
-    ensure!(sids(&zwei, "beside").await? == before, "it is the same room");
+    is_still(&zwei, "beside", &before).await?;
     eventually("who did not come back has left", vec!["bot-1".to_owned()], async || {
         Ok(people(&zwei, "beside").await?.into_iter().filter(|identity| identity != "probe").collect())
     })
@@ -282,7 +280,7 @@ async fn redis_comes_back_with_older_data() -> Result<()> {
     eventually("each has one seat", 3.0, async || eins.metric("ratssaal_allocator_seats").await).await?;
     for server in [&eins, &zwei] {
         eventually("so it is still", named([1, 2, 4]), async || people(server, "beside").await).await?;
-        ensure!(sids(server, "beside").await? == before, "it is another room");
+        is_still(server, "beside", &before).await?;
     }
     meeting.goes_on(&eins).await?;
     fourth.check_alive()?;
@@ -311,7 +309,8 @@ async fn a_server_is_paused() -> Result<()> {
     eins.signal("CONT")?;
     first.wait("the older session is put out", LIMIT, |view| view.ended.clone()).await?;
     eventually("both servers say the same", vec!["bot-1".to_owned()], async || people(&eins, "pause").await).await?;
-    ensure!(sids(&eins, "pause").await? == before && sids(&zwei, "pause").await? == before, "it is one room");
+    is_still(&eins, "pause", &before).await?;
+    is_still(&zwei, "pause", &before).await?;
     second.check_alive()?;
     let ready = async || Ok(reqwest::get(format!("{}/readyz", eins.http)).await?.status().as_u16());
     eventually("it takes people again", 200, ready).await

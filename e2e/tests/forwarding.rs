@@ -3,29 +3,23 @@
 #[path = "../../allocator/src/redis_server.rs"]
 #[expect(dead_code, clippy::expect_used, reason = "made for the allocator's tests; a part is used here")]
 mod redis_server;
-
-use std::time::{Duration, Instant};
+mod stage;
 
 use anyhow::{Context, Result, ensure};
-use livekit_api::services::room::{RoomClient, UpdateParticipantOptions};
+use livekit_api::services::room::UpdateParticipantOptions;
 use livekit_protocol::{ParticipantInfo, TrackSource, participant_info::KindDetail};
 use ratssaal_e2e::{
     bot::{Bot, Options, View},
     server::{Server, turn},
-    token,
 };
 use redis_server::Server as Redis;
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use stage::{LIMIT, eventually, twirp};
 
 async fn forward(server: &Server, identity: &str) -> Result<(u16, Value)> {
     let grants = json!({"roomAdmin": true, "room": "rat", "destinationRoom": "saal"});
-    let token = token::sign(&token::claims(server, "admin", grants), &server.secret);
-    let url = format!("{}/twirp/livekit.RoomService/ForwardParticipant", server.http);
     let request = json!({"room": "rat", "identity": identity, "destination_room": "saal"});
-    let answer = reqwest::Client::new().post(url).bearer_auth(token).json(&request).send().await?;
-    Ok((answer.status().as_u16(), answer.json().await?))
+    twirp(server, "ForwardParticipant", grants, request).await
 }
 
 /// The camera and the microphone of the copy, once both are known.
@@ -56,26 +50,17 @@ async fn a_speaker_is_seen_and_heard_in_a_room_on_another_server() -> Result<()>
     let speaker = Bot::join(eins, Options::new("rat", 0, true)).await?;
     let colleague = Bot::join(eins, Options::new("rat", 1, false).v1(true)).await?;
     let near = Bot::join(eins, Options::new("saal", 2, false)).await?;
-    let seated = seats([eins, zwei]).await?;
-    ensure!(seated == [2.0, 1.0] || seated == [1.0, 2.0], "{seated:?}");
-    let logs = || format!("{}\n---\n{}", eins.log(), zwei.log());
-    is_in_two_rooms((eins, zwei), speaker, [colleague, near]).await.with_context(logs)
-}
-
-/// How many sit on each server once all three are active.
-async fn seats(servers: [&Server; 2]) -> Result<[f64; 2]> {
-    let end = Instant::now() + LIMIT;
-    loop {
+    let seated = async || {
         let mut seated = [0.0; 2];
-        for (count, server) in seated.iter_mut().zip(servers) {
+        for (count, server) in seated.iter_mut().zip([eins, zwei]) {
             *count = server.metric("ratssaal_participants{state=\"active\"}").await?;
         }
-        if seated.iter().sum::<f64>() >= 3.0 {
-            return Ok(seated);
-        }
-        ensure!(Instant::now() < end, "not all are active: {seated:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        seated.sort_by(f64::total_cmp);
+        Ok(seated)
+    };
+    eventually("each room has a server of its own", [1.0, 2.0], seated).await?;
+    let logs = || format!("{}\n---\n{}", eins.log(), zwei.log());
+    is_in_two_rooms((eins, zwei), speaker, [colleague, near]).await.with_context(logs)
 }
 
 /// On one server the rooms are on different workers, and one of them gets onto both.
@@ -93,7 +78,7 @@ async fn a_speaker_is_seen_and_heard_in_a_room_on_another_worker() -> Result<()>
 /// The speaker of one room, with a colleague there, becomes a speaker in another one, and stops being one.
 async fn is_in_two_rooms((first, second): (&Server, &Server), speaker: Bot, [colleague, near]: [Bot; 2]) -> Result<()> {
     let (camera, microphone) = colleague.wait("the speaker publishes", LIMIT, tracks).await?;
-    let api = RoomClient::with_api_key(&second.http, &second.key, &second.secret);
+    let api = stage::api(second);
     let (status, body) = forward(second, "bot-0").await?;
     ensure!(status == 200, "{status} {body}");
     ensure!(near.wait("the copy's tracks", LIMIT, tracks).await? == (camera.clone(), microphone.clone()), "the same");

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use livekit_api::services::room::RoomClient;
 use ratssaal_e2e::{server::Server, token};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 /// Longest that anything may take that is to happen by itself: a lost server is noticed after 13 s.
@@ -29,6 +30,14 @@ pub(crate) async fn ready(server: &Server) -> Result<f64> {
 
 pub(crate) fn api(server: &Server) -> RoomClient {
     RoomClient::with_api_key(&server.http, &server.key, &server.secret)
+}
+
+/// What a server answers to a call of its API that a client library does not know: status and body.
+pub(crate) async fn twirp(server: &Server, method: &str, grants: Value, request: Value) -> Result<(u16, Value)> {
+    let token = token::sign(&token::claims(server, "admin", grants), &server.secret);
+    let url = format!("{}/twirp/livekit.RoomService/{method}", server.http);
+    let answer = reqwest::Client::new().post(url).bearer_auth(token).json(&request).send().await?;
+    Ok((answer.status().as_u16(), answer.json().await?))
 }
 
 /// The identities in a room as this server tells them, sorted.
@@ -62,6 +71,25 @@ pub(crate) async fn eventually<T: std::fmt::Debug + PartialEq>(
         }
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// The first answer that is not an error, as there may be some while a server finds back to Redis.
+pub(crate) async fn answered<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        match ask().await {
+            Ok(said) => return Ok(said),
+            Err(error) if Instant::now() > end => return Err(error.context(format!("{what}: no answer in {LIMIT:?}"))),
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Whether a room is still the one of before: the first answer has to say so.
+pub(crate) async fn is_still(server: &Server, room: &str, before: &[String]) -> Result<()> {
+    let now = answered("which room it is", async || sids(server, room).await).await?;
+    ensure!(now == before && now.len() == 1, "{room} was {before:?} and is {now:?}");
+    Ok(())
 }
 
 /// Whether somebody could get in: the status of the answer to a plain request.
