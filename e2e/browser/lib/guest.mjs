@@ -69,11 +69,16 @@ export class Guest {
     await field.select(value);
   }
 
-  /** Goes through the screen before the meeting and waits until in it; `camera: false` if there is none to wait for. */
-  async enter({ camera = true } = {}) {
+  /** Fills in the screen before the meeting; `camera: false` if there is none to wait for. */
+  async fill({ camera = true } = {}) {
     const field = await this.find('name-input');
     if ((await field.evaluate((element) => element.value)) === '') await field.type(this.name);
     if (camera) await until(`${this.name}'s devices run`, () => this.page.$eval('video[data-testid=preview]', (video) => video.videoWidth > 0));
+  }
+
+  /** Goes through the screen before the meeting and waits until in it. */
+  async enter(how) {
+    await this.fill(how);
     await this.click('prejoin-join');
     await this.find('call', 30_000);
   }

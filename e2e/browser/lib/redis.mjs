@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from './wait.mjs';
 
-/** A running one: `{ url, stop() }`. */
+/** A running one: `{ url, pause(), resume(), stop() }`. */
 export async function startRedis() {
   const folder = mkdtempSync(join(tmpdir(), 'ratssaal-redis-'));
   const socket = join(folder, 'redis.sock');
@@ -19,6 +19,9 @@ export async function startRedis() {
   }), 10_000);
   return {
     url: `redis+unix://${socket}`,
+    /** It answers nobody until {@link resume}. */
+    pause: () => child.kill('SIGSTOP'),
+    resume: () => child.kill('SIGCONT'),
     async stop() {
       child.kill('SIGKILL');
       await exit;

@@ -68,6 +68,9 @@ export function errorCode(status: number, code: unknown): ApiErrorCode {
 /** Any failure as a code with a text. */
 export const codeOf = (error: unknown): ApiErrorCode => (error instanceof ApiError ? error.code : 'unknown')
 
+/** Whether the same request may work a moment later. */
+export const mayPass = (code: ApiErrorCode): boolean => code === 'unavailable' || (code === 'network' && navigator.onLine)
+
 const TIMEOUT_MS = 15_000
 
 async function request<T>(path: string, body?: unknown): Promise<T> {

@@ -1,6 +1,8 @@
 // The running meeting: one LiveKit room, what it looks like as plain state for the screen, and what a
 // person can do in it. No React here.
 import {
+  ConnectionError,
+  ConnectionErrorReason,
   ConnectionState,
   LocalAudioTrack,
   LocalVideoTrack,
@@ -15,6 +17,7 @@ import { createStore } from 'zustand/vanilla'
 import type { Admission } from '../api/client'
 import { Moderation } from '../api/moderation'
 import type { EndReason } from '../end/reason'
+import { again } from '../lib/again'
 import { setPreferences, usePreferences } from '../lib/preferences'
 import { problemOf, stopHandover, theDevice, type DeviceProblem, type Handover, type Kind } from '../prejoin/local-media'
 import { append, receiveChat, sendChat, type Message } from './chat'
@@ -65,6 +68,16 @@ const CHANGES = [
   RoomEvent.ConnectionQualityChanged,
 ] as const
 
+/** Whether connecting may work a moment later: nobody said no, but something is not there. */
+const mayPass = (error: unknown) =>
+  error instanceof ConnectionError &&
+  [
+    ConnectionErrorReason.InternalError,
+    ConnectionErrorReason.ServerUnreachable,
+    ConnectionErrorReason.Timeout,
+    ConnectionErrorReason.WebSocket,
+  ].includes(error.reason)
+
 /** Bytes of one incoming text stream: four times what a message may have in characters. */
 const STREAM_MAX_BYTES = 16_384
 
@@ -89,6 +102,7 @@ export class Meeting {
   #refreshing: ReturnType<typeof setTimeout> | undefined
   #stopping: ReturnType<typeof setTimeout> | undefined
   #started = false
+  #left = false
   #endedForAll = false
   /** Whether this person wants to be heard; a mute against it came from a moderator. */
   #wantsMicrophone = false
@@ -130,6 +144,7 @@ export class Meeting {
   }
 
   async leave(): Promise<void> {
+    this.#left = true
     await this.room.disconnect()
     this.#cleanUp()
   }
@@ -201,10 +216,12 @@ export class Meeting {
 
   async #connect(): Promise<void> {
     const address = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}`
-    try {
-      await this.room.connect(address, this.#admission.token, { autoSubscribe: false })
-    } catch {
-      if (this.room.state === ConnectionState.Disconnected) this.#end('failed')
+    const attempt = async () => {
+      if (!this.#left) await this.room.connect(address, this.#admission.token, { autoSubscribe: false })
+      return !this.#left
+    }
+    if (!(await again(attempt, mayPass).catch(() => false))) {
+      if (this.room.state === ConnectionState.Disconnected) this.#end(this.#left ? 'left' : 'failed')
       return
     }
     this.store.setState({ connection: 'connected', audioBlocked: !this.room.canPlaybackAudio })

@@ -3,10 +3,11 @@
 import { lazy, Suspense, useEffect, useState } from 'react'
 import { useTranslation } from 'react-i18next'
 import { announce } from '../a11y/announcer'
-import { codeOf, join, type Admission, type ApiErrorCode } from '../api/client'
+import { codeOf, join, mayPass, type Admission, type ApiErrorCode } from '../api/client'
 import { MessagePage } from '../app/MessagePage'
 import { EndPage } from '../end/EndPage'
 import type { EndReason } from '../end/reason'
+import { again } from '../lib/again'
 import { dropIdentity, dropModeratorKey, identityIn, keepIdentity, moderatorKey, takeKeyFromAddress } from '../lib/seat'
 import { ability } from '../prejoin/browser'
 import { stopHandover, type Handover } from '../prejoin/local-media'
@@ -28,7 +29,8 @@ type Phase =
  * the moderator's rights, an old identity the place, but neither the meeting.
  */
 async function takeSeat(room: string, name: string): Promise<Admission> {
-  const seat = () => join({ room, name, key: moderatorKey(room), identity: identityIn(room) })
+  const attempt = () => join({ room, name, key: moderatorKey(room), identity: identityIn(room) })
+  const seat = () => again(attempt, (error) => mayPass(codeOf(error)))
   try {
     return await seat()
   } catch (error) {
