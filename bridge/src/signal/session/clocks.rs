@@ -8,6 +8,13 @@ use crate::token::REFRESH_TTL;
 /// How long a client may take from joining until media can flow.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
+/// Sections up to which a client is told of each new track at once: below, a negotiation costs next to nothing.
+const FEW_SECTIONS: usize = 32;
+/// By how much negotiations of many sections are apart, for each section: what one costs grows with them, on both sides.
+const APART_PER_SECTION: Duration = Duration::from_millis(4);
+/// By how much they are apart at most.
+const APART: Duration = Duration::from_millis(500);
+
 /// What a session waits for besides messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clocks {
@@ -21,6 +28,10 @@ pub(super) struct Clocks {
     pub(super) refresh: Instant,
     /// Until when a client that was sent to another bridge should be there.
     pub(super) moving: Option<Instant>,
+    /// When what the client receives was last negotiated.
+    settled: Option<Instant>,
+    /// When it is to be negotiated next, while that waits.
+    settle: Option<Instant>,
 }
 
 /// What time asks for.
@@ -36,6 +47,8 @@ pub(super) enum Due {
     Refresh,
     /// The client did not go where it was sent.
     Moving,
+    /// What came since the last negotiation has been gathered for long enough.
+    Settle,
 }
 
 impl Clocks {
@@ -46,7 +59,32 @@ impl Clocks {
             connect_by: Some(now + CONNECT_WITHIN),
             refresh: now + REFRESH_TTL / 2,
             moving: None,
+            settled: None,
+            settle: None,
         }
+    }
+
+    /// Whether what a client with this many sections receives may be negotiated now; else it is due later. Whoever comes to a
+    /// large room makes everybody negotiate, so those who come one upon the other are gathered there. A first one is not
+    /// kept waiting.
+    pub(super) fn may_settle(&mut self, now: Instant, sections: usize) -> bool {
+        let apart = if sections <= FEW_SECTIONS {
+            Duration::ZERO
+        } else {
+            (APART_PER_SECTION * u32::try_from(sections).unwrap_or(u32::MAX)).min(APART)
+        };
+        self.settle = self.settled.map(|last| last + apart).filter(|due| *due > now);
+        self.settle.is_none()
+    }
+
+    /// What the client receives is being negotiated.
+    pub(super) fn settles(&mut self, now: Instant) {
+        (self.settled, self.settle) = (Some(now), None);
+    }
+
+    /// What was gathered is to be negotiated now.
+    pub(super) fn gathered(&mut self) {
+        self.settle = None;
     }
 
     /// What comes next, and when.
@@ -58,7 +96,8 @@ impl Clocks {
         };
         let connect = self.connect_by.map(|by| (by, Due::Connect));
         let moving = self.moving.map(|by| (by, Due::Moving));
-        let candidates = [Some(presence), connect, Some((self.refresh, Due::Refresh)), moving];
+        let settle = self.settle.map(|at| (at, Due::Settle));
+        let candidates = [Some(presence), connect, Some((self.refresh, Due::Refresh)), moving, settle];
         candidates.into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(presence)
     }
 }
@@ -84,5 +123,25 @@ mod tests {
         (clocks.away, clocks.moving) = (None, None);
         clocks.heard = start + 299 * second;
         assert_eq!(clocks.next(resume), (start + 300 * second, Due::Refresh));
+    }
+
+    #[test]
+    fn who_comes_to_many_is_gathered() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let mut clocks = Clocks::new(start);
+        assert!(clocks.may_settle(start, 160), "the first is not kept waiting");
+        clocks.settles(start);
+        assert!(clocks.may_settle(start + ms(1), FEW_SECTIONS), "few cost nothing");
+        assert!(!clocks.may_settle(start + ms(1), 50));
+        assert_eq!(clocks.next(Duration::ZERO), (start + ms(200), Due::Settle));
+        assert!(!clocks.may_settle(start + ms(2), 160));
+        assert_eq!(clocks.next(Duration::ZERO), (start + ms(500), Due::Settle), "never for longer");
+        clocks.gathered();
+        assert!(clocks.may_settle(start + ms(500), 160));
+        clocks.settles(start + ms(500));
+        assert_eq!(clocks.next(Duration::ZERO).1, Due::Silent);
+        assert!(!clocks.may_settle(start + ms(999), 160), "and so on while they come");
+        assert!(clocks.may_settle(start + ms(3000), 160), "who comes alone is there at once");
     }
 }

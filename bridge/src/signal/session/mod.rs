@@ -353,6 +353,11 @@ impl Session {
                 ControlFlow::Continue(())
             }
             Due::Moving => self.stays_here(),
+            Due::Settle => {
+                self.clocks.gathered();
+                self.unsettled = true;
+                ControlFlow::Continue(())
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message;
@@ -291,6 +292,11 @@ impl Session {
         if !open || self.negotiation.waiting || (!missing.is_none() && self.negotiation.asked == asked) {
             return;
         }
+        let now = Instant::now();
+        if !self.clocks.may_settle(now, self.negotiation.sections) {
+            return;
+        }
+        self.clocks.settles(now);
         (self.negotiation.asked, self.negotiation.waiting) = (asked, true);
         let requirement = MediaSectionsRequirement { num_audios: missing.audio, num_videos: missing.video };
         self.link.send(Message::MediaSectionsRequirement(requirement));

@@ -10,7 +10,6 @@ use livekit_protocol::{DisconnectReason, ParticipantInfo, ParticipantUpdate, Roo
 use super::super::messages;
 use super::super::metrics::Ended;
 use super::super::wire::Close;
-use super::clocks::Clocks;
 use super::{Flow, Return, Session, requests};
 use crate::token::Claims;
 
@@ -22,7 +21,7 @@ impl Session {
         self.link.close(Close::Replaced);
         self.link.attach(back.socket);
         self.link.send(messages::reconnect(self.last_reliable));
-        self.clocks = Clocks { heard: now, away: None, ..self.clocks };
+        (self.clocks.heard, self.clocks.away) = (now, None);
         self.stay();
         self.claims = Claims { room_config: self.claims.room_config.take(), ..back.opening.claims };
         self.signal.metrics.resumed.inc();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use livekit_protocol::SessionDescription;
 use livekit_protocol::signal_response::Message;
@@ -63,7 +64,9 @@ impl Session {
             subscriber.send.retain(|section| subscriber.legs.values().any(|(leg, _)| *leg == section.leg));
             subscriber.tell_worker();
         }
-        if subscriber.offer.awaits_answer() {
+        let changed = wanted.len() > subscriber.legs.len() || subscriber.offer.needs_offer();
+        let now = Instant::now();
+        if !changed || subscriber.offer.awaits_answer() || !self.clocks.may_settle(now, subscriber.offer.sections()) {
             return;
         }
         for (sid, track) in self.subscriptions.wanted() {
@@ -87,6 +90,7 @@ impl Session {
             subscriber.legs.insert(sid.clone(), (leg, mid.to_owned()));
         }
         if subscriber.offer.needs_offer() {
+            self.clocks.settles(now);
             self.send_offer();
         }
     }

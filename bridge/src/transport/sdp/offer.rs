@@ -152,6 +152,12 @@ impl SubscriberOffer {
         true
     }
 
+    /// m-sections for media, those without a track among them.
+    #[must_use]
+    pub fn sections(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether tracks came or went since the last [`Self::offer`].
     #[must_use]
     pub fn needs_offer(&self) -> bool {
