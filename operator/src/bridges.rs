@@ -62,7 +62,8 @@ impl Ahead {
             let owned = pod.owner_references().iter().any(|reference| reference.uid == owner);
             owned && pod.namespace().as_deref() == Some(namespace)
         };
-        let watched = stores.pods.state_filter(ours).into_iter().map(|pod| (pod.name_any(), (*pod).clone())).collect();
+        let watched = stores.pods.of(owner).into_iter().filter(|pod| ours(pod));
+        let watched = watched.map(|pod| (pod.name_any(), (*pod).clone())).collect();
         self.correct(watched, namespace, ours)
     }
 

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use kube::runtime::controller::{Action, Config, Controller, Error};
+use kube::runtime::controller::{Action, Controller, Error};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Client, ResourceExt as _};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info_span, warn};
@@ -62,6 +62,8 @@ pub(crate) struct Context {
     pub(crate) config: OperatorConfig,
     /// What is watched.
     pub(crate) stores: Stores,
+    /// As many looks at the same time as may be. (To the controller there is no limit: looks that gather changes wait for time only.)
+    looks: Semaphore,
     /// Set when everything has been listed once. One task at a time may wait for a store.
     ready: OnceCell<()>,
     /// The installations of this scope.
@@ -95,6 +97,8 @@ pub(crate) struct Memory {
     pub(crate) follower: Option<Follower>,
     /// Since when a scaled site has had more seats than needed.
     pub(crate) calm: HashMap<String, Millis>,
+    /// Since when there has been something to wait for, but nothing to do.
+    pub(crate) idle: Option<Instant>,
     /// What people were told last.
     pub(crate) told: Vec<String>,
     /// Fields of the status that the cluster's definition does not know, and when that was seen last.
@@ -162,6 +166,7 @@ pub(crate) async fn run(
         applier: Applier::new(client.clone(), metrics.clone()),
         recorder: Recorder::new(client.clone(), reporter),
         stores,
+        looks: Semaphore::new(config.concurrency.into()),
         ready: OnceCell::new(),
         installations: controller.store(),
         features,
@@ -172,9 +177,7 @@ pub(crate) async fn run(
         client,
         config,
     });
-    let settings = Config::default().concurrency(context.config.concurrency);
     let mut controller = controller
-        .with_config(settings)
         .trigger_backoff(Brief)
         .owns_stream(watches.pods)
         .reconcile_all_on(watches.nodes)
@@ -200,6 +203,7 @@ async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Rec
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let span = info_span!("reconcile", installation = %name, %namespace);
     sleep(GATHER).await;
+    let Ok(_permit) = context.looks.acquire().await else { return Ok(Action::await_change()) };
     // Until everything has been listed once, what is there would look as if it were missing.
     match timeout(LOOK, context.ready.get_or_try_init(|| context.stores.ready())).await {
         Ok(Ok(_)) => {}

@@ -20,6 +20,7 @@ mod leader;
 mod metrics;
 pub mod names;
 mod observe;
+mod owned;
 pub mod pki;
 pub mod plan;
 pub mod problem;

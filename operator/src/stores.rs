@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream::BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DynamicObject};
 use kube::core::DeserializeGuard;
@@ -18,6 +18,7 @@ use crate::apply::is_owned;
 use crate::build::Features;
 use crate::kind::Kind;
 use crate::names::{COMPONENT, MANAGED_BY, MANAGER};
+use crate::owned::Owned;
 
 /// A `VideoConference` that may not be readable: one bad object must not stop the watch of all.
 pub(crate) type Guarded = DeserializeGuard<VideoConference>;
@@ -25,9 +26,9 @@ pub(crate) type Guarded = DeserializeGuard<VideoConference>;
 /// Everything that is watched in one scope: a namespace or the whole cluster.
 #[derive(Clone)]
 pub(crate) struct Stores {
-    objects: HashMap<Kind, Store<DynamicObject>>,
+    objects: HashMap<Kind, Owned<DynamicObject>>,
     /// Pods of bridges and of managed Redis.
-    pub(crate) pods: Store<Pod>,
+    pub(crate) pods: Owned<Pod>,
     /// All nodes.
     pub(crate) nodes: Store<Node>,
 }
@@ -71,15 +72,19 @@ impl Stores {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            let writer = store::Writer::new(resource);
-            objects.insert(kind, writer.as_reader());
+            let writer = store::Writer::new(resource.clone());
+            let owned = Owned::new(writer.as_reader(), resource);
+            objects.insert(kind, owned.clone());
             let stream = reflector(writer, watcher(api, config("")).default_backoff().modify(trim));
-            streams.push((kind, stream.touched_objects().boxed()));
+            streams.push((kind, stream.inspect_ok(move |event| owned.note(event)).touched_objects().boxed()));
         }
         let (pods, writer) = store();
+        let pods = Owned::new(pods, ());
+        let owned = pods.clone();
         let some = config(&format!(",{COMPONENT} in (bridge,redis)"));
         let pod_stream = watcher(api::<Pod>(client, scope), some).default_backoff().modify(trim);
-        let pod_stream = reflector(writer, pod_stream).touched_objects().boxed();
+        let pod_stream = reflector(writer, pod_stream).inspect_ok(move |event| owned.note(event));
+        let pod_stream = pod_stream.touched_objects().boxed();
         let (nodes, writer) = store();
         let node_stream = watcher(Api::<Node>::all(client.clone()), watcher::Config::default());
         let node_stream = reflector(writer, node_stream.default_backoff().modify(trim));
@@ -95,33 +100,33 @@ impl Stores {
     /// # Errors
     /// When a watch has ended, that is at shutdown.
     pub(crate) async fn ready(&self) -> Result<(), store::WriterDropped> {
-        for store in self.objects.values() {
-            store.wait_until_ready().await?;
+        for owned in self.objects.values() {
+            owned.store.wait_until_ready().await?;
         }
-        self.pods.wait_until_ready().await?;
+        self.pods.store.wait_until_ready().await?;
         self.nodes.wait_until_ready().await
     }
 
     /// An object of the operator's.
     pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
         let reference = ObjectRef::new_with(name, kind.resource()).within(namespace);
-        self.objects.get(&kind)?.get(&reference)
+        self.objects.get(&kind)?.store.get(&reference)
     }
 
     /// A Pod.
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        self.pods.get(&ObjectRef::new(name).within(namespace))
+        self.pods.store.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// All objects that an installation owns, but Pods.
     pub(crate) fn owned(&self, namespace: &str, owner: &str) -> Vec<(Kind, Arc<DynamicObject>)> {
-        let mut owned = Vec::new();
-        for (kind, store) in &self.objects {
-            let ours =
-                |object: &DynamicObject| object.namespace().as_deref() == Some(namespace) && is_owned(object, owner);
-            owned.extend(store.state_filter(ours).into_iter().map(|object| (*kind, object)));
-        }
-        owned
+        let ours =
+            |object: &Arc<DynamicObject>| object.namespace().as_deref() == Some(namespace) && is_owned(object, owner);
+        let of = |(kind, objects): (&Kind, &Owned<DynamicObject>)| {
+            let kind = *kind;
+            objects.of(owner).into_iter().filter(ours).map(move |object| (kind, object)).collect::<Vec<_>>()
+        };
+        self.objects.iter().flat_map(of).collect()
     }
 }
 

@@ -7,7 +7,7 @@ mod tell;
 mod validate;
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -134,9 +134,15 @@ impl Look<'_> {
         }
     }
 
+    /// While something is awaited that says nothing when it comes, such as a deadline: the longer nothing has happened, the longer.
     fn pause(&self, plan: &Plan) -> Duration {
+        let idle = self.context.remember(&self.uid, |memory| {
+            memory.idle =
+                (plan.progressing && plan.actions.is_empty()).then(|| memory.idle.unwrap_or_else(Instant::now));
+            memory.idle
+        });
         if plan.progressing {
-            SOON
+            idle.map_or(SOON, |since| since.elapsed().clamp(SOON, WRONG))
         } else if !self.problems.is_empty() || !plan.calm.is_empty() {
             WRONG
         } else {
