@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ratssaal_crds::v1alpha1::{MediaExposure, VideoConferenceSpec};
+use ratssaal_crds::v1alpha1::{MediaExposure, MediaSpec, VideoConferenceSpec};
 use time::OffsetDateTime;
 
 use crate::build::Features;
@@ -58,8 +58,10 @@ impl Problem {
 pub struct Neighbour {
     /// `namespace/name`.
     pub name: String,
-    /// Its spec.
-    pub spec: VideoConferenceSpec,
+    /// Its host name.
+    pub hostname: String,
+    /// Its ports.
+    pub media: MediaSpec,
     /// It came first.
     pub older: bool,
     /// Nodes that both may use, if any.
@@ -180,21 +182,21 @@ pub fn features(spec: &VideoConferenceSpec, features: Features) -> Vec<Problem> 
 /// Checks that installations are not in each other's way. The older one keeps what it has.
 pub fn neighbours(spec: &VideoConferenceSpec, all: &[Neighbour]) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for other in all.iter().filter(|other| other.older) {
-        if other.spec.hostname == spec.hostname {
-            let text = format!(
-                "{} is the host name of VideoConference {} too: give one of them another",
-                spec.hostname, other.name
-            );
-            problems.push(Problem::new("HostnameTaken", false, text));
-        }
+    // One is named, always the same: of many in each other's way each would be told of all others.
+    let first = |in_the_way: &dyn Fn(&Neighbour) -> bool| {
+        all.iter().filter(|other| other.older && in_the_way(other)).min_by_key(|other| &other.name)
+    };
+    if let Some(other) = first(&|other| other.hostname == spec.hostname) {
+        let text = format!(
+            "{} is the host name of VideoConference {} too: give one of them another",
+            spec.hostname, other.name
+        );
+        problems.push(Problem::new("HostnameTaken", false, text));
     }
-    let taken: Vec<&Neighbour> =
-        all.iter().filter(|other| other.older && other.shared_node.is_some() && collide(spec, &other.spec)).collect();
-    if let Some(other) = taken.first() {
+    if let Some(other) = first(&|other| other.shared_node.is_some() && collide(&spec.media, &other.media)) {
         let (first, last) = spec.media.window();
         let node = other.shared_node.as_deref().unwrap_or_default();
-        let free = free_port(spec, all);
+        let free = free_port(&spec.media, all);
         let advice = free.map_or_else(String::new, |port| format!(": set spec.media.port to {port}"));
         let text =
             format!("ports {first} to {last} are taken on node {node} by VideoConference {}{advice}", other.name);
@@ -204,27 +206,27 @@ pub fn neighbours(spec: &VideoConferenceSpec, all: &[Neighbour]) -> Vec<Problem>
 }
 
 /// All ports that an installation may use on a node. With HostNetwork also TCP ports of the same numbers, four of them.
-fn ports(spec: &VideoConferenceSpec) -> (u32, u32) {
-    let (first, last) = spec.media.window();
-    let tcp = if spec.media.exposure == MediaExposure::HostNetwork { u32::from(first) + 3 } else { 0 };
+fn ports(media: &MediaSpec) -> (u32, u32) {
+    let (first, last) = media.window();
+    let tcp = if media.exposure == MediaExposure::HostNetwork { u32::from(first) + 3 } else { 0 };
     (first.into(), u32::from(last).max(tcp))
 }
 
-fn collide(a: &VideoConferenceSpec, b: &VideoConferenceSpec) -> bool {
+fn collide(a: &MediaSpec, b: &MediaSpec) -> bool {
     let ((a_first, a_last), (b_first, b_last)) = (ports(a), ports(b));
-    a.media.uses_host_ports() && b.media.uses_host_ports() && a_first <= b_last && b_first <= a_last
+    a.uses_host_ports() && b.uses_host_ports() && a_first <= b_last && b_first <= a_last
 }
 
 /// The next port from which on nobody is in the way.
-fn free_port(spec: &VideoConferenceSpec, all: &[Neighbour]) -> Option<u16> {
-    let mut wish = spec.clone();
+fn free_port(media: &MediaSpec, all: &[Neighbour]) -> Option<u16> {
+    let mut wish = media.clone();
     let near: Vec<&Neighbour> = all.iter().filter(|other| other.shared_node.is_some()).collect();
     for _ in 0..=near.len() {
         let in_the_way =
-            near.iter().filter(|other| collide(&wish, &other.spec)).map(|other| ports(&other.spec).1).max();
+            near.iter().filter(|other| collide(&wish, &other.media)).map(|other| ports(&other.media).1).max();
         match in_the_way {
-            None => return Some(wish.media.port),
-            Some(last) => wish.media.port = u16::try_from(last + 1).ok().filter(|port| *port < 65_500)?,
+            None => return Some(wish.port),
+            Some(last) => wish.port = u16::try_from(last + 1).ok().filter(|port| *port < 65_500)?,
         }
     }
     None
@@ -315,7 +317,8 @@ mod tests {
     fn neighbours_on_the_same_nodes_need_other_ports() {
         let other = |port: u16, older: bool, shared: bool| Neighbour {
             name: "nachbar/konferenz".into(),
-            spec: spec(json!({"hostname": "konferenz.nachbar.example", "media": {"port": port}})),
+            hostname: "konferenz.nachbar.example".into(),
+            media: spec(json!({"media": {"port": port}})).media,
             older,
             shared_node: shared.then(|| "n1".to_owned()),
         };
@@ -331,8 +334,13 @@ mod tests {
             "{}",
             told[0].text
         );
-        let same = Neighbour { spec: spec(json!({"media": {"port": 20000}})), ..other(1, true, true) };
-        assert_eq!(reasons(&[same]), ["HostnameTaken"]);
+        let same = Neighbour { hostname: spec(json!({})).hostname, ..other(20_000, true, true) };
+        let another = Neighbour { name: "a/konferenz".into(), ..same.clone() };
+        let told = neighbours(&spec(json!({})), &[same, another]);
+        assert!(
+            told.len() == 1 && told[0].reason == "HostnameTaken" && told[0].text.contains("a/konferenz"),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl Look<'_> {
         others
             .map(|other| Neighbour {
                 name: format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()),
-                spec: other.spec.clone(),
+                hostname: other.spec.hostname.clone(),
+                media: other.spec.media.clone(),
                 older: age(other) < age(self.object),
                 shared_node: plan::used_nodes(&sites(other), &nodes).into_iter().find(|node| mine.contains(node)),
             })

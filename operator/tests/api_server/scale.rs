@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use prometheus_client::registry::Registry;
 use ratssaal_crds::VideoConference;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, eventually};
@@ -52,8 +52,12 @@ pub async fn two_hundred_installations_with_a_thousand_bridges(cluster: Cluster)
     }
     for installation in 0..number {
         // Ranges of their own: all are on the same nodes.
-        let port = 10_000 + installation * 10;
-        world.install(&format!("k{installation}"), |spec| spec["media"] = json!({ "port": port })).await;
+        let (name, port) = (format!("k{installation}"), 10_000 + installation * 10);
+        let change = |spec: &mut Value| {
+            spec["hostname"] = json!(format!("{name}.example"));
+            spec["media"] = json!({ "port": port });
+        };
+        world.install(&name, change).await;
     }
     let (before, begin) = (memory(), Instant::now());
     let (operators, asked) = cluster.recording(None).await;
@@ -102,6 +106,11 @@ pub async fn two_hundred_installations_with_a_thousand_bridges(cluster: Cluster)
         written.values().sum::<usize>(),
         memory() - before,
     );
+
+    let mut most: Vec<_> = written.iter().collect();
+    most.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let most = most.iter().take(6).map(|(what, count)| format!("{what} {count}"));
+    println!("  most of the writes: {}", most.collect::<Vec<_>>().join(", "));
 
     // At rest: each is looked at again.
     let (seen, begin) = (count(), Instant::now());

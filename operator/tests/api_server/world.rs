@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::reflector::store;
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Client, CustomResourceExt as _, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use ratssaal_allocator::{Config, Service, embedded, store::MemoryStore};
@@ -23,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What a simulated bridge does.
 #[derive(Clone, Debug, Default)]
@@ -257,9 +261,10 @@ impl Running {
 
 async fn ready(nodes: &Api<Node>, name: &str) -> kube::Result<Node> {
     let now = Timestamp::now().to_string();
+    // Large enough for a bridge of each of two hundred installations.
+    let resources = json!({ "cpu": "128", "memory": "512Gi", "pods": "1000" });
     let status = json!({ "status": {
-        "capacity": { "cpu": "16", "memory": "64Gi", "pods": "500" },
-        "allocatable": { "cpu": "16", "memory": "64Gi", "pods": "500" },
+        "capacity": resources, "allocatable": resources,
         "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }],
         "conditions": [{ "type": "Ready", "status": "True", "reason": "Test", "message": "", "lastHeartbeatTime": now }],
     } });
@@ -280,6 +285,10 @@ impl Kubelet {
     async fn run(self) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let nodes: Api<Node> = Api::all(self.client.clone());
+        // Listing all of a thousand Pods again and again would be most of what an API server does in a case.
+        let (known, writer) = store();
+        let watch = reflector(writer, watcher(pods.clone(), watcher::Config::default()).default_backoff());
+        let _watching = AbortOnDropHandle::new(tokio::spawn(watch.for_each(async |_| ())));
         for tick in 0_u64.. {
             if tick % 50 == 0 {
                 let names = self.nodes.lock().unwrap().clone();
@@ -288,11 +297,8 @@ impl Kubelet {
                     let _ = ready(&nodes, &name).await;
                 }
             }
-            // The API server may be away.
-            if let Ok(list) = pods.list(&ListParams::default()).await {
-                for pod in list {
-                    self.tend(&pods, &pod).await;
-                }
+            for pod in known.state() {
+                self.tend(&pods, &pod).await;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
