@@ -1,7 +1,9 @@
 //! Two hundred installations with a thousand bridges on the API server alone: how long a look takes, how much memory the operator
 //! needs, and that it writes nothing once everything is as it should be. `RATSSAAL_SCALE=200` runs it in full; else it is a
-//! small version.
+//! small version. With `RATSSAAL_BIN` the operator's own memory is measured as well.
 
+use std::ffi::OsStr;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -9,10 +11,15 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use prometheus_client::registry::Registry;
 use ratssaal_crds::VideoConference;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, eventually};
 use crate::world::{Running, World, free_port};
+
+/// Installations, unless `RATSSAAL_SCALE` says how many.
+const SMALL: u32 = 4;
 
 /// How many looks took at most so long (s).
 fn looks(registry: &Registry) -> Vec<(f64, f64)> {
@@ -36,15 +43,62 @@ fn quantile(q: f64, before: &[(f64, f64)], after: &[(f64, f64)]) -> f64 {
     1000.0 * (low + (high - low) * ((rank - below) / (count(at) - below).max(1.0)))
 }
 
-/// Memory of this process, MiB.
-fn memory() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+/// Memory of a process, MiB: `VmRSS` now, `VmHWM` at most.
+fn memory(process: &str, what: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).unwrap();
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }
 
+/// A figure of the operator as a process.
+async fn figure(port: u16, name: &str) -> Option<f64> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.ok()?;
+    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+    values.map(|value| value.parse::<f64>().ok()).sum()
+}
+
+/// The operator as the process that it is begins anew on all that is there.
+async fn as_a_process(program: &OsStr, cluster: &Cluster, namespace: &str, number: u32) {
+    let (begin, http) = (Instant::now(), free_port());
+    let allocator = format!("127.0.0.1:{}", free_port());
+    let bind = format!("127.0.0.1:{http}");
+    let process = Command::new(program)
+        .args(["operator", "--bind", &bind, "--namespaces", namespace, "--namespace", namespace])
+        .args(["--operator-image", "registry.example/ratssaal:1", "--operator-allocator", &allocator])
+        .env("KUBECONFIG", cluster.kubeconfig_path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let process = Killed(process);
+    eventually("the process looks at all", 300, async || {
+        figure(http, "ratssaal_operator_reconcile_seconds_count").await.is_some_and(|looks| looks >= f64::from(number))
+    })
+    .await;
+    let (looked, id) = (begin.elapsed(), process.0.id().to_string());
+    println!(
+        "  as a process: all looked at after {:.1} s, {:.0} writes, {:.0} MiB, at most {:.0} MiB",
+        looked.as_secs_f64(),
+        figure(http, "ratssaal_operator_writes_total").await.unwrap(),
+        memory(&id, "VmRSS"),
+        memory(&id, "VmHWM"),
+    );
+}
+
+/// A process that ends with its owner.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub async fn two_hundred_installations_with_a_thousand_bridges(cluster: Cluster) {
-    let number: u32 = std::env::var("RATSSAAL_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let number: u32 = std::env::var("RATSSAAL_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(SMALL);
     let (client, namespace) = cluster.prepare("scale").await;
     let world = World::new(client, namespace.clone());
     for node in 1..=5 {
@@ -59,7 +113,7 @@ pub async fn two_hundred_installations_with_a_thousand_bridges(cluster: Cluster)
         };
         world.install(&name, change).await;
     }
-    let (before, begin) = (memory(), Instant::now());
+    let (before, begin) = (memory("self", "VmRSS"), Instant::now());
     let (operators, asked) = cluster.recording(None).await;
     let operator = Running::start(operators, &namespace, "one", free_port());
     let pods: Api<Pod> = world.api();
@@ -97,14 +151,14 @@ pub async fn two_hundred_installations_with_a_thousand_bridges(cluster: Cluster)
     let building = looks(&operator.registry);
     println!(
         "{number} installations, {wanted} bridges: all made after {:.1} s, at rest after {:.1} s; {} looks, p50 {:.1} ms, p99 {:.1} ms; \
-         {} writes; the operator took {:.0} MiB",
+         {} writes; operator and simulation took {:.0} MiB",
         made.as_secs_f64(),
         begin.elapsed().as_secs_f64(),
         count(),
         quantile(0.5, &[], &building),
         quantile(0.99, &[], &building),
         written.values().sum::<usize>(),
-        memory() - before,
+        memory("self", "VmRSS") - before,
     );
 
     let mut most: Vec<_> = written.iter().collect();
@@ -129,5 +183,8 @@ pub async fn two_hundred_installations_with_a_thousand_bridges(cluster: Cluster)
     );
     assert_eq!(asked.writes(), written, "writes at rest");
     operator.kill().await;
+    if let Some(program) = std::env::var_os("RATSSAAL_BIN").filter(|_| number > SMALL) {
+        as_a_process(&program, &cluster, &namespace, number).await;
+    }
     world.remove_nodes().await;
 }
