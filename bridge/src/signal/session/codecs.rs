@@ -2,7 +2,10 @@
 //!
 //! A track may come in several codecs, each a medium of its own at the worker. The client gets the first that it can decode,
 //! by what it accepted for the leg. Where there is none of these yet but the publisher can send one, the publisher is asked
-//! for it, and the leg leads to nothing until it comes.
+//! for it, and the leg leads to nothing until it comes. Where the publisher cannot send one either, the client is told once.
+
+use livekit_protocol::signal_response::Message;
+use livekit_protocol::{SubscriptionError, SubscriptionResponse};
 
 use super::super::description::codec_named;
 use super::Session;
@@ -12,6 +15,8 @@ use crate::room::TrackSid;
 impl Session {
     /// Leads all legs to what the client can decode, after a negotiation. The worker is yet to be told.
     pub(super) fn lead_legs(&mut self) {
+        let subscriptions = &self.subscriptions;
+        self.undecodable.retain(|sid| subscriptions.track(sid).is_some());
         let mut sections = std::mem::take(self.sections_sent());
         for section in &mut sections {
             if let Some(sid) = self.track_on(section.leg).cloned() {
@@ -44,6 +49,11 @@ impl Session {
         let Some(local) = self.seat.room.track(sid) else { return false };
         let decodable = local.decodable(&section.payload_types);
         let missing = if decodable.is_none() { self.obtainable(sid, &section.payload_types) } else { None };
+        if decodable.is_some() || missing.is_some() {
+            self.undecodable.remove(sid);
+        } else if !local.payload_types.is_empty() && self.undecodable.insert(sid.clone()) {
+            self.tell_undecodable(sid);
+        }
         let to = if let Some(codec) = missing {
             self.seat.room.want_codec(sid, codec);
             self.nothing
@@ -54,6 +64,12 @@ impl Session {
         };
         section.wanted = self.subscriptions.layer(sid);
         std::mem::replace(&mut section.track, to) != to
+    }
+
+    /// Waiting for the track would be in vain.
+    pub(super) fn tell_undecodable(&mut self, sid: &TrackSid) {
+        let err = SubscriptionError::SeCodecUnsupported.into();
+        self.link.send(Message::SubscriptionResponse(SubscriptionResponse { track_sid: sid.to_string(), err }));
     }
 
     /// The first codec among these in which a track's publisher could send it, besides the one in which it is sent.

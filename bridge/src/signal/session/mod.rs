@@ -143,6 +143,8 @@ pub(crate) struct Session {
     unsettled: bool,
     /// What legs lead to whose track does not come yet in a codec that the client can decode. There never is such a track.
     nothing: TrackId,
+    /// Tracks of which the client was told that it can decode none of their codecs.
+    undecodable: BTreeSet<TrackSid>,
     publisher: Option<Transport>,
     subscriber: Option<subscriber::Subscriber>,
     negotiation: publisher::Negotiation,
@@ -220,6 +222,7 @@ impl Session {
             outlets: Outlets::default(),
             unsettled: false,
             nothing: TrackId::next(),
+            undecodable: BTreeSet::new(),
             publisher: None,
             subscriber: None,
             negotiation: publisher::Negotiation::default(),

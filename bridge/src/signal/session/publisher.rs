@@ -9,9 +9,7 @@ use std::time::Instant;
 
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message;
-use livekit_protocol::{
-    DisconnectReason, MediaSectionsRequirement, SessionDescription, SubscriptionError, SubscriptionResponse, TrackInfo,
-};
+use livekit_protocol::{DisconnectReason, MediaSectionsRequirement, SessionDescription, TrackInfo};
 use tracing::Instrument as _;
 
 use super::super::description::{codec_named, is_stereo, may_pause};
@@ -177,9 +175,7 @@ impl Session {
         let answer = SessionDescription { r#type: "answer".to_owned(), sdp: answer.sdp, id, mid_to_track_id: by_mid };
         self.link.send(Message::Answer(answer));
         for track in unheard {
-            // No codec in common: waiting for it would be in vain.
-            let err = SubscriptionError::SeCodecUnsupported.into();
-            self.link.send(Message::SubscriptionResponse(SubscriptionResponse { track_sid: track.to_string(), err }));
+            self.tell_undecodable(&track);
             self.subscriptions.ask([track], false);
             self.unsettled = true;
         }

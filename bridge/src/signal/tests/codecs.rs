@@ -3,8 +3,8 @@
 use livekit_protocol::signal_request::Message as Ask;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{
-    AddTrackRequest, MuteTrackRequest, RequestResponse, SessionDescription, SimulcastCodec, TrackInfo, TrackSource,
-    TrackType, request_response,
+    AddTrackRequest, MuteTrackRequest, RequestResponse, SessionDescription, SimulcastCodec, SubscriptionError,
+    SubscriptionResponse, TrackInfo, TrackSource, TrackType, request_response,
 };
 
 use super::harness::*;
@@ -221,16 +221,19 @@ async fn it_is_asked_for_at_another_bridge_and_comes_from_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_backup_nobody_is_asked() {
+async fn without_a_backup_nobody_is_asked_and_waiting_is_known_to_be_in_vain() {
     let bridge = bridge(Config::default()).await;
     let (mut anna, _) = Client::offering(&bridge, "anna", &offer(&[])).await;
     anna.answer().await;
     let alone = AddTrackRequest { simulcast_codecs: camera().simulcast_codecs[..1].to_vec(), ..camera() };
     anna.ask(Ask::AddTrack(alone)).await;
+    let sid = published(&mut anna).await.sid;
     anna.offer(2, offer(&[CAMERA])).await;
     anna.answer().await;
     let (mut berta, _) = Client::offering(&bridge, "berta", &offer(&[VIDEO_IN])).await;
-    berta.answer().await;
+    let in_vain = |told| if let Told::SubscriptionResponse(response) = told { Some(response) } else { None };
+    let err = SubscriptionError::SeCodecUnsupported.into();
+    assert_eq!(berta.until(in_vain).await, SubscriptionResponse { track_sid: sid, err });
     berta.settled().await;
     anna.ask(Ask::Ping(1)).await;
     let next = |told| matches!(told, Told::SubscribedQualityUpdate(_) | Told::Pong(_)).then_some(told);
