@@ -26,7 +26,7 @@ use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::names::{MANAGER, Names};
 use crate::plan::Millis;
-use crate::reconcile::{ReconcileError, reconcile};
+use crate::reconcile::{ReconcileError, reconcile, resolve};
 use crate::stores::{Guarded, Stores, api};
 
 /// The pause after the first failure, and the longest one.
@@ -203,6 +203,7 @@ async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Rec
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let span = info_span!("reconcile", installation = %name, %namespace);
     sleep(GATHER).await;
+    resolve(&object, &context).await;
     let Ok(_permit) = context.looks.acquire().await else { return Ok(Action::await_change()) };
     // Until everything has been listed once, what is there would look as if it were missing.
     match timeout(LOOK, context.ready.get_or_try_init(|| context.stores.ready())).await {

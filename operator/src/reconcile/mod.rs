@@ -32,6 +32,8 @@ use crate::plan::{self, Bridge, Millis, Plan, World};
 use crate::problem::Problem;
 use crate::stores::Guarded;
 
+pub(crate) use validate::resolve;
+
 /// The next look if nothing happens: while something is going on, while something is wrong, else.
 const SOON: Duration = Duration::from_secs(2);
 const WRONG: Duration = Duration::from_secs(15);

@@ -9,8 +9,10 @@ use ratssaal_crds::VideoConference;
 use time::OffsetDateTime;
 
 use super::{Look, ReconcileError, api};
+use crate::controller::Context;
 use crate::credentials::Found;
 use crate::problem::{self, Given, Neighbour, Problem};
+use crate::stores::Guarded;
 use crate::{build, observe, plan};
 
 /// How long a host name's look-up counts: one that found something, one that did not.
@@ -18,6 +20,22 @@ const RESOLVED: Duration = Duration::from_secs(300);
 const UNRESOLVED: Duration = Duration::from_secs(30);
 /// How long a look-up may take.
 const LOOKUP: Duration = Duration::from_secs(3);
+
+/// Looks an installation's host name up, unless what is known is recent enough. Before the look and not in it: where no
+/// name server answers, the installations of which that is known would hold up all others.
+pub(crate) async fn resolve(object: &Guarded, context: &Context) {
+    let (Ok(installation), uid) = (&object.0, object.uid().unwrap_or_default()) else { return };
+    let host = &installation.spec.hostname;
+    let counts = |found: bool| if found { RESOLVED } else { UNRESOLVED };
+    let known = context.remember(&uid, |memory| memory.resolved.clone());
+    if known.is_some_and(|(known, at, found)| known == *host && at.elapsed() < counts(found)) {
+        return;
+    }
+    let lookup = tokio::net::lookup_host((host.as_str(), 443));
+    let found = tokio::time::timeout(LOOKUP, lookup).await;
+    let found = found.ok().and_then(Result::ok).is_some_and(|mut addresses| addresses.next().is_some());
+    context.remember(&uid, |memory| memory.resolved = Some((host.clone(), Instant::now(), found)));
+}
 
 impl Look<'_> {
     /// A Secret that the spec names.
@@ -48,7 +66,7 @@ impl Look<'_> {
             problems.extend(problem::redis(&own.name, &own.key, &self.secret(&own.name).await?));
         }
         problems.extend(problem::neighbours(spec, &self.neighbours()));
-        if !self.resolves().await {
+        if !self.resolves() {
             let text = format!(
                 "the host name {} is not known in DNS here: enter it there, or correct spec.hostname",
                 spec.hostname
@@ -59,19 +77,10 @@ impl Look<'_> {
         Ok(())
     }
 
-    async fn resolves(&self) -> bool {
+    fn resolves(&self) -> bool {
         let host = &self.object.spec.hostname;
-        let counts = |found: bool| if found { RESOLVED } else { UNRESOLVED };
         let known = self.context.remember(&self.uid, |memory| memory.resolved.clone());
-        if let Some((.., found)) = known.filter(|(known, at, found)| known == host && at.elapsed() < counts(*found)) {
-            return found;
-        }
-        let lookup = tokio::net::lookup_host((host.as_str(), 443));
-        let found = tokio::time::timeout(LOOKUP, lookup).await;
-        let found = found.ok().and_then(Result::ok).is_some_and(|mut addresses| addresses.next().is_some());
-        let looked_up = Some((host.clone(), Instant::now(), found));
-        self.context.remember(&self.uid, |memory| memory.resolved = looked_up);
-        found
+        known.is_none_or(|(known, _, found)| known != *host || found)
     }
 
     fn neighbours(&self) -> Vec<Neighbour> {

@@ -57,7 +57,7 @@ async fn figure(port: u16, name: &str) -> Option<f64> {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.ok()?;
     let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
-    values.map(|value| value.parse::<f64>().ok()).sum()
+    values.map(|value| value.parse::<f64>().ok()).sum::<Option<f64>>().map(|sum| sum + 0.0)
 }
 
 /// The operator as the process that it is begins anew on all that is there.

@@ -283,20 +283,28 @@ struct Kubelet {
 
 impl Kubelet {
     async fn run(self) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        tokio::join!(self.report(), self.tend_all());
+    }
+
+    /// Nodes that have not reported for 40 s are taken for lost.
+    async fn report(&self) {
         let nodes: Api<Node> = Api::all(self.client.clone());
+        loop {
+            let names = self.nodes.lock().unwrap().clone();
+            for name in names.into_iter().filter(|name| !self.is_silent(name)) {
+                let _ = ready(&nodes, &name).await;
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    }
+
+    async fn tend_all(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         // Listing all of a thousand Pods again and again would be most of what an API server does in a case.
         let (known, writer) = store();
         let watch = reflector(writer, watcher(pods.clone(), watcher::Config::default()).default_backoff());
         let _watching = AbortOnDropHandle::new(tokio::spawn(watch.for_each(async |_| ())));
-        for tick in 0_u64.. {
-            if tick % 50 == 0 {
-                let names = self.nodes.lock().unwrap().clone();
-                let names = names.into_iter().filter(|name| !self.is_silent(name)).collect::<Vec<_>>();
-                for name in names {
-                    let _ = ready(&nodes, &name).await;
-                }
-            }
+        loop {
             for pod in known.state() {
                 self.tend(&pods, &pod).await;
             }
