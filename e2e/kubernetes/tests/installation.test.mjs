@@ -321,11 +321,9 @@ describe('an installation on real nodes', () => {
     await bela.click('end-again');
     const field = await bela.find('name-input');
     if ((await field.evaluate(({ value }) => value)) === '') await field.type(bela.name);
-    await until(`${bela.name} is in again`, async () => {
-      if (await bela.page.$('[data-testid=call]')) return true;
-      await (await bela.page.$('[data-testid=prejoin-join], [data-testid=end-again]'))?.evaluate((button) => button.click());
-      return bela.find('call', 5000);
-    }, 60_000);
+    // Once: what is refused while a bridge finds Redis again, the page tries again by itself.
+    await bela.click('prejoin-join');
+    await bela.find('call', 30_000);
     await together();
     times.redisCutToJoined = Math.round(performance.now() - start);
     const after = await cluster.get(...pod);
