@@ -230,6 +230,7 @@ async fn without_a_backup_nobody_is_asked_and_waiting_is_known_to_be_in_vain() {
     let sid = published(&mut anna).await.sid;
     anna.offer(2, offer(&[CAMERA])).await;
     anna.answer().await;
+    anna.settled().await;
     let (mut berta, _) = Client::offering(&bridge, "berta", &offer(&[VIDEO_IN])).await;
     let in_vain = |told| if let Told::SubscriptionResponse(response) = told { Some(response) } else { None };
     let err = SubscriptionError::SeCodecUnsupported.into();
