@@ -37,6 +37,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// … and from how many copies in that time on it lets datagrams gather: about half a per cent of a core.
 const BUSY: u64 = 200;
+/// Datagrams that are there so soon after they were asked for have come before that.
+const AT_ONCE: Duration = Duration::from_micros(20);
 
 /// Why the media workers cannot start.
 #[derive(Debug, Error)]
@@ -207,7 +209,7 @@ fn spawn(
             transports: HashMap::new(),
             rooms: HashMap::new(),
             swept: Instant::now(),
-            pace: Pace { gather, busy: false, looked: Instant::now(), forwarded: 0 },
+            pace: Pace { gather, busy: false, looked: Instant::now(), forwarded: 0, taken: Instant::now() },
         };
         worker.run();
     };
@@ -241,6 +243,8 @@ struct Pace {
     looked: Instant,
     /// Copies forwarded by then.
     forwarded: u64,
+    /// When datagrams were taken last.
+    taken: Instant,
 }
 
 impl Pace {
@@ -253,11 +257,15 @@ impl Pace {
         }
     }
 
-    /// Lets datagrams gather, if it pays.
-    fn wait(&self) {
-        if self.busy && !self.gather.is_zero() {
-            std::thread::sleep(self.gather);
+    /// How much longer datagrams may gather, if that pays. The worker asked for them at `asked` and has them `now`. If it
+    /// did not have to wait they came while it worked, the first of them soon after it had taken those before.
+    fn rest(&self, asked: Instant, now: Instant) -> Duration {
+        if !self.busy {
+            return Duration::ZERO;
         }
+        let waited = now.saturating_duration_since(asked);
+        let gathered = if waited < AT_ONCE { now.saturating_duration_since(self.taken) } else { Duration::ZERO };
+        self.gather.saturating_sub(gathered)
     }
 }
 
@@ -284,6 +292,7 @@ impl Worker {
                 Some(at) => at.saturating_duration_since(Instant::now()),
                 None => SWEEP,
             };
+            let asked = Instant::now();
             if let Err(error) = self.poll.poll(&mut ready, Some(wait))
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -297,7 +306,10 @@ impl Worker {
                 return;
             }
             if !more && ready.iter().any(|event| event.token() == SOCKET) {
-                self.pace.wait();
+                let rest = self.pace.rest(asked, Instant::now());
+                if !rest.is_zero() {
+                    std::thread::sleep(rest);
+                }
             }
             more = self.datagrams();
             more |= self.crossed();
@@ -347,11 +359,13 @@ impl Worker {
                     return true;
                 }
             };
+            let now = Instant::now();
+            self.pace.taken = now;
             let Self { engine, socket, send, handle, receive, crossings, .. } = self;
             let (buffer, datagrams) = receive.datagrams();
             let bytes = datagrams.iter().map(|datagram| datagram.len as u64).sum();
             handle.socket_stats.add_received(datagrams.len() as u64, bytes);
-            engine.datagrams(Instant::now(), buffer, datagrams, &mut |outbox| {
+            engine.datagrams(now, buffer, datagrams, &mut |outbox| {
                 handle.socket_stats.add(&socket.send(outbox, send));
                 outbox.clear();
             });
@@ -462,5 +476,24 @@ impl Worker {
         {
             gauge.store(value as u64, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_while_the_worker_worked_has_gathered_already() {
+        let (start, us) = (Instant::now(), Duration::from_micros);
+        let gather = us(1000);
+        let mut pace = Pace { gather, busy: false, looked: start, forwarded: 0, taken: start };
+        assert_eq!(pace.rest(start, start + us(500)), us(0), "nothing to be won");
+        pace.look(start + LOOK, BUSY);
+        assert_eq!(pace.rest(start + us(100), start + us(500)), gather, "they came when it had nothing to do");
+        assert_eq!(pace.rest(start + us(400), start + us(401)), us(599), "the first may have come at its beginning");
+        assert_eq!(pace.rest(start + us(1500), start + us(1501)), us(0), "they have waited for long enough");
+        pace.gather = us(0);
+        assert_eq!(pace.rest(start + us(100), start + us(500)), us(0));
     }
 }
