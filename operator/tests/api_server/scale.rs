@@ -2,8 +2,7 @@
 //! needs, and that it writes nothing once everything is as it should be. `RATSSAAL_SCALE=200` runs it in full; else it is a
 //! small version. With `RATSSAAL_BIN` the operator's own memory is measured as well.
 
-use std::ffi::OsStr;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, eventually};
-use crate::world::{Running, World, free_port};
+use crate::world::{Program, Running, World, free_port, total};
 
 /// Installations, unless `RATSSAAL_SCALE` says how many.
 const SMALL: u32 = 4;
@@ -56,28 +55,18 @@ async fn figure(port: u16, name: &str) -> Option<f64> {
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await.ok()?;
-    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
-    values.map(|value| value.parse::<f64>().ok()).sum::<Option<f64>>().map(|sum| sum + 0.0)
+    Some(total(&text, name))
 }
 
 /// The operator as the process that it is begins anew on all that is there.
-async fn as_a_process(program: &OsStr, cluster: &Cluster, namespace: &str, number: u32) {
+async fn as_a_process(program: &Path, cluster: &Cluster, namespace: &str, number: u32) {
     let (begin, http) = (Instant::now(), free_port());
-    let allocator = format!("127.0.0.1:{}", free_port());
-    let bind = format!("127.0.0.1:{http}");
-    let process = Command::new(program)
-        .args(["operator", "--bind", &bind, "--namespaces", namespace, "--namespace", namespace])
-        .args(["--operator-image", "registry.example/ratssaal:1", "--operator-allocator", &allocator])
-        .env("KUBECONFIG", cluster.kubeconfig_path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let process = Killed(process);
+    let process = Program::start(program, cluster, namespace, http, &[]);
     eventually("the process looks at all", 300, async || {
         figure(http, "ratssaal_operator_reconcile_seconds_count").await.is_some_and(|looks| looks >= f64::from(number))
     })
     .await;
-    let (looked, id) = (begin.elapsed(), process.0.id().to_string());
+    let (looked, id) = (begin.elapsed(), process.id().to_string());
     println!(
         "  as a process: all looked at after {:.1} s, {:.0} writes, {:.0} MiB, at most {:.0} MiB",
         looked.as_secs_f64(),
@@ -85,16 +74,6 @@ async fn as_a_process(program: &OsStr, cluster: &Cluster, namespace: &str, numbe
         memory(&id, "VmRSS"),
         memory(&id, "VmHWM"),
     );
-}
-
-/// A process that ends with its owner.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 pub async fn two_hundred_installations_with_a_thousand_bridges(cluster: Cluster) {
@@ -184,7 +163,7 @@ pub async fn two_hundred_installations_with_a_thousand_bridges(cluster: Cluster)
     assert_eq!(asked.writes(), written, "writes at rest");
     operator.kill().await;
     if let Some(program) = std::env::var_os("RATSSAAL_BIN").filter(|_| number > SMALL) {
-        as_a_process(&program, &cluster, &namespace, number).await;
+        as_a_process(program.as_ref(), &cluster, &namespace, number).await;
     }
     world.remove_nodes().await;
 }

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use crate::cluster::Cluster;
 use crate::collector::{Collector, Span};
-use crate::world::{World, free_port};
+use crate::world::{Program, World, free_port};
 
 const NAME: &str = "konferenz";
 
@@ -19,16 +18,6 @@ fn binary() -> PathBuf {
     all.into_iter().flatten().find(|path| path.exists()).expect("no ratssaal binary: run `cargo build -p ratssaal`")
 }
 
-/// Ends with the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 pub async fn a_look_is_one_trace_down_to_each_write(cluster: Cluster) {
     let collector = Collector::default();
     let endpoint = collector.start().await.unwrap();
@@ -36,21 +25,8 @@ pub async fn a_look_is_one_trace_down_to_each_write(cluster: Cluster) {
     let world = World::new(client, namespace.clone());
     world.add_node(1).await;
     world.install(NAME, |_| {}).await;
-    let operator = Command::new(binary())
-        .arg("operator")
-        .env("KUBECONFIG", cluster.kubeconfig_path())
-        .env("RATSSAAL_HTTP__BIND", format!("127.0.0.1:{}", free_port()))
-        .env("RATSSAAL_OPERATOR__IMAGE", "registry.example/ratssaal:1")
-        .env("RATSSAAL_OPERATOR__NAMESPACE", &namespace)
-        .env("RATSSAAL_OPERATOR__NAMESPACES", &namespace)
-        .env("RATSSAAL_OPERATOR__IDENTITY", "one")
-        .env("RATSSAAL_OPERATOR__ALLOCATOR", format!("127.0.0.1:{}", free_port()))
-        .env("RATSSAAL_OTLP__ENDPOINT", endpoint)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _operator = Program(operator);
+    let more = [("RATSSAAL_OPERATOR__IDENTITY", "one"), ("RATSSAAL_OTLP__ENDPOINT", endpoint.as_str())];
+    let _operator = Program::start(&binary(), &cluster, &namespace, free_port(), &more);
     let ours = |span: &Span| span.name == "reconcile" && span.attribute("installation") == NAME;
     // The look that made the bridge.
     let made = |span: &Span| span.name == "write" && span.attribute("kind") == "Pod";

@@ -2,6 +2,8 @@
 //! drain.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,6 +29,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::cluster::Cluster;
 
 /// What a simulated bridge does.
 #[derive(Clone, Debug, Default)]
@@ -254,8 +258,48 @@ impl Running {
     pub fn figure(&self, name: &str) -> f64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        let lines = text.lines().filter(|line| line.starts_with(name));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        total(&text, name)
+    }
+}
+
+/// What metrics of this name say in all.
+pub fn total(metrics: &str, name: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(name));
+    // Of nothing the sum is -0, which would be printed so.
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() + 0.0
+}
+
+/// The operator as the process that it is. It ends with its owner.
+pub struct Program(Child);
+
+impl Program {
+    /// Starts it with its metrics on this port, and with what `more` says in its environment.
+    pub fn start(program: &Path, cluster: &Cluster, namespace: &str, http: u16, more: &[(&str, &str)]) -> Self {
+        let process = Command::new(program)
+            .arg("operator")
+            .env("KUBECONFIG", cluster.kubeconfig_path())
+            .env("RATSSAAL_HTTP__BIND", format!("127.0.0.1:{http}"))
+            .env("RATSSAAL_OPERATOR__IMAGE", "registry.example/ratssaal:1")
+            .env("RATSSAAL_OPERATOR__NAMESPACE", namespace)
+            .env("RATSSAAL_OPERATOR__NAMESPACES", namespace)
+            .env("RATSSAAL_OPERATOR__ALLOCATOR", format!("127.0.0.1:{}", free_port()))
+            .envs(more.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(process)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
