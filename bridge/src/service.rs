@@ -39,8 +39,6 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// While the allocator is away, how often it is looked whether this bridge still is of use to anybody.
 const WHILE_AWAY: Duration = Duration::from_secs(1);
-/// How long media of somebody who was moved away may still come in here.
-const LINGER: Duration = Duration::from_secs(2);
 /// How long an ending process asks where its participants could go without an answer of any allocator: then the whole
 /// installation ends, or is in no state in which they could join elsewhere.
 const UNANSWERED: Duration = Duration::from_secs(20);
@@ -329,13 +327,8 @@ async fn obey(mut orders: watch::Receiver<Option<DrainRequest>>, drain: &Drain, 
 async fn hand_over(rooms: &Rooms, drain: &Drain, within: Duration) {
     drain.order(Source::Process, Some(within));
     let now = tokio::time::Instant::now;
-    let (end, mut last) = (now() + within + LAST_WORDS, None);
-    while now() < end {
-        if rooms.count().0 > 0 {
-            last = Some(now());
-        } else if last.is_none_or(|last| last.elapsed() >= LINGER) {
-            return;
-        }
+    let end = now() + within + LAST_WORDS;
+    while now() < end && (rooms.count().0 > 0 || rooms.is_lingering()) {
         if drain.unanswered() >= UNANSWERED {
             warn!(seconds = UNANSWERED.as_secs(), "no allocator says where participants could go: their meetings end");
             return;

@@ -14,10 +14,11 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use ratssaal_proto::allocator::v1::{PlaceRequest, PlaceResponse, Refusal, RoomInfo, refusal::Code};
+use ratssaal_proto::allocator::v1::{PlaceRequest, PlaceResponse, Refusal, RoomInfo};
 use ratssaal_proto::bridge::v1::{Coming, PrepareRequest, PrepareResponse};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tracing::{info, warn};
 
 use super::Drain;
@@ -163,7 +164,7 @@ impl Mover {
             "moving a batch to other bridges"
         );
         let going = going.into_iter().map(|(person, placed)| {
-            let to = placed.and_then(|placed| Some(placed.seat?.bridge));
+            let to = placed.seat.map(|seat| seat.bridge);
             let to = to.filter(|bridge| prepared.contains(&(person.room.clone(), bridge.clone())));
             (person, to)
         });
@@ -173,7 +174,7 @@ impl Mover {
     }
 
     /// A seat on another bridge; the one here is invalid from then on, but keeps its participant until that has gone.
-    async fn reserve(&self, person: &Person) -> Result<Option<PlaceResponse>, Nowhere> {
+    async fn reserve(&self, person: &Person) -> Result<PlaceResponse, Nowhere> {
         let request = PlaceRequest {
             room: person.room_name.to_string(),
             identity: person.identity.to_string(),
@@ -183,23 +184,21 @@ impl Mover {
             avoid: vec![self.rooms.bridge().to_owned()],
             ..PlaceRequest::default()
         };
-        let status = match self.rooms.place(request).await {
-            Ok(placed) => return Ok(Some(placed)),
-            Err(status) => status,
+        // A room that it does not know has ended, or is not known again yet to a store that began empty: either comes out
+        // here soon, and until then the meeting goes on.
+        let nowhere = |status: Status| Nowhere {
+            reason: status.message().to_owned(),
+            answered: Refusal::from_status(&status).is_some(),
         };
-        match Refusal::from_status(&status) {
-            // The room has ended: so has the stay.
-            Some(refusal) if refusal.code() == Code::UnknownRoom => Ok(None),
-            refusal => Err(Nowhere { reason: status.message().to_owned(), answered: refusal.is_some() }),
-        }
+        self.rooms.place(request).await.map_err(nowhere)
     }
 
     /// Has the rooms opened on the bridges where people will go, with their media, and known to be there on the rooms' other
     /// bridges. Answers with the rooms whose people are expected now, and by which bridge.
-    async fn prepare(&self, going: &[(Person, Option<PlaceResponse>)]) -> BTreeSet<(RoomSid, String)> {
+    async fn prepare(&self, going: &[(Person, PlaceResponse)]) -> BTreeSet<(RoomSid, String)> {
         let mut groups: BTreeMap<(RoomSid, String), (RoomInfo, Vec<Coming>)> = BTreeMap::new();
         for (person, placed) in going {
-            let Some(PlaceResponse { seat: Some(seat), room: Some(room), .. }) = placed else { continue };
+            let PlaceResponse { seat: Some(seat), room: Some(room), .. } = placed else { continue };
             self.peers.learn(&seat.bridge, &seat.bridge_address);
             let coming = Coming { participant_sid: person.sid.to_string(), seat: Some(seat.clone()) };
             let group = groups.entry((person.room.clone(), seat.bridge.clone()));
@@ -287,5 +286,30 @@ impl Mover {
             }));
         }
         people
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use crate::testing::{bridge_of, redis_server::Server, soon};
+
+    /// It may have lost the room, and have it back in a moment: nobody is sent away to join a room that is not there.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn people_of_a_room_that_the_allocator_does_not_know_stay() {
+        let redis = Server::new();
+        let eins = bridge_of(redis.url(), Config { bridge: "eins".into(), ..Config::default() }).await;
+        let mut mover =
+            Mover::new(Drain::default(), eins.rooms.clone(), eins.peers.clone(), 1, &mut Registry::default());
+        let anna = Person {
+            room: "RM_lost".into(),
+            room_name: "rat".into(),
+            sid: "PA_a".into(),
+            identity: "anna".into(),
+            part: Part::Listens,
+        };
+        let Moved::Nowhere(nowhere) = soon(mover.move_batch(vec![anna])).await else { panic!("she was told to go") };
+        assert!(nowhere.answered, "{}", nowhere.reason);
     }
 }

@@ -44,6 +44,7 @@ pub use command::{Actor, Command, Newcomer, Refusal};
 pub use handle::{LocalMedia, LocalTrack, RoomHandle};
 pub use ids::{Identity, ParticipantSid, RoomName, RoomSid, TrackSid};
 pub use join::{JoinRefusal, JoinRequest, Joined, Way};
+pub(crate) use registry::Lingering;
 pub use registry::Rooms;
 pub use session::ToSession;
 pub use state::{Participant, Presence, State};

@@ -68,9 +68,14 @@ struct Inner {
     metrics: RoomMetrics,
     /// This bridge stops: nobody new comes in.
     closing: AtomicBool,
+    lingering: Lingering,
     /// Who is told on which bridges the rooms' participants sit.
     spreads: OnceLock<mpsc::UnboundedSender<Spread>>,
 }
+
+/// While it exists, media of somebody who goes on at another bridge still flows here.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Lingering(Arc<()>);
 
 impl Rooms {
     /// No rooms yet, for this bridge's name in the cluster and the site it stands at.
@@ -96,6 +101,7 @@ impl Rooms {
             confirmed: Arc::default(),
             metrics,
             closing: AtomicBool::new(false),
+            lingering: Lingering::default(),
             spreads: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -253,6 +259,16 @@ impl Rooms {
     pub async fn shutdown(&self) {
         self.inner.closing.store(true, Ordering::Relaxed);
         futures_util::future::join_all(self.all().iter().map(RoomHandle::shutdown)).await;
+    }
+
+    /// Somebody goes on at another bridge, and media flows here until the client is connected there.
+    pub(crate) fn linger(&self) -> Lingering {
+        self.inner.lingering.clone()
+    }
+
+    /// Whether media of those who have gone still flows here: this bridge must not end before.
+    pub(crate) fn is_lingering(&self) -> bool {
+        Arc::strong_count(&self.inner.lingering.0) > 1
     }
 
     /// The settings with which a token's bearer may open its room; `None` where joining does not open rooms.

@@ -156,7 +156,7 @@ impl Reporter {
         let (seats, rooms) = self.rooms.count();
         let state = match (self.gone, self.drain.is_ordered()) {
             (true, _) => BridgeState::Gone,
-            (false, true) if seats == 0 => BridgeState::Drained,
+            (false, true) if seats == 0 && !self.rooms.is_lingering() => BridgeState::Drained,
             (false, true) => BridgeState::Draining,
             (false, false) => BridgeState::Ready,
         };

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::media::MediaRoom;
 use crate::media::control::{Command, Downlink, Event, ExtensionIds, TransportId};
+use crate::room::Lingering;
 use crate::transport::ice;
 use crate::transport::sdp::{LocalTransport, RemoteTransport};
 
@@ -139,8 +140,9 @@ impl Transport {
     }
 
     /// The participant goes on at another bridge. What flows goes on flowing until its client is connected there.
-    pub(crate) fn linger(mut self) {
+    pub(crate) fn linger(mut self, lingering: Lingering) {
         tokio::spawn(async move {
+            let _lingering = lingering;
             let closed = async { while !matches!(self.event().await, Event::Closed { .. }) {} };
             let _ = tokio::time::timeout(LINGER, closed).await;
         });

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe } from 'node:test';
 import { launch } from '../lib/browsers.mjs';
+import { startFront } from '../lib/front.mjs';
 import { servePages } from '../lib/pages.mjs';
 import { Participant } from '../lib/participant.mjs';
 import { startRedis } from '../lib/redis.mjs';
@@ -22,13 +23,14 @@ const PEOPLE = [
 
 describe('a drain', { skip: !ours && 'this is about ours' }, () => {
   const step = steps();
-  let redis, pages, browser, servers, people;
+  let redis, pages, browser, servers, front, people;
 
   before(async () => {
     [redis, pages, browser] = await Promise.all([startRedis(), servePages(), launch('chromium')]);
     servers = [await startBridge(redis, 'eins')];
     people = await Promise.all(PEOPLE.map(async (who) => Object.assign(await Participant.open(browser, pages, who), who)));
-    for (const one of people) await one.join(servers[0], 'umzug');
+    front = await startFront(servers);
+    for (const one of people) await one.join(front, 'umzug');
     for (const one of people) await (one.listens ? one.call('publishMicrophone', one) : one.publish());
     servers.push(await startBridge(redis, 'zwei'));
   });
@@ -36,6 +38,7 @@ describe('a drain', { skip: !ours && 'this is about ours' }, () => {
   after(async () => {
     await browser?.close();
     await pages?.stop();
+    await front?.stop();
     await Promise.all((servers ?? []).map((server) => server.stop()));
     await redis?.stop();
   });
@@ -102,6 +105,25 @@ describe('a drain', { skip: !ours && 'this is about ours' }, () => {
   step('and everybody comes back when the second one is stopped', async () => {
     let stopped;
     const worst = await move('stop', async () => { stopped = servers[1].stop(); }, servers[0]);
+    await stopped;
+    assert.ok(worst < BOUND, `something stood still for ${worst} ms`);
+  });
+
+  step('also when Redis is lost meanwhile and begins empty, and the server ends the moment it is empty', async () => {
+    servers[1] = await startBridge(redis, 'zwei');
+    let stopped;
+    const worst = await move('away', async () => {
+      await orderBridge(redis, 'drain', 'eins');
+      await redis.kill();
+      await redis.begin();
+      // As the operator does until it is so: the order was lost as well.
+      await until('Redis is used again', async () => { await orderBridge(redis, 'drain', 'eins'); return true; }, 20_000);
+      await until('nobody sits there', async () => {
+        assert.equal(await servers[0].metric('ratssaal_participants{state="active"}'), 0);
+        return true;
+      }, 40_000);
+      stopped = servers[0].stop();
+    }, servers[1]);
     await stopped;
     assert.ok(worst < BOUND, `something stood still for ${worst} ms`);
   });

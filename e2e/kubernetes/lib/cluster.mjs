@@ -1,6 +1,6 @@
 // The cluster under test, started by scripts/kubernetes: its kubectl and helm, and waiting for what it says.
 import { spawn, spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { linkSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { until } from '../../browser/lib/wait.mjs';
@@ -30,6 +30,38 @@ export class Cluster {
     this.run = run;
     const noted = Object.fromEntries(readFileSync(join(run, 'cluster'), 'utf8').trim().split(' ').map((pair) => pair.split('=')));
     this.tag = noted.tag;
+    this.logs = join(run, 'log/pods');
+    mkdirSync(this.logs, { recursive: true });
+    setInterval(() => this.#keepLogs(), 500).unref();
+  }
+
+  /** Links what containers write, which the kubelet removes with their Pods: often it is those that have gone who know why. */
+  #keepLogs() {
+    const within = (folder) => { try { return readdirSync(folder); } catch { return []; } };
+    for (const node of within(this.run).filter((name) => name.startsWith('node'))) {
+      const pods = join(this.run, node, 'pods');
+      for (const pod of within(pods)) {
+        const [namespace, name] = pod.split('_');
+        for (const container of within(join(pods, pod))) {
+          for (const log of within(join(pods, pod, container))) {
+            try {
+              linkSync(join(pods, pod, container, log), join(this.logs, `${namespace}_${name}_${container}_${log}`));
+            } catch (error) {
+              if (error.code !== 'EEXIST' && error.code !== 'ENOENT') throw error;
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /** The last lines of each container of a namespace, also of Pods that have gone, and of those on nodes that are away. */
+  #lastWords(namespace, lines = 60) {
+    this.#keepLogs();
+    return readdirSync(this.logs).filter((name) => name.startsWith(`${namespace}_`)).map((name) => {
+      const text = readFileSync(join(this.logs, name), 'utf8').trimEnd().split('\n').slice(-lines);
+      return [`== ${name}`, ...text].join('\n');
+    });
   }
 
   kubectl(...args) {
@@ -67,15 +99,12 @@ export class Cluster {
   /** What an on-call person would look at after a failure. */
   report(namespace) {
     const ask = (...args) => spawnSync(join(this.run, 'kubectl'), args, { encoding: 'utf8', timeout: 20_000 }).stdout;
-    // Pod by pod: one on a node that is away must not hide the others.
-    const logs = (space, selector) => ask('--namespace', space, 'get', 'pods', '--selector', `app.kubernetes.io/component=${selector}`, '--output=name')
-      .trim().split('\n').filter(Boolean).map((pod) => ask('--namespace', space, 'logs', pod, '--prefix', '--tail=40')).join('\n');
     return [
       ask('get', 'nodes,pods,vconf', '--all-namespaces', '--output=wide'),
       ask('get', 'events', '--all-namespaces', '--sort-by=.lastTimestamp').split('\n').slice(-25).join('\n'),
       ask('--namespace', namespace, 'get', 'vconf', '--output=yaml'),
-      ...['bridge', 'allocator', 'redis'].map((part) => logs(namespace, part)),
-      logs('ratssaal-system', 'operator'),
+      ...this.#lastWords(namespace),
+      ...this.#lastWords('ratssaal-system'),
     ].join('\n');
   }
 }

@@ -241,8 +241,13 @@ impl Session {
 
     fn finish(mut self, ended: Ended) {
         let subscriber = self.subscriber.take().map(|subscriber| subscriber.transport);
-        let end = if self.moving.is_over() { Transport::linger } else { Transport::part as fn(Transport) };
-        self.publisher.take().into_iter().chain(subscriber).for_each(end);
+        let lingering = self.moving.is_over().then(|| self.signal.rooms.linger());
+        for transport in self.publisher.take().into_iter().chain(subscriber) {
+            match &lingering {
+                Some(lingering) => transport.linger(lingering.clone()),
+                None => transport.part(),
+            }
+        }
         self.signal.metrics.ended(ended);
         tracing::info!(participant = %self.seat.sid, reason = ?self.seat.reason, ?ended, "session ended");
     }
@@ -364,11 +369,12 @@ impl Session {
         }
     }
 
-    /// The WebSocket is gone; the session waits for the client to come back, if it still can.
+    /// The WebSocket is gone; the session waits for the client to come back, if it still can: with what it has, from here or
+    /// from the bridge that it came from.
     fn gone(&mut self) -> Flow {
         self.link.close(Close::Normal);
         self.clocks.away = Some(Instant::now());
-        if !self.active && self.clocks.moving.is_none() {
+        if !self.active && self.clocks.moving.is_none() && !self.moving.came {
             return self.end(DisconnectReason::SignalClose, Action::Reconnect, Close::Normal, Ended::NeverConnected);
         }
         ControlFlow::Continue(())

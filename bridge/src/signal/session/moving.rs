@@ -70,8 +70,8 @@ pub(super) struct Moving {
     pub(super) restoring: bool,
     /// The streams of simulcast layers by mid and RID: the SSRC and that of its RTX, 0 while it is not known.
     streams: BTreeMap<(String, String), (u32, u32)>,
-    /// The client came with its streams from another bridge.
-    came: bool,
+    /// The client came with its PeerConnections from another bridge.
+    pub(super) came: bool,
     /// Until its reliable data channel goes on.
     pub(super) waiting: Option<Waiting>,
 }

@@ -1,6 +1,5 @@
 //! A client's WebSocket on one bridge and its seat on another.
 
-use std::time::Duration;
 
 use livekit_protocol::signal_request::Message as Ask;
 use livekit_protocol::signal_response::Message as Told;
@@ -17,16 +16,6 @@ use crate::token::VideoGrants;
 
 fn again(sid: &str) -> (&'static str, String) {
     v1(JoinRequest { reconnect: true, participant_sid: sid.into(), ..Default::default() })
-}
-
-/// Waits until it is so.
-async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !so() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "never happened: {what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Deref;
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use livekit_protocol::signal_request::Message as Ask;
@@ -70,6 +71,16 @@ pub(super) async fn two_bridges_at(sites: [&str; 2]) -> (Watched, Watched, Town)
     (eins, zwei, town)
 }
 
+/// Waits until it is so.
+pub(super) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "never happened: {what}");
+}
+
 /// A client: a WebSocket and what came over it so far.
 pub(super) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -91,7 +102,7 @@ pub(super) fn v0() -> (&'static str, String) {
 }
 
 pub(super) fn token(bridge: &TestBridge, claims: &Claims) -> String {
-    bridge.keys.mint(claims, std::time::Duration::from_secs(60))
+    bridge.keys.mint(claims, Duration::from_secs(60))
 }
 
 impl Client {

@@ -255,6 +255,42 @@ async fn a_client_on_v0_goes_on_too() {
     assert_eq!(carl.goodbye().await.action(), leave_request::Action::Reconnect);
 }
 
+/// The bridge that it left ends before the client is connected to the other one: it finds its session through that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_just_come_may_lose_its_websocket() {
+    let (eins, zwei, town) = two_bridges().await;
+    town.order("zwei", true).await;
+    let (mut anna, sid, _) = enter(&eins, &mut Worker::default(), "anna", chrome()).await;
+    town.order("zwei", false).await;
+    town.order("eins", true).await;
+    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+    let mut anna = Client::try_open(&eins, &guest("rat", "anna"), again(&sid)).await.unwrap();
+    assert!(matches!(anna.next().await, Some(Told::Reconnect(_))));
+    eins.stop.cancel();
+    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+    drop(anna);
+    let mut anna = Client::try_open(&zwei, &guest("rat", "anna"), again(&sid)).await.unwrap();
+    assert!(matches!(anna.next().await, Some(Told::Reconnect(_))));
+    anna.settled().await;
+    assert_eq!(zwei.rooms.get("rat").unwrap().state().participant(&sid.as_str().into()).unwrap().bridge, "zwei");
+}
+
+/// A bridge is drained when nothing flows over it any more, not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_is_needed_until_who_has_gone_is_connected_elsewhere() {
+    let (eins, zwei, town) = two_bridges().await;
+    town.order("zwei", true).await;
+    let (mut anna, sid, _) = enter(&eins, &mut Worker::default(), "anna", chrome()).await;
+    town.order("zwei", false).await;
+    town.order("eins", true).await;
+    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+    assert!(!eins.rooms.is_lingering());
+    let mut anna = Client::try_open(&zwei, &guest("rat", "anna"), again(&sid)).await.unwrap();
+    assert!(matches!(anna.next().await, Some(Told::Reconnect(_))));
+    eventually("she has gone", || eins.rooms.count().0 == 0 && eins.rooms.is_lingering()).await;
+    eventually("nothing flows there", || !eins.rooms.is_lingering()).await;
+}
+
 /// Who was not announced, or is somebody else, is not let in.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_takes_anothers_session_along() {
