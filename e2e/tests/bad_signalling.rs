@@ -149,10 +149,10 @@ async fn messages_that_are_too_long() -> Result<()> {
     let meeting = Meeting::start(&server).await?;
     let (before, base) = (Metrics::read(&server).await?, Before::read(&server).await?);
     let bad: Vec<(&str, Vec<Message>)> = vec![
-        ("a byte above 256 KiB", vec![Message::Binary(vec![0; (256 << 10) + 1].into())]),
-        ("a frame of a megabyte", vec![Message::Binary(vec![0; 1 << 20].into())]),
-        ("a text of a megabyte", vec![Message::Text(" ".repeat(1 << 20).into())]),
-        ("five frames of 100 kB", in_frames(5, 100_000)),
+        ("a byte above 2 MiB", vec![Message::Binary(vec![0; (2 << 20) + 1].into())]),
+        ("a frame of 4 MiB", vec![Message::Binary(vec![0; 4 << 20].into())]),
+        ("a text of 4 MiB", vec![Message::Text(" ".repeat(4 << 20).into())]),
+        ("thirty frames of 100 kB", in_frames(30, 100_000)),
         // Of these the server does not read the end.
         ("a frame of eight megabytes", vec![Message::Binary(vec![0; 8 << 20].into())]),
         ("eighty frames of 100 kB", in_frames(80, 100_000)),

@@ -23,8 +23,8 @@ use tonic::{Code, Status, Streaming};
 
 pub use names::Names;
 
-/// The largest message between bridges, bytes.
-pub const MAX_MESSAGE: usize = 1 << 20;
+/// The largest message between bridges, bytes: one of a client on another bridge, and what is said of it.
+pub const MAX_MESSAGE: usize = crate::signal::MAX_MESSAGE + (64 << 10);
 /// How long the allocator may take to tell the bridges, and a bridge to answer a call.
 pub const DEADLINE: Duration = Duration::from_secs(3);
 /// How soon the allocator is asked again.

@@ -30,6 +30,7 @@ mod transport;
 mod wire;
 
 pub(crate) use dynacast::description as describe_track;
+pub(crate) use wire::MAX_MESSAGE;
 
 use std::sync::Arc;
 use std::time::Duration;

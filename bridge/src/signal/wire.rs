@@ -7,11 +7,12 @@ use livekit_protocol::{SignalRequest, SignalResponse, signal_request, signal_res
 use prost::Message as _;
 use tungstenite::error::{CapacityError, Error};
 
-/// The longest message taken from a client, bytes. An offer with hundreds of m-sections fits.
-pub(crate) const MAX_MESSAGE: usize = 256 * 1024;
+/// The longest message taken from a client, bytes. What a client says that comes back, its last offer and the answer to it,
+/// fits ([`MAX_SDP`](crate::transport::sdp::MAX_SDP)).
+pub(crate) const MAX_MESSAGE: usize = 2 << 20;
 /// The longest frame and message that is read at all, bytes: one between the two is read to its end, so that the client
 /// has written it when it is told why it is refused. Of a longer one nothing is read.
-pub(crate) const MAX_READ: usize = 4 * MAX_MESSAGE;
+pub(crate) const MAX_READ: usize = 2 * MAX_MESSAGE;
 /// Bytes taken from a WebSocket at once. The buffer stays as long as the client, and is cleared before every read; larger
 /// frames get the room they need.
 pub(crate) const READ_BUFFER: usize = 4 * 1024;
@@ -44,7 +45,7 @@ pub(crate) enum Malformed {
     Protobuf,
     #[error("a text frame is no livekit.SignalRequest in JSON")]
     Json,
-    #[error("a message has more than 256 KiB")]
+    #[error("a message has more than 2 MiB")]
     TooLong,
 }
 
@@ -117,7 +118,7 @@ impl Close {
         let (code, reason) = match self {
             Self::Normal => (close_code::NORMAL, ""),
             Self::Malformed => (close_code::INVALID, "the last frame is no signal request"),
-            Self::TooLong => (close_code::SIZE, "the last message is too long: at most 256 KiB"),
+            Self::TooLong => (close_code::SIZE, "the last message is too long: at most 2 MiB"),
             Self::TooMany => (close_code::POLICY, "too many signal requests: slow down"),
             Self::Silent => (close_code::NORMAL, "nothing was heard for too long: send pings"),
             Self::Replaced => (close_code::NORMAL, "another connection resumed this session"),

@@ -1,6 +1,5 @@
 //! A client's WebSocket on one bridge and its seat on another.
 
-
 use livekit_protocol::signal_request::Message as Ask;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{DisconnectReason, JoinRequest, LeaveRequest, Ping, leave_request, participant_info};
@@ -147,7 +146,7 @@ async fn bridges_take_no_nonsense_from_each_other() {
     assert_eq!(nameless.call(CallRequest::default()).await.unwrap_err().code(), Code::InvalidArgument);
     // Too large.
     let mut peer = soon(peers.to("zwei")).await.unwrap().max_encoding_message_size(usize::MAX);
-    let large = CallRequest { request: vec![0; 2 << 20].into(), ..Default::default() };
+    let large = CallRequest { request: vec![0; crate::peers::MAX_MESSAGE].into(), ..Default::default() };
     assert_eq!(soon(peer.call(large)).await.unwrap_err().code(), Code::OutOfRange);
     // Openings that make no sense: refused, and a stream without one ends.
     for opening in [

@@ -39,7 +39,7 @@ async fn frames_that_are_no_requests_end_the_session() {
 async fn an_oversized_frame_ends_the_session() {
     let bridge = bridge(Config::default()).await;
     let (anna, mut berta) = two(&bridge).await;
-    berta.raw(Message::Binary(vec![0; 256 * 1024 + 1].into())).await;
+    berta.raw(Message::Binary(vec![0; (2 << 20) + 1].into())).await;
     while berta.next().await.is_some() {}
     goes_on(anna).await;
 }

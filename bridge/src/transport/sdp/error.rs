@@ -6,10 +6,10 @@ use thiserror::Error;
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum SdpError {
     /// More than [`super::MAX_SDP`] bytes.
-    #[error("the SDP has {0} bytes; at most 262144 are read")]
+    #[error("the SDP has {0} bytes; at most {max} are read", max = super::MAX_SDP)]
     TooLong(usize),
     /// More than [`super::MAX_SECTIONS`] sections.
-    #[error("the SDP has {0} m-sections; at most 512 are read")]
+    #[error("the SDP has {0} m-sections; at most {max} are read", max = super::MAX_SECTIONS)]
     TooManySections(usize),
     /// Not SDP.
     #[error("not well-formed SDP: {0}")]

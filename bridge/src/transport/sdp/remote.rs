@@ -10,8 +10,9 @@ use super::error::SdpError;
 use super::extensions::{self, SectionExtension};
 use crate::media::control::{DtlsParameters, IceParameters, Kind};
 
-/// The longest description that is read, bytes.
-pub const MAX_SDP: usize = 262_144;
+/// The longest description that is read, bytes. Chromium offers each sound and picture that it only receives with all codecs
+/// that it has: 6 kB for both, and there are as many as others publish.
+pub const MAX_SDP: usize = 1 << 20;
 /// The most sections of a description that is read.
 pub const MAX_SECTIONS: usize = 512;
 /// Simulcast layers of a section; the protocol has three.
