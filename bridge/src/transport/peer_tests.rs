@@ -299,6 +299,7 @@ fn client_offers(network: &mut Network) -> (Server, Client) {
             ssrc: number,
             rtx_ssrc: 100 + number,
             wanted: Wanted::BEST,
+            codecs: Vec::new(),
         })
     };
     let answer = Answerer::new().answer(&offer, &server.local, plan).unwrap();

@@ -12,7 +12,7 @@ use livekit_protocol::signal_response::Message;
 use livekit_protocol::{DisconnectReason, MediaSectionsRequirement, SessionDescription, TrackInfo};
 use tracing::Instrument as _;
 
-use super::super::description::{codec_named, is_stereo, may_pause};
+use super::super::description::{codec_named, codecs_of, is_stereo, may_pause};
 use super::super::metrics::Ended;
 use super::super::outlets::Missing;
 use super::super::publications::{Bound, Change, Offered};
@@ -135,6 +135,7 @@ impl Session {
                     ssrc: leg.ssrc,
                     rtx_ssrc: leg.rtx_ssrc,
                     wanted: subscriptions.layer(&leg.track),
+                    codecs: codecs_of(&track.info),
                 }),
                 None => Plan::Inactive,
             }

@@ -57,6 +57,9 @@ pub struct SendPlan {
     pub rtx_ssrc: u32,
     /// What of the track is wanted at first.
     pub wanted: Wanted,
+    /// The codecs that it may come in: others are not accepted for it, where the client has offered one of these. Empty: not
+    /// known. A browser prepares for each codec of each section, and reads all of them again in each negotiation.
+    pub codecs: Vec<Codec>,
 }
 
 /// An answer and what it means for the media worker.
@@ -213,6 +216,10 @@ fn media(offered: &RemoteSection, kind: Kind, plan: Plan, answer: &mut Answer) -
             section
         }
         Plan::Send(plan) if receives => {
+            let comes = |codec: &SectionCodec| plan.codecs.contains(&codec.payload.codec);
+            if codecs.iter().any(comes) {
+                codecs.retain(comes);
+            }
             let mut section = Section::rtp(write::media_name(kind), &codecs);
             accept_extensions(&mut section, offered, kind, &mut answer.extensions);
             section.flag("sendonly");

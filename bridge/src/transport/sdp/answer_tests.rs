@@ -24,6 +24,7 @@ fn plan(section: &RemoteSection) -> Plan {
             ssrc: 1000 + number,
             rtx_ssrc: 2000 + number,
             wanted: Wanted::BEST,
+            codecs: Vec::new(),
         }),
         _ => Plan::Inactive,
     }
@@ -109,6 +110,28 @@ fn the_preferred_codec_comes_first_and_opus_options_are_written() {
     };
     let answer = answerer().answer(&parse(CHROMIUM_V1_PUBLISH), &local(), red).unwrap();
     assert_eq!(answer.receive[0].payload_types[0].codec, Codec::Red);
+}
+
+#[test]
+fn a_track_is_answered_in_the_codecs_that_it_comes_in() {
+    let sections = |codecs: &[Codec]| {
+        let with = |section: &RemoteSection| match plan(section) {
+            Plan::Send(send) => Plan::Send(SendPlan { codecs: codecs.to_vec(), ..send }),
+            other => other,
+        };
+        let answer = answerer().answer(&parse(CHROMIUM_V1_PUBLISH), &local(), with).unwrap();
+        let video = answer.send.into_iter().find(|section| section.payload_types[0].codec.kind() == Kind::Video);
+        let section =
+            answer.sdp.split("\r\nm=").find(|section| section.contains("a=sendonly") && section.contains("VP8"));
+        (video.unwrap().payload_types, section.unwrap_or_default().to_owned())
+    };
+    let (all, text) = sections(&[]);
+    assert!(all.iter().any(|payload| payload.codec == Codec::H264) && text.contains("H264"));
+    let (few, text) = sections(&[Codec::Vp9, Codec::Vp8]);
+    assert!(few.iter().all(|payload| [Codec::Vp8, Codec::Vp9].contains(&payload.codec)), "{few:?}");
+    assert!(few.len() > 1 && few.iter().all(|payload| payload.rtx.is_some()));
+    assert!(text.contains("VP9") && !text.contains("H264"), "{text}");
+    assert_eq!(sections(&[Codec::Opus]).0, all, "none of them is offered: what the client has is known all the same");
 }
 
 #[test]
