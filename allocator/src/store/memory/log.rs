@@ -56,7 +56,7 @@ impl Log {
         for entry in entries {
             self.head += 1;
             self.fresh_bytes += entry.len();
-            self.entries.push_back(Stored { at_ms, entry });
+            self.entries.push_back(Stored { at_ms, entry: own(&entry) });
         }
     }
 
@@ -75,7 +75,7 @@ impl Log {
         }
         let fresh = self.after(snapshot.sequence);
         self.fresh_bytes = fresh.map(|(_, stored)| stored.entry.len()).sum();
-        self.snapshot = Some(snapshot);
+        self.snapshot = Some(LogSnapshot { state: own(&snapshot.state), ..snapshot });
         true
     }
 
@@ -103,6 +103,11 @@ impl Log {
         let skip = usize::try_from((sequence + 1).saturating_sub(self.first())).unwrap_or(usize::MAX);
         (self.first()..).zip(&self.entries).skip(skip)
     }
+}
+
+/// A copy of nothing but this: what came over gRPC is a part of the buffer that the whole request was read into, of 8 KiB at least.
+fn own(part: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(part)
 }
 
 #[cfg(test)]
