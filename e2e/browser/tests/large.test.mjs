@@ -1,5 +1,5 @@
-// Pages in a room in which fifty others send sound and picture: what they negotiate has more than 300 kB, with the server that they
-// sit on and through another one. They get everything, and come back when they have lost their WebSocket.
+// Pages in a room in which fifty others send sound and picture, on either path: with one PeerConnection a page offers more than 300 kB,
+// to the server that it sits on and through another one. They get everything, and come back when they have lost their WebSocket.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe } from 'node:test';
 import { launch } from '../lib/browsers.mjs';
@@ -17,13 +17,15 @@ const ROOM = 'viele-0';
 
 describe('a room of many who publish', { skip: !ours && 'this is about ours' }, () => {
   const step = steps();
-  let redis, servers, pages, browser, load, anna, bela;
+  let redis, servers, pages, browser, load, anna, bela, carl, people;
 
   before(async () => {
     [redis, pages, browser] = await Promise.all([startRedis(), servePages(), launch('chromium')]);
     servers = [await startBridge(redis, 'eins'), await startBridge(redis, 'zwei')];
     anna = await Participant.open(browser, pages, { identity: 'anna', hue: 0, hertz: 440, v1: true });
     bela = await Participant.open(browser, pages, { identity: 'bela', hue: 120, hertz: 1000, v1: true });
+    carl = await Participant.open(browser, pages, { identity: 'carl', hue: 240, hertz: 1600, v1: false });
+    people = [anna, bela, carl];
   });
 
   after(async () => {
@@ -36,16 +38,18 @@ describe('a room of many who publish', { skip: !ours && 'this is about ours' }, 
 
   afterEach((context) => {
     if (!context.error) return;
-    context.diagnostic([anna, bela].map((one) => `${one?.identity}: ${one?.trouble.splice(0).join('; ')}`).join(' | '));
+    context.diagnostic((people ?? []).map((one) => `${one?.identity}: ${one?.trouble.splice(0).join('; ')}`).join(' | '));
     for (const server of servers ?? []) context.diagnostic(server.log().slice(-4000));
   });
 
-  /** Both get every track of everybody, and each other's. */
+  /** Each gets every track of everybody, and sees and hears the next page. */
   async function meet() {
-    for (const [one, other] of [[anna, bela], [bela, anna]]) {
+    const all = OTHERS + people.length - 1;
+    for (const [number, one] of people.entries()) {
+      const other = people[(number + 1) % people.length];
       await one.awaitsOthers('everything of everybody is there', (others) => {
         const tracks = others.flatMap(({ tracks }) => tracks);
-        return others.length === OTHERS + 1 && tracks.length === 2 * (OTHERS + 1) && tracks.every(({ isSubscribed }) => isSubscribed);
+        return others.length === all && tracks.length === 2 * all && tracks.every(({ isSubscribed }) => isSubscribed);
       }, 60_000);
       await one.sees(other, { ms: 40_000 });
       await one.hears(other, { ms: 40_000 });
@@ -61,22 +65,21 @@ describe('a room of many who publish', { skip: !ours && 'this is about ours' }, 
     }, 60_000);
   });
 
-  step('two pages come to them, one through another server', async () => {
-    await anna.join(servers[0], ROOM);
-    await bela.join(servers[1], ROOM);
-    for (const one of [anna, bela]) await one.publish();
+  step('three pages come to them, two through another server', async () => {
+    for (const one of people) await one.join(servers[one === anna ? 0 : 1], ROOM);
+    for (const one of people) await one.publish();
     await meet();
   });
 
-  step('both lose their WebSockets, and go on', async () => {
-    const sids = await Promise.all([anna, bela].map((one) => one.call('sid')));
-    for (const one of [anna, bela]) {
+  step('they lose their WebSockets, and go on', async () => {
+    const sids = await Promise.all(people.map((one) => one.call('sid')));
+    for (const one of people) {
       await one.call('lose', 'signal-reconnect');
       await one.awaits('signalReconnecting');
       await one.awaits('reconnected', () => true, 40_000);
     }
     await meet();
-    assert.deepEqual(await Promise.all([anna, bela].map((one) => one.call('sid'))), sids);
-    for (const one of [anna, bela]) assert.equal(await one.call('count', 'disconnected'), 0);
+    assert.deepEqual(await Promise.all(people.map((one) => one.call('sid'))), sids);
+    for (const one of people) assert.equal(await one.call('count', 'disconnected'), 0);
   });
 });
