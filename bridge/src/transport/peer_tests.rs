@@ -351,6 +351,7 @@ fn a_client_that_answers_gets_our_channels_and_later_tracks() {
             rtx_ssrc: 2000,
             stereo: false,
             wanted: Wanted::BEST,
+            codecs: Vec::new(),
         });
     }
     let again = client.answer(network.now, subscriber.offer(&server.local));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use livekit_protocol::{SignalTarget, SyncState, TrackInfo};
 
-use super::super::description::is_stereo;
+use super::super::description::{codecs_of, is_stereo};
 use super::super::request::Path;
 use super::super::transport::{GoingOn, Transport};
 use super::Session;
@@ -101,6 +101,7 @@ impl Session {
                 rtx_ssrc: mint(&mut last_ssrc),
                 stereo: is_stereo(&track.info),
                 wanted: subscriptions.layer(&sid),
+                codecs: codecs_of(&track.info),
             })
         })?;
         let mut transport = Transport::new(&self.media, true);

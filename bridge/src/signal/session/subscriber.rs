@@ -7,7 +7,7 @@ use std::time::Instant;
 use livekit_protocol::SessionDescription;
 use livekit_protocol::signal_response::Message;
 
-use super::super::description::is_stereo;
+use super::super::description::{codecs_of, is_stereo};
 use super::super::request::Path;
 use super::super::transport::Transport;
 use super::publisher::{mint, stream_id};
@@ -86,6 +86,7 @@ impl Session {
                 rtx_ssrc: mint(&mut subscriber.last_ssrc),
                 stereo: is_stereo(&track.info),
                 wanted: self.subscriptions.layer(sid),
+                codecs: codecs_of(&track.info),
             });
             subscriber.legs.insert(sid.clone(), (leg, mid.to_owned()));
         }

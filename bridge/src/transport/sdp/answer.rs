@@ -2,7 +2,7 @@
 
 use rtc::sdp::description::media::MediaDescription;
 
-use super::codecs::{SectionCodec, parameter};
+use super::codecs::{SectionCodec, narrow, parameter};
 use super::error::SdpError;
 use super::extensions::{self, Extension};
 use super::remote::{RemoteDescription, RemoteSection, SectionKind, Setup};
@@ -57,8 +57,7 @@ pub struct SendPlan {
     pub rtx_ssrc: u32,
     /// What of the track is wanted at first.
     pub wanted: Wanted,
-    /// The codecs that it may come in: others are not accepted for it, where the client has offered one of these. Empty: not
-    /// known. A browser prepares for each codec of each section, and reads all of them again in each negotiation.
+    /// The codecs that it may come in; empty: not known. Others are not accepted for it where the client has offered one of these.
     pub codecs: Vec<Codec>,
 }
 
@@ -216,10 +215,7 @@ fn media(offered: &RemoteSection, kind: Kind, plan: Plan, answer: &mut Answer) -
             section
         }
         Plan::Send(plan) if receives => {
-            let comes = |codec: &SectionCodec| plan.codecs.contains(&codec.payload.codec);
-            if codecs.iter().any(comes) {
-                codecs.retain(comes);
-            }
+            narrow(&mut codecs, &plan.codecs);
             let mut section = Section::rtp(write::media_name(kind), &codecs);
             accept_extensions(&mut section, offered, kind, &mut answer.extensions);
             section.flag("sendonly");

@@ -30,6 +30,8 @@ pub struct OfferedTrack {
     pub stereo: bool,
     /// What of the track is wanted at first.
     pub wanted: Wanted,
+    /// The codecs that it may come in; empty: not known. No others are offered for it.
+    pub codecs: Vec<Codec>,
 }
 
 /// What an answer to our offer means for the media worker.
@@ -180,6 +182,9 @@ impl SubscriberOffer {
         for slot in &mut self.slots {
             slot.offered = slot.track.as_ref().map(|track| track.leg);
             let mut codecs = codecs::ours(slot.kind);
+            if let Some(track) = &slot.track {
+                codecs::narrow(&mut codecs, &track.codecs);
+            }
             if slot.track.as_ref().is_some_and(|track| track.stereo) {
                 for opus in codecs.iter_mut().filter(|codec| codec.payload.codec == Codec::Opus) {
                     opus.fmtp.push_str(";stereo=1;sprop-stereo=1");

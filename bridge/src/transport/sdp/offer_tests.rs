@@ -18,7 +18,20 @@ fn track(leg: u64, kind: Kind) -> OfferedTrack {
         rtx_ssrc: 2000 + u32::try_from(leg).unwrap(),
         stereo: leg == 3,
         wanted: Wanted::BEST,
+        codecs: Vec::new(),
     }
+}
+
+#[test]
+fn a_track_is_offered_in_the_codecs_that_it_comes_in() {
+    let mut offer = subscriber();
+    offer.add(OfferedTrack { codecs: vec![Codec::H264, Codec::Vp8], ..track(1, Kind::Video) });
+    offer.add(track(2, Kind::Video));
+    let sdp = offer.offer(&local());
+    let sections: Vec<_> = sdp.split("\r\nm=video").skip(1).collect();
+    assert!(sections[0].contains("VP8/") && sections[0].contains("H264/"));
+    assert!(!sections[0].contains("VP9/") && !sections[0].contains("AV1/"), "{}", sections[0]);
+    assert!(sections[1].contains("VP9/") && sections[1].contains("AV1/"), "not known: all");
 }
 
 fn subscriber() -> SubscriberOffer {
