@@ -64,22 +64,20 @@ impl Clocks {
         }
     }
 
-    /// Whether what a client with this many sections receives may be negotiated now; else it is due later. Whoever comes to a
+    /// Whether what a client with this many sections receives is to be negotiated now; else it is due later. Whoever comes to a
     /// large room makes everybody negotiate, so those who come one upon the other are gathered there. A first one is not
     /// kept waiting.
-    pub(super) fn may_settle(&mut self, now: Instant, sections: usize) -> bool {
+    pub(super) fn settles(&mut self, now: Instant, sections: usize) -> bool {
         let apart = if sections <= FEW_SECTIONS {
             Duration::ZERO
         } else {
             (APART_PER_SECTION * u32::try_from(sections).unwrap_or(u32::MAX)).min(APART)
         };
         self.settle = self.settled.map(|last| last + apart).filter(|due| *due > now);
+        if self.settle.is_none() {
+            self.settled = Some(now);
+        }
         self.settle.is_none()
-    }
-
-    /// What the client receives is being negotiated.
-    pub(super) fn settles(&mut self, now: Instant) {
-        (self.settled, self.settle) = (Some(now), None);
     }
 
     /// What was gathered is to be negotiated now.
@@ -130,18 +128,16 @@ mod tests {
         let start = Instant::now();
         let ms = Duration::from_millis;
         let mut clocks = Clocks::new(start);
-        assert!(clocks.may_settle(start, 160), "the first is not kept waiting");
-        clocks.settles(start);
-        assert!(clocks.may_settle(start + ms(1), FEW_SECTIONS), "few cost nothing");
-        assert!(!clocks.may_settle(start + ms(1), 50));
-        assert_eq!(clocks.next(Duration::ZERO), (start + ms(200), Due::Settle));
-        assert!(!clocks.may_settle(start + ms(2), 160));
-        assert_eq!(clocks.next(Duration::ZERO), (start + ms(500), Due::Settle), "never for longer");
+        assert!(clocks.settles(start, 160), "the first is not kept waiting");
+        assert!(clocks.settles(start + ms(1), FEW_SECTIONS), "few cost nothing");
+        assert!(!clocks.settles(start + ms(2), 50));
+        assert_eq!(clocks.next(Duration::ZERO), (start + ms(201), Due::Settle));
+        assert!(!clocks.settles(start + ms(3), 160));
+        assert_eq!(clocks.next(Duration::ZERO), (start + ms(501), Due::Settle), "never for longer");
         clocks.gathered();
-        assert!(clocks.may_settle(start + ms(500), 160));
-        clocks.settles(start + ms(500));
+        assert!(clocks.settles(start + ms(501), 160));
         assert_eq!(clocks.next(Duration::ZERO).1, Due::Silent);
-        assert!(!clocks.may_settle(start + ms(999), 160), "and so on while they come");
-        assert!(clocks.may_settle(start + ms(3000), 160), "who comes alone is there at once");
+        assert!(!clocks.settles(start + ms(1000), 160), "and so on while they come");
+        assert!(clocks.settles(start + ms(3000), 160), "who comes alone is there at once");
     }
 }

@@ -289,11 +289,9 @@ impl Session {
         if !open || self.negotiation.waiting || (!missing.is_none() && self.negotiation.asked == asked) {
             return;
         }
-        let now = Instant::now();
-        if !self.clocks.may_settle(now, self.negotiation.sections) {
+        if !self.clocks.settles(Instant::now(), self.negotiation.sections) {
             return;
         }
-        self.clocks.settles(now);
         (self.negotiation.asked, self.negotiation.waiting) = (asked, true);
         let requirement = MediaSectionsRequirement { num_audios: missing.audio, num_videos: missing.video };
         self.link.send(Message::MediaSectionsRequirement(requirement));

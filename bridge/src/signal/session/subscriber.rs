@@ -66,7 +66,7 @@ impl Session {
         }
         let changed = wanted.len() > subscriber.legs.len() || subscriber.offer.needs_offer();
         let now = Instant::now();
-        if !changed || subscriber.offer.awaits_answer() || !self.clocks.may_settle(now, subscriber.offer.sections()) {
+        if !changed || subscriber.offer.awaits_answer() || !self.clocks.settles(now, subscriber.offer.sections()) {
             return;
         }
         for (sid, track) in self.subscriptions.wanted() {
@@ -90,10 +90,7 @@ impl Session {
             });
             subscriber.legs.insert(sid.clone(), (leg, mid.to_owned()));
         }
-        if subscriber.offer.needs_offer() {
-            self.clocks.settles(now);
-            self.send_offer();
-        }
+        self.send_offer();
     }
 
     fn send_offer(&mut self) {
