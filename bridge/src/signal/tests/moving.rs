@@ -10,7 +10,7 @@ use livekit_protocol::{
 
 use super::harness::*;
 use crate::media::control::{Codec, Command};
-use crate::testing::{guest, soon};
+use crate::testing::{Town, guest, soon};
 
 fn chrome() -> ClientInfo {
     ClientInfo { sdk: client_info::Sdk::Js.into(), browser: "Chrome".into(), protocol: 16, ..Default::default() }
@@ -38,6 +38,17 @@ fn again(sid: &str) -> (&'static str, String) {
     let request =
         JoinRequest { client_info: Some(chrome()), reconnect: true, participant_sid: sid.into(), ..Default::default() };
     v1(request)
+}
+
+/// Two bridges, and the sid of anna, who was on the first one and was told to go on at the second one.
+async fn anna_is_sent_away() -> (Watched, Watched, Town, String) {
+    let (eins, zwei, town) = two_bridges().await;
+    town.order("zwei", true).await;
+    let (mut anna, sid, _) = enter(&eins, &mut Worker::default(), "anna", chrome()).await;
+    town.order("zwei", false).await;
+    town.order("eins", true).await;
+    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+    (eins, zwei, town, sid)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,12 +269,7 @@ async fn a_client_on_v0_goes_on_too() {
 /// The bridge that it left ends before the client is connected to the other one: it finds its session through that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_has_just_come_may_lose_its_websocket() {
-    let (eins, zwei, town) = two_bridges().await;
-    town.order("zwei", true).await;
-    let (mut anna, sid, _) = enter(&eins, &mut Worker::default(), "anna", chrome()).await;
-    town.order("zwei", false).await;
-    town.order("eins", true).await;
-    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+    let (eins, zwei, _town, sid) = anna_is_sent_away().await;
     let mut anna = Client::try_open(&eins, &guest("rat", "anna"), again(&sid)).await.unwrap();
     assert!(matches!(anna.next().await, Some(Told::Reconnect(_))));
     eins.stop.cancel();
@@ -278,12 +284,7 @@ async fn a_client_that_has_just_come_may_lose_its_websocket() {
 /// A bridge is drained when nothing flows over it any more, not before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_is_needed_until_who_has_gone_is_connected_elsewhere() {
-    let (eins, zwei, town) = two_bridges().await;
-    town.order("zwei", true).await;
-    let (mut anna, sid, _) = enter(&eins, &mut Worker::default(), "anna", chrome()).await;
-    town.order("zwei", false).await;
-    town.order("eins", true).await;
-    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+    let (eins, zwei, _town, sid) = anna_is_sent_away().await;
     assert!(!eins.rooms.is_lingering());
     let mut anna = Client::try_open(&zwei, &guest("rat", "anna"), again(&sid)).await.unwrap();
     assert!(matches!(anna.next().await, Some(Told::Reconnect(_))));
@@ -294,13 +295,7 @@ async fn a_bridge_is_needed_until_who_has_gone_is_connected_elsewhere() {
 /// Who was not announced, or is somebody else, is not let in.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_takes_anothers_session_along() {
-    let (eins, zwei, town) = two_bridges().await;
-    town.order("zwei", true).await;
-    let mut worker = Worker::default();
-    let (mut anna, sid, _) = enter(&eins, &mut worker, "anna", chrome()).await;
-    town.order("zwei", false).await;
-    town.order("eins", true).await;
-    assert_eq!(anna.goodbye().await.action(), leave_request::Action::Resume);
+    let (eins, zwei, _town, sid) = anna_is_sent_away().await;
     for bridge in [&eins, &zwei] {
         let berta = Client::try_open(bridge, &guest("rat", "berta"), again(&sid)).await;
         if let Ok(mut berta) = berta {
