@@ -4,6 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::media::MediaRoom;
 use crate::media::control::{Command, Downlink, Event, ExtensionIds, TransportId};
@@ -139,12 +140,17 @@ impl Transport {
         });
     }
 
-    /// The participant goes on at another bridge. What flows goes on flowing until its client is connected there.
+    /// The participant goes on at another bridge. What flows goes on flowing until its client is connected there. This bridge stays
+    /// for as long in any case: the client's WebSocket may lead over it, and `livekit-client`, which waits two seconds at the end of a
+    /// resume, forgets what it has yet to say when it loses the WebSocket before.
     pub(crate) fn linger(mut self, lingering: Lingering) {
         tokio::spawn(async move {
-            let _lingering = lingering;
+            let over = Instant::now() + LINGER;
             let closed = async { while !matches!(self.event().await, Event::Closed { .. }) {} };
-            let _ = tokio::time::timeout(LINGER, closed).await;
+            let _ = tokio::time::timeout_at(over, closed).await;
+            drop(self);
+            tokio::time::sleep_until(over).await;
+            drop(lingering);
         });
     }
 
