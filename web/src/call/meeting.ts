@@ -117,8 +117,6 @@ export class Meeting {
       ? new Moderation(admission.room, async (fresh) => (fresh ? renew() : admission.token))
       : undefined
     this.room = new Room({
-      // With one connection whoever publishes negotiates everything that it receives again: 5 s in a room of eighty, where two take 0.2 s.
-      singlePeerConnection: false,
       adaptiveStream: true,
       dynacast: true,
       dataStream: { maxPayloadByteLength: STREAM_MAX_BYTES },
