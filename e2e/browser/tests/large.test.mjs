@@ -1,5 +1,5 @@
-// Pages in a room in which fifty others send sound and picture, on either path: with one PeerConnection a page offers more than 300 kB,
-// to the server that it sits on and through another one. They get everything, and come back when they have lost their WebSocket.
+// Pages in a room in which many others send sound and picture, on either path: with one PeerConnection a page offers more than 256 KiB,
+// here through another server than the one it sits on. They get everything, and come back when they have lost their WebSocket.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe } from 'node:test';
 import { launch } from '../lib/browsers.mjs';
@@ -11,21 +11,20 @@ import { ours, startBridge } from '../lib/server.mjs';
 import { steps } from '../lib/steps.mjs';
 import { until } from '../lib/wait.mjs';
 
-const OTHERS = 50;
+const OTHERS = 46;
 /** The load client's name for its first room. */
 const ROOM = 'viele-0';
 
 describe('a room of many who publish', { skip: !ours && 'this is about ours' }, () => {
   const step = steps();
-  let redis, servers, pages, browser, load, anna, bela, carl, people;
+  let redis, servers, pages, browser, load, anna, bela, people;
 
   before(async () => {
     [redis, pages, browser] = await Promise.all([startRedis(), servePages(), launch('chromium')]);
     servers = [await startBridge(redis, 'eins'), await startBridge(redis, 'zwei')];
     anna = await Participant.open(browser, pages, { identity: 'anna', hue: 0, hertz: 440, v1: true });
-    bela = await Participant.open(browser, pages, { identity: 'bela', hue: 120, hertz: 1000, v1: true });
-    carl = await Participant.open(browser, pages, { identity: 'carl', hue: 240, hertz: 1600, v1: false });
-    people = [anna, bela, carl];
+    bela = await Participant.open(browser, pages, { identity: 'bela', hue: 120, hertz: 1000, v1: false });
+    people = [anna, bela];
   });
 
   after(async () => {
@@ -56,7 +55,7 @@ describe('a room of many who publish', { skip: !ours && 'this is about ours' }, 
     }
   }
 
-  step('fifty come, who send sound and picture', async () => {
+  step('many come, who send sound and picture', async () => {
     const each = ['--tiles', 1, '--layers', 1, '--bitrate', 30, '--fps', 5, '--subscribers', 0];
     load = startLoad(servers[0], ['--room', 'viele', '--publishers', OTHERS, ...each, '--ramp', 20, '--duration', '300s']);
     await until('all of them are there', async () => {
@@ -65,8 +64,8 @@ describe('a room of many who publish', { skip: !ours && 'this is about ours' }, 
     }, 60_000);
   });
 
-  step('three pages come to them, two through another server', async () => {
-    for (const one of people) await one.join(servers[one === anna ? 0 : 1], ROOM);
+  step('two pages come to them, one through another server', async () => {
+    for (const one of people) await one.join(servers[one === anna ? 1 : 0], ROOM);
     for (const one of people) await one.publish();
     await meet();
   });
