@@ -10,6 +10,7 @@ import { until } from './wait.mjs';
 async function run(folder, socket) {
   const child = spawn('redis-server', ['--port', '0', '--unixsocket', socket, '--save', '', '--dir', folder], { stdio: 'ignore' });
   const exit = new Promise((resolve) => { child.once('exit', resolve); child.once('error', resolve); });
+  process.once('exit', () => child.kill('SIGKILL'));
   await until('Redis answers (run scripts/need redis)', () => new Promise((resolve, reject) => {
     const connection = net.connect(socket, () => { connection.destroy(); resolve(true); });
     connection.once('error', reject);
@@ -22,7 +23,6 @@ export async function startRedis() {
   const folder = mkdtempSync(join(tmpdir(), 'ratssaal-redis-'));
   const socket = join(folder, 'redis.sock');
   let redis = await run(folder, socket);
-  process.once('exit', () => redis.child.kill('SIGKILL'));
   const kill = async () => {
     redis.child.kill('SIGKILL');
     await redis.exit;
