@@ -36,10 +36,11 @@ const violations = [];
 document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI, sourceFile }) =>
   violations.push(`${violatedDirective}: ${blockedURI} (${sourceFile})`));
 
-const ears = new Map();
+/** By the track itself: with two PeerConnections the track of another connection has the same id. */
+const ears = new WeakMap();
 const listen = (track) => {
-  if (!ears.has(track.id)) ears.set(track.id, ear(track));
-  return ears.get(track.id);
+  if (!ears.has(track)) ears.set(track, ear(track));
+  return ears.get(track);
 };
 
 const tile = (name, kind) => [...document.querySelectorAll(`[data-testid=tile][data-kind=${kind}]`)].find((element) => element.textContent.includes(name));

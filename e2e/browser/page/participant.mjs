@@ -7,6 +7,8 @@ let room;
 const crowd = [];
 /** What the client reported, in order: `{ event, ...details }`. */
 let events = [];
+/** `SignalConnectionState` of livekit-client, which does not export it. */
+const SOCKET_STATES = ['connecting', 'connected', 'reconnecting', 'disconnecting', 'disconnected'];
 /** What `expectResume` waits for. */
 let resuming;
 /** Received tracks by `identity/source`: `{ track, element, ear }`. */
@@ -148,6 +150,8 @@ window.participant = {
   setAttributes: (attributes) => room.localParticipant.setAttributes(attributes),
 
   state: () => room?.state ?? 'none',
+  /** Whether the WebSocket is open and taken into use: the first thing that comes back in a resume. */
+  socket: () => SOCKET_STATES[room.engine.client.currentState],
   events: () => events,
   count: (name) => events.filter(({ event }) => event === name).length,
 

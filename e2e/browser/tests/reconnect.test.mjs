@@ -54,6 +54,30 @@ describe('coming back', () => {
     });
   }
 
+  for (const [path, one, other] of [['v1', () => anna, () => bela], ['v0', () => bela, () => anna]]) {
+    test(`what is said reliably on ${path} arrives in order and once, although the WebSocket is lost again at the end of its resume`, async () => {
+      const said = [];
+      const say = () => one().call('send', said[said.push(`${path} ${said.length}`) - 1], { reliable: true });
+      const heard = async () => (await other().call('events')).filter(({ event, text }) => event === 'data' && text.startsWith(path)).map(({ text }) => text);
+      await say();
+      await until('the first one arrives', async () => (await heard()).length === 1);
+      const resumed = await one().call('count', 'reconnected');
+      await one().call('lose', 'signal-reconnect');
+      await one().awaits('signalReconnecting');
+      const talk = setInterval(() => say().catch(() => {}), 10);
+      // For two seconds the client looks whether its new WebSocket stays.
+      await until('it is back', async () => (await one().call('socket')) === 'connected');
+      await one().call('lose', 'signal-reconnect');
+      await until('it has come back', async () => (await one().call('count', 'reconnected')) > resumed && (await one().call('socket')) === 'connected');
+      clearInterval(talk);
+      await say();
+      await until('all of it has arrived', async () => {
+        assert.deepEqual(await heard(), said);
+        return true;
+      });
+    });
+  }
+
   test('a full reconnect brings everything back under a new session', async () => {
     const before = await anna.call('sid');
     await anna.call('lose', 'full-reconnect');

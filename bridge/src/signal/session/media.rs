@@ -1,6 +1,7 @@
 //! What the media worker says of the client's PeerConnections.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_response::Message;
@@ -67,14 +68,21 @@ impl Session {
             self.signal.metrics.malformed_data.inc();
             return;
         };
-        if channel == Channel::Reliable && packet.sequence > 0 {
-            // After coming back a client repeats what it is not sure we got.
-            if packet.sequence <= self.last_reliable {
-                return;
-            }
-            self.last_reliable = packet.sequence;
+        if channel != Channel::Reliable {
+            return self.seat.room.route_data(&self.seat.sid, packet, channel);
         }
-        self.seat.room.route_data(&self.seat.sid, packet, channel);
+        let Self { seat, reliable, .. } = self;
+        reliable.take(packet, payload.len(), Instant::now(), |packet| {
+            seat.room.route_data(&seat.sid, packet, channel);
+        });
+        self.clocks.repeat = self.reliable.due();
+    }
+
+    /// What was missing before these reliable packets does not come any more.
+    pub(super) fn release_data(&mut self) {
+        let Self { seat, reliable, .. } = self;
+        reliable.release(|packet| seat.room.route_data(&seat.sid, packet, Channel::Reliable));
+        self.clocks.repeat = None;
     }
 
     /// What of a published track anybody gets (dynacast). Clients that do not take part in it send on.

@@ -10,6 +10,7 @@ mod codecs;
 mod media;
 mod moving;
 mod publisher;
+mod reliable;
 mod requests;
 mod restoring;
 mod returning;
@@ -32,6 +33,7 @@ use tokio::time::{sleep_until, timeout};
 use self::clocks::{Clocks, Due};
 pub(crate) use self::moving::HandedOver;
 use self::moving::Moving;
+use self::reliable::Reliable;
 use super::admission::Place;
 use super::link::{Frame, Link, Socket};
 use super::metrics::{Ended, Rated};
@@ -148,8 +150,8 @@ pub(crate) struct Session {
     publisher: Option<Transport>,
     subscriber: Option<subscriber::Subscriber>,
     negotiation: publisher::Negotiation,
-    /// The highest sequence of a reliable data packet from this client.
-    last_reliable: u32,
+    /// The client's reliable data packets.
+    reliable: Reliable,
     moving: Moving,
     first: Option<Box<First>>,
 }
@@ -226,7 +228,7 @@ impl Session {
             publisher: None,
             subscriber: None,
             negotiation: publisher::Negotiation::default(),
-            last_reliable: 0,
+            reliable: Reliable::default(),
             moving: Moving::new(opening),
             first: None,
         }
@@ -240,6 +242,9 @@ impl Session {
     }
 
     fn finish(mut self, ended: Ended) {
+        if !self.moving.is_over() {
+            self.release_data();
+        }
         let subscriber = self.subscriber.take().map(|subscriber| subscriber.transport);
         let lingering = self.moving.is_over().then(|| self.signal.rooms.linger());
         for transport in self.publisher.take().into_iter().chain(subscriber) {
@@ -361,6 +366,10 @@ impl Session {
                 ControlFlow::Continue(())
             }
             Due::Moving => self.stays_here(),
+            Due::Repeat => {
+                self.release_data();
+                ControlFlow::Continue(())
+            }
             Due::Settle => {
                 self.clocks.gathered();
                 self.unsettled = true;
@@ -373,7 +382,9 @@ impl Session {
     /// from the bridge that it came from.
     fn gone(&mut self) -> Flow {
         self.link.close(Close::Normal);
-        self.clocks.away = Some(Instant::now());
+        let now = Instant::now();
+        self.clocks.away = Some(now);
+        self.reliable.away(now, self.signal.settings.resume_within);
         if !self.active && self.clocks.moving.is_none() && !self.moving.came {
             return self.end(DisconnectReason::SignalClose, Action::Reconnect, Close::Normal, Ended::NeverConnected);
         }

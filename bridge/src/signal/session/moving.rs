@@ -24,6 +24,7 @@ use super::super::request::Opening;
 use super::super::resume::Registration;
 use super::super::wire::Close;
 use super::super::{Inner, messages};
+use super::reliable::Reliable;
 use super::waiting::Waiting;
 use super::{Flow, Return, Session};
 use crate::media::control::{Channel, Command as MediaCommand, Downlink, ReceiveSection, TrackId};
@@ -45,7 +46,7 @@ const MAX_ENCODINGS: usize = 256;
 /// What a session knows that its client does not tell the next bridge.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(crate) struct HandedOver {
-    /// The highest sequence of a reliable data packet that was taken from the client.
+    /// Up to where the client's reliable data packets were taken; what came after a gap it repeats.
     pub(crate) last_reliable: u32,
     /// How the client shows tracks.
     pub(crate) settings: Vec<UpdateTrackSettings>,
@@ -209,7 +210,7 @@ impl Session {
     /// The client has come to the bridge it was sent to.
     pub(super) fn hand_over(&self, reply: oneshot::Sender<HandedOver>) {
         let handed = HandedOver {
-            last_reliable: self.last_reliable,
+            last_reliable: self.reliable.acknowledged(),
             settings: self.subscriptions.settings(),
             encodings: self.moving.known(&self.negotiation.receive),
             downlink: self.moving.downlink(Instant::now()),
@@ -247,7 +248,7 @@ impl Session {
         (returns, place): (Registration, Place),
     ) -> Self {
         let mut session = Self::silent(signal, seat, opening, returns, place);
-        session.last_reliable = handed.last_reliable;
+        session.reliable = Reliable::after(handed.last_reliable);
         session.moving.came_with(&handed.encodings);
         session.moving.downlink = handed.downlink.map(|downlink| (Instant::now(), downlink));
         for settings in &handed.settings {
