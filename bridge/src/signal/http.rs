@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -29,7 +27,8 @@ use super::link::{Link, Socket};
 use super::request::{self, BadRequest, Opening, Path};
 use super::resume::Way;
 use super::session::{Return, Session};
-use super::wire::{Close, MAX_READ, READ_BUFFER};
+use super::websocket::{NoUpgrade, Upgrade};
+use super::wire::Close;
 use super::{Inner, Signal, messages};
 use crate::room::{JoinRefusal, ParticipantSid, Refusal};
 
@@ -119,11 +118,11 @@ impl IntoResponse for Denial {
 }
 
 type Pairs = Result<Query<HashMap<String, String>>, QueryRejection>;
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+type Asked = Result<Upgrade, NoUpgrade>;
 
 pub(super) fn router(signal: Signal) -> Router {
     let open = |path: Path| {
-        get(move |State(signal): State<Signal>, peer, query: Pairs, headers: HeaderMap, upgrade: Upgrade| async move {
+        get(move |State(signal): State<Signal>, peer, query: Pairs, headers: HeaderMap, upgrade: Asked| async move {
             let peer: Option<Extension<Peer>> = peer;
             open(signal.inner, path, peer, query, headers, upgrade).await
         })
@@ -164,15 +163,14 @@ async fn open(
     peer: Option<Extension<Peer>>,
     query: Pairs,
     headers: HeaderMap,
-    upgrade: Upgrade,
+    upgrade: Asked,
 ) -> Response {
     // Whoever asks without a WebSocket learns what is wrong with the request first.
     let outcome = match read(&signal, path, query, &headers) {
         Err(denial) => Err(denial),
         Ok(opening) => match upgrade {
-            Err(rejection) => return rejection.into_response(),
+            Err(no_upgrade) => return no_upgrade.into_response(),
             Ok(upgrade) => {
-                let upgrade = upgrade.max_message_size(MAX_READ).max_frame_size(MAX_READ).read_buffer_size(READ_BUFFER);
                 let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Extension(peer)| peer.client);
                 match signal.admission.enter(address).ok_or_else(Denial::crowded) {
                     Ok(place) => enter(&signal, upgrade, opening, address, place).await,
@@ -190,7 +188,7 @@ async fn open(
 
 async fn enter(
     signal: &Arc<Inner>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
     opening: Opening,
     address: IpAddr,
     place: Place,
@@ -204,7 +202,7 @@ async fn enter(
 /// Lets a new participant into its room.
 async fn join(
     signal: &Arc<Inner>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
     opening: Opening,
     address: IpAddr,
     place: Place,
@@ -229,7 +227,7 @@ async fn join(
 }
 
 /// Relays a client's signalling. Whether it gets connected is for the session to see.
-fn pass_on(signal: &Arc<Inner>, upgrade: WebSocketUpgrade, line: Line) -> Response {
+fn pass_on(signal: &Arc<Inner>, upgrade: Upgrade, line: Line) -> Response {
     let signal = Arc::clone(signal);
     upgrade.on_upgrade(move |socket| async move {
         signal.metrics.relayed.inc();
@@ -241,7 +239,7 @@ fn pass_on(signal: &Arc<Inner>, upgrade: WebSocketUpgrade, line: Line) -> Respon
 /// Lets a client come back to its session, here or on another bridge.
 async fn resume(
     signal: &Arc<Inner>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
     opening: Opening,
     address: IpAddr,
     place: Place,

@@ -5,14 +5,15 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use livekit_protocol::signal_response;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::across::Relayed;
+use super::websocket::{self, WebSocket};
 use super::wire::{self, Close, Format, Incoming, Malformed};
 
 /// Responses that may wait for a slow client.
@@ -188,7 +189,7 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receive
         waiting.truncate(close.map_or(TOGETHER, |at| at + 1));
         let send = async {
             for message in waiting.drain(..) {
-                sink.feed(message).await?;
+                websocket::feed(&mut sink, message).await?;
             }
             sink.flush().await
         };

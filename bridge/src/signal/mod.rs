@@ -27,6 +27,7 @@ mod resume;
 mod session;
 mod subscriptions;
 mod transport;
+mod websocket;
 mod wire;
 
 pub(crate) use dynacast::description as describe_track;

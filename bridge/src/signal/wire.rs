@@ -2,10 +2,12 @@
 //!
 //! A client is answered in the form it last wrote in; before its first frame it gets protobuf.
 
-use axum::extract::ws::{CloseFrame, Message, close_code};
 use livekit_protocol::{SignalRequest, SignalResponse, signal_request, signal_response};
 use prost::Message as _;
-use tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// The longest message taken from a client, bytes. What a client says that comes back, its last offer and the answer to it,
 /// fits ([`MAX_SDP`](crate::transport::sdp::MAX_SDP)).
@@ -13,9 +15,6 @@ pub(crate) const MAX_MESSAGE: usize = 2 << 20;
 /// The longest frame and message that is read at all, bytes: one between the two is read to its end, so that the client
 /// has written it when it is told why it is refused. Of a longer one nothing is read.
 pub(crate) const MAX_READ: usize = 2 * MAX_MESSAGE;
-/// Bytes taken from a WebSocket at once. The buffer stays as long as the client, and is cleared before every read; larger
-/// frames get the room they need.
-pub(crate) const READ_BUFFER: usize = 4 * 1024;
 
 /// How frames are written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -50,14 +49,12 @@ pub(crate) enum Malformed {
 }
 
 /// What a WebSocket gave: a message, one that is too long to be read, or its end.
-pub(super) fn take(read: Option<Result<Message, axum::Error>>) -> Option<Result<Message, Malformed>> {
+pub(super) fn take(read: Option<Result<Message, Error>>) -> Option<Result<Message, Malformed>> {
     match read? {
         Ok(message) => Some(Ok(message)),
-        Err(error) => match error.into_inner().downcast_ref() {
-            // What was read is still in order, and so is the other direction.
-            Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => Some(Err(Malformed::TooLong)),
-            _ => None,
-        },
+        // What was read is still in order, and so is the other direction.
+        Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Some(Err(Malformed::TooLong)),
+        Err(_) => None,
     }
 }
 
@@ -69,7 +66,7 @@ pub(crate) fn decode(message: Message) -> Result<Incoming, Malformed> {
         Message::Binary(bytes) => (SignalRequest::decode(bytes).map_err(|_| Malformed::Protobuf)?, Format::Binary),
         Message::Text(text) => (serde_json::from_str(text.as_str()).map_err(|_| Malformed::Json)?, Format::Json),
         Message::Close(_) => return Ok(Incoming::Closed),
-        Message::Ping(_) | Message::Pong(_) => return Ok(Incoming::Nothing),
+        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(Incoming::Nothing),
     };
     let SignalRequest { message } = request;
     Ok(message.map_or(Incoming::Nothing, |message| Incoming::Request(Box::new(message), format)))
@@ -116,12 +113,12 @@ impl Close {
     /// RFC 6455 §7.4.1 code and a sentence.
     pub(crate) fn frame(self) -> Message {
         let (code, reason) = match self {
-            Self::Normal => (close_code::NORMAL, ""),
-            Self::Malformed => (close_code::INVALID, "the last frame is no signal request"),
-            Self::TooLong => (close_code::SIZE, "the last message is too long: at most 2 MiB"),
-            Self::TooMany => (close_code::POLICY, "too many signal requests: slow down"),
-            Self::Silent => (close_code::NORMAL, "nothing was heard for too long: send pings"),
-            Self::Replaced => (close_code::NORMAL, "another connection resumed this session"),
+            Self::Normal => (CloseCode::Normal, ""),
+            Self::Malformed => (CloseCode::Invalid, "the last frame is no signal request"),
+            Self::TooLong => (CloseCode::Size, "the last message is too long: at most 2 MiB"),
+            Self::TooMany => (CloseCode::Policy, "too many signal requests: slow down"),
+            Self::Silent => (CloseCode::Normal, "nothing was heard for too long: send pings"),
+            Self::Replaced => (CloseCode::Normal, "another connection resumed this session"),
         };
         Message::Close(Some(CloseFrame { code, reason: reason.into() }))
     }
@@ -177,7 +174,7 @@ mod tests {
 
     #[test]
     fn only_a_length_is_told_from_a_lost_websocket() {
-        let error = |error: Error| take(Some(Err(axum::Error::new(error))));
+        let error = |error: Error| take(Some(Err(error)));
         let long = CapacityError::MessageTooLong { size: MAX_READ + 1, max_size: MAX_READ };
         assert_eq!(error(Error::Capacity(long)), Some(Err(Malformed::TooLong)));
         assert_eq!(error(Error::AttackAttempt), None);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt as _;
 use livekit_protocol::DisconnectReason;
 use livekit_protocol::leave_request::Action;
@@ -10,11 +9,13 @@ use ratssaal_proto::bridge::v1::{self as wire, Refused, SignalDown, SignalUp, si
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::super::link;
 use super::super::messages;
+use super::super::websocket::WebSocket;
 use super::super::wire::{Close, Format, encode, take};
 use super::{QUEUE, from_down, up};
 use crate::peers::{PeerError, Peers};

@@ -10,11 +10,12 @@ pub(super) use seat::Relayed;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use axum::extract::ws::{CloseFrame, Message};
 use livekit_protocol::JoinRequest;
 use prost::Message as _;
 use ratssaal_proto::allocator::v1::PlaceResponse;
 use ratssaal_proto::bridge::v1::{self as wire, SignalDown, SignalPath, SignalUp, signal_down, signal_up};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::request::{BadRequest, Opening, Path};
 use crate::token::Claims;
@@ -58,7 +59,7 @@ fn up(frame: Message) -> Option<SignalUp> {
     let message = match frame {
         Message::Binary(bytes) => signal_up::Message::Binary(bytes),
         Message::Text(text) => signal_up::Message::Text(text.to_string()),
-        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return None,
     };
     Some(SignalUp { message: Some(message) })
 }
@@ -78,10 +79,11 @@ fn down(frame: Message) -> SignalDown {
         Message::Binary(bytes) => Some(signal_down::Message::Binary(bytes)),
         Message::Text(text) => Some(signal_down::Message::Text(text.to_string())),
         Message::Close(close) => {
-            let (code, reason) = close.map(|close| (close.code.into(), close.reason.to_string())).unwrap_or_default();
+            let code = |close: CloseFrame| (u16::from(close.code).into(), close.reason.to_string());
+            let (code, reason) = close.map(code).unwrap_or_default();
             Some(signal_down::Message::Closed(wire::Closed { code, reason }))
         }
-        Message::Ping(_) | Message::Pong(_) => None,
+        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => None,
     };
     SignalDown { message }
 }
@@ -93,7 +95,7 @@ fn from_down(message: SignalDown) -> Option<Message> {
         signal_down::Message::Text(text) => Some(Message::Text(text.into())),
         signal_down::Message::Closed(wire::Closed { code, reason }) => {
             let code = u16::try_from(code).ok().filter(|code| (1000..5000).contains(code));
-            Some(Message::Close(code.map(|code| CloseFrame { code, reason: reason.into() })))
+            Some(Message::Close(code.map(|code| CloseFrame { code: code.into(), reason: reason.into() })))
         }
         signal_down::Message::Accepted(_) | signal_down::Message::Refused(_) => None,
     }
@@ -104,6 +106,7 @@ mod tests {
     use std::collections::HashMap;
 
     use livekit_protocol::{AddTrackRequest, ClientInfo, SessionDescription, SyncState};
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
     use super::*;
     use crate::testing::guest;
@@ -157,7 +160,7 @@ mod tests {
             assert_eq!(up(frame.clone()).and_then(from_up), Some(frame.clone()));
             assert_eq!(from_down(down(frame.clone())), Some(frame));
         }
-        let close = Message::Close(Some(CloseFrame { code: 1008, reason: "slow down".into() }));
+        let close = Message::Close(Some(CloseFrame { code: CloseCode::Policy, reason: "slow down".into() }));
         assert_eq!(from_down(down(close.clone())), Some(close));
         assert_eq!(up(Message::Ping(vec![].into())), None);
         let odd =

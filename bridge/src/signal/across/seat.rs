@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::Message;
 use ratssaal_proto::bridge::v1::{self as wire, Accepted, Refused, SignalDown, SignalUp, signal_down, signal_up};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
+use tokio_tungstenite::tungstenite::Message;
 use tonic::{Status, Streaming};
 use tracing::Instrument as _;
 
