@@ -130,7 +130,7 @@ pub(super) async fn take_over(
     opening: &Opening,
     sid: &ParticipantSid,
     place: Place,
-) -> Result<Option<Session>, Denial> {
+) -> Result<Option<Box<Session>>, Denial> {
     timeout(JOIN_WITHIN, find_and_take(signal, opening, sid, place)).await.unwrap_or_else(|_| Err(Denial::late()))
 }
 
@@ -139,7 +139,7 @@ async fn find_and_take(
     opening: &Opening,
     sid: &ParticipantSid,
     place: Place,
-) -> Result<Option<Session>, Denial> {
+) -> Result<Option<Box<Session>>, Denial> {
     let Some(guest) = signal.coming.find(sid) else { return Ok(None) };
     let Some(room) = signal.rooms.of(&guest.room) else { return Ok(None) };
     let (identity, name) = (&opening.claims.identity, &opening.claims.grants.room);

@@ -21,7 +21,7 @@ impl Session {
             Event::Connected { transport, remote } => {
                 tracing::debug!(participant = %self.seat.sid, ?transport, %remote, "connected");
                 if self.is_primary(transport) {
-                    self.connected().await;
+                    Box::pin(self.connected()).await;
                 }
             }
             Event::Closed { transport, reason } => return self.closed(transport, reason),

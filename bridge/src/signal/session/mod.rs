@@ -184,11 +184,11 @@ impl Session {
         mut opening: Opening,
         returns: Registration,
         place: Place,
-    ) -> Self {
+    ) -> Box<Self> {
         let welcome = messages::join(&joined, opening.path);
         let first = First { welcome, tracks: std::mem::take(&mut opening.tracks), offer: opening.offer.take() };
         let session = Self::silent(signal, (joined.room, joined.sid, joined.inbox), &opening, returns, place);
-        Self { first: Some(Box::new(first)), joining: Origin::current(), ..session }
+        Box::new(Self { first: Some(Box::new(first)), joining: Origin::current(), ..session })
     }
 
     /// One that has nothing to say yet.
@@ -235,13 +235,13 @@ impl Session {
     }
 
     /// Tells the client that it is in and speaks for it until it leaves.
-    pub(crate) async fn run(mut self, socket: Socket) {
+    pub(crate) async fn run(mut self: Box<Self>, socket: Socket) {
         self.link.attach(socket);
         let ended = self.speak().await;
         self.finish(ended);
     }
 
-    fn finish(mut self, ended: Ended) {
+    fn finish(mut self: Box<Self>, ended: Ended) {
         if !self.moving.is_over() {
             self.release_data();
         }
@@ -257,10 +257,10 @@ impl Session {
         tracing::info!(participant = %self.seat.sid, reason = ?self.seat.reason, ?ended, "session ended");
     }
 
-    /// Until the end.
+    /// Until the end. What needs much room is boxed: most of the time a session waits.
     async fn speak(&mut self) -> Ended {
         if let Some(first) = self.first.take()
-            && let ControlFlow::Break(ended) = self.begin(*first).await
+            && let ControlFlow::Break(ended) = Box::pin(self.begin(*first)).await
         {
             return ended;
         }
@@ -320,7 +320,7 @@ impl Session {
                         Ended::Refused,
                     );
                 }
-                self.request(*request).await
+                Box::pin(self.request(*request)).await
             }
             Input::Frame(Frame::Malformed(malformed)) => {
                 tracing::info!(participant = %self.seat.sid, %malformed, "the client is refused");
@@ -341,7 +341,7 @@ impl Session {
             }
             Input::Media(event) => self.on_media(event).await,
             Input::Visit(visit) => match *visit {
-                Visit::Return(back) => self.come_back(*back).await,
+                Visit::Return(back) => Box::pin(self.come_back(*back)).await,
                 Visit::HandOver(reply) => {
                     self.hand_over(reply);
                     ControlFlow::Continue(())
@@ -441,5 +441,21 @@ impl Session {
 
     fn actor(&self) -> Actor {
         Actor::Participant(self.seat.sid.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn takes<R>(_: impl FnOnce(Box<Session>, Socket) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// What every participant of a bridge takes, besides what it has in the room and in the media worker.
+    #[test]
+    fn a_session_is_small() {
+        let (state, task) = (size_of::<Session>(), takes(Session::run));
+        assert!(state <= 4096 && task <= 1024, "state {state} bytes, task {task} bytes");
     }
 }

@@ -246,8 +246,8 @@ impl Session {
         handed: HandedOver,
         opening: &Opening,
         (returns, place): (Registration, Place),
-    ) -> Self {
-        let mut session = Self::silent(signal, seat, opening, returns, place);
+    ) -> Box<Self> {
+        let mut session = Box::new(Self::silent(signal, seat, opening, returns, place));
         session.reliable = Reliable::after(handed.last_reliable);
         session.moving.came_with(&handed.encodings);
         session.moving.downlink = handed.downlink.map(|downlink| (Instant::now(), downlink));
@@ -260,8 +260,8 @@ impl Session {
     }
 
     /// Speaks for such a participant until it leaves.
-    pub(crate) async fn go_on(mut self, back: Return) {
-        let ended = match self.begin_again(back).await {
+    pub(crate) async fn go_on(mut self: Box<Self>, back: Return) {
+        let ended = match Box::pin(self.begin_again(back)).await {
             ControlFlow::Break(ended) => ended,
             ControlFlow::Continue(()) => self.speak().await,
         };
