@@ -73,7 +73,7 @@ struct Inner {
     spreads: OnceLock<mpsc::UnboundedSender<Spread>>,
 }
 
-/// While it exists, media of somebody who goes on at another bridge still flows here.
+/// While it exists, media of somebody who goes on at another bridge still flows here, and the WebSocket may lead over this one.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Lingering(Arc<()>);
 
@@ -261,12 +261,12 @@ impl Rooms {
         futures_util::future::join_all(self.all().iter().map(RoomHandle::shutdown)).await;
     }
 
-    /// Somebody goes on at another bridge, and media flows here until the client is connected there.
+    /// Somebody goes on at another bridge. Media flows here until the client is connected there, which its WebSocket may lead to.
     pub(crate) fn linger(&self) -> Lingering {
         self.inner.lingering.clone()
     }
 
-    /// Whether media of those who have gone still flows here: this bridge must not end before.
+    /// Whether somebody who has gone may still need this bridge: it must not end before.
     pub(crate) fn is_lingering(&self) -> bool {
         Arc::strong_count(&self.inner.lingering.0) > 1
     }

@@ -184,9 +184,7 @@ impl SubscriberOffer {
             let mut codecs = codecs::ours(slot.kind);
             if let Some(track) = &slot.track {
                 codecs::narrow(&mut codecs, &track.codecs);
-            }
-            if slot.track.as_ref().is_some_and(|track| track.stereo) {
-                for opus in codecs.iter_mut().filter(|codec| codec.payload.codec == Codec::Opus) {
+                for opus in codecs.iter_mut().filter(|codec| track.stereo && codec.payload.codec == Codec::Opus) {
                     opus.fmtp.push_str(";stereo=1;sprop-stereo=1");
                 }
             }
