@@ -61,9 +61,9 @@ describe('coming back', () => {
       const heard = async () => (await other().call('events')).filter(({ event, text }) => event === 'data' && text.startsWith(path)).map(({ text }) => text);
       await say();
       await until('the first one arrives', async () => (await heard()).length === 1);
-      const resumed = await one().call('count', 'reconnected');
+      const [lost, resumed] = [await one().call('count', 'signalReconnecting'), await one().call('count', 'reconnected')];
       await one().call('lose', 'signal-reconnect');
-      await one().awaits('signalReconnecting');
+      await until('it notices', async () => (await one().call('count', 'signalReconnecting')) > lost);
       const talk = setInterval(() => say().catch(() => {}), 10);
       // For two seconds the client looks whether its new WebSocket stays.
       await until('it is back', async () => (await one().call('socket')) === 'connected');
