@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -80,6 +81,27 @@ pub(crate) struct SocketStats {
     pub(crate) lost_events: AtomicU64,
     pub(crate) crossed: AtomicU64,
     pub(crate) uncrossed: AtomicU64,
+    pub(crate) forwarding: Times,
+}
+
+/// Upper bounds of what [`Times`] counts, microseconds.
+const BOUNDS: [u64; 12] = [100, 200, 500, 1000, 1500, 2000, 3000, 5000, 10_000, 20_000, 50_000, 100_000];
+
+/// How long something took: a histogram that the worker alone writes.
+#[derive(Default, Debug)]
+pub(crate) struct Times {
+    /// How many were within each bound and no lower one; those above all of them at the end.
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    nanos: AtomicU64,
+}
+
+impl Times {
+    /// So many things took so long.
+    fn add(&self, time: Duration, count: u64) {
+        let at = BOUNDS.partition_point(|bound| u128::from(*bound) < time.as_micros());
+        add(&self.counts[at], count);
+        add(&self.nanos, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / count.max(1)).saturating_mul(count));
+    }
 }
 
 impl SocketStats {
@@ -94,6 +116,14 @@ impl SocketStats {
     /// A packet was passed on to another worker, or its ring was full.
     pub(crate) fn add_crossed(&self, crossed: bool) {
         add(if crossed { &self.crossed } else { &self.uncrossed }, 1);
+    }
+
+    /// Copies of what came then, in messages of so many datagrams, have been given to the kernel now.
+    pub(crate) fn add_forwarded(&self, now: SystemTime, arrivals: impl Iterator<Item = (Duration, u64)>) {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        for (came, datagrams) in arrivals {
+            self.forwarding.add(now.saturating_sub(came), datagrams);
+        }
     }
 
     pub(crate) fn add_received(&self, datagrams: u64, bytes: u64) {
@@ -130,6 +160,9 @@ const GAUGES: &[(&str, &str, Read<Stats>)] = &[
     ("media_legs", "Subscriptions: copies of tracks on their way to subscribers", |s| &s.legs),
 ];
 
+const FORWARDING: &str = "media_forwarding_seconds";
+const FORWARDING_HELP: &str = "Time from a packet's arrival at the machine until its copies were given to the kernel";
+
 /// All workers' figures, added up when they are asked for.
 #[derive(Debug)]
 pub(crate) struct MediaCollector(pub(crate) Arc<[Arc<WorkerHandle>]>);
@@ -150,6 +183,32 @@ impl Collector for MediaCollector {
             let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             value.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
-        Ok(())
+        let times = |read: &dyn Fn(&Times) -> &AtomicU64| {
+            sum(&|worker| read(&worker.socket_stats.forwarding).load(Ordering::Relaxed))
+        };
+        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.enumerate().map(|(at, le)| (le, times(&|t| &t.counts[at]))).collect();
+        let (seconds, count) = (times(&|t| &t.nanos) as f64 / 1e9, buckets.iter().map(|(_, count)| count).sum());
+        let mut histogram = encoder.encode_descriptor(FORWARDING, FORWARDING_HELP, None, MetricType::Histogram)?;
+        histogram.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_counted_by_their_bounds() {
+        let stats = SocketStats::default();
+        let came = Duration::from_secs(1_800_000_000);
+        let after = |micros| SystemTime::UNIX_EPOCH + came + Duration::from_micros(micros);
+        stats.add_forwarded(after(100), [(came, 3), (came - Duration::from_micros(1), 1)].into_iter());
+        stats.add_forwarded(after(100_001), [(came, 2)].into_iter());
+        // A clock that was set back.
+        stats.add_forwarded(SystemTime::UNIX_EPOCH, [(came, 1)].into_iter());
+        let counts = stats.forwarding.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(stats.forwarding.nanos.load(Ordering::Relaxed), 1000 * (3 * 100 + 101 + 2 * 100_001));
     }
 }

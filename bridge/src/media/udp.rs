@@ -6,10 +6,11 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use libc::{
     c_int, c_void, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_in,
-    sockaddr_in6, sockaddr_storage, socklen_t,
+    sockaddr_in6, sockaddr_storage, socklen_t, timespec,
 };
 
 use super::outbox::Outbox;
@@ -25,8 +26,8 @@ const SEND_BATCH: usize = 64;
 const MAX_SEGMENTS: usize = 64;
 /// Bytes in one GSO message: what fits an IPv4 datagram's payload.
 const MAX_RUN: usize = 65_507;
-/// Room for two control messages: a segment size of up to four bytes (24) and an address (40).
-const CONTROL: usize = 64;
+/// Room for three control messages: a segment size of up to four bytes (24), an address (40) and a time (32).
+const CONTROL: usize = 96;
 
 /// A non-blocking UDP socket with what the kernel offers.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ impl Socket {
             };
             set_option(&socket, level, name, 1)?;
         }
+        // For a metric only: a kernel that does not tell when datagrams came is as good.
+        let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
         let gro = set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         // A segment size of 0 changes nothing, but tells whether the option is known.
         let gso = set_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
@@ -118,6 +121,7 @@ impl Socket {
             let told = Told::read(&message.msg_hdr);
             batch.lengths[i] = if truncated { 0 } else { len };
             batch.segments[i] = told.segment.filter(|&segment| segment > 0).unwrap_or(len);
+            batch.came[i] = told.came;
             batch.locals[i] = told.local.map_or(self.local, |ip| SocketAddr::new(ip, self.local.port()));
         }
         Ok(batch.count)
@@ -240,6 +244,7 @@ pub(crate) struct ReceiveBatch {
     lengths: [usize; RECEIVE_BATCH],
     segments: [usize; RECEIVE_BATCH],
     locals: [SocketAddr; RECEIVE_BATCH],
+    came: [Option<Duration>; RECEIVE_BATCH],
     count: usize,
     datagrams: Vec<Datagram>,
 }
@@ -258,6 +263,7 @@ impl ReceiveBatch {
             lengths: [0; RECEIVE_BATCH],
             segments: [0; RECEIVE_BATCH],
             locals: [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); RECEIVE_BATCH],
+            came: [None; RECEIVE_BATCH],
             count: 0,
             datagrams: Vec::with_capacity(8 * RECEIVE_BATCH),
         }
@@ -274,6 +280,12 @@ impl ReceiveBatch {
             self.datagrams.extend(starts.map(|start| Datagram { from, start, len: segment.min(end - start) }));
         }
         (&mut self.buffers, &self.datagrams)
+    }
+
+    /// When the messages of the last call came to this machine, since the Unix epoch, and how many datagrams each has; without
+    /// those of which the kernel did not tell.
+    pub(crate) fn arrivals(&self) -> impl Iterator<Item = (Duration, u64)> {
+        (0..self.count).filter_map(|i| Some((self.came[i]?, self.lengths[i].div_ceil(self.segments[i].max(1)) as u64)))
     }
 }
 
@@ -417,6 +429,8 @@ struct Told {
     segment: Option<usize>,
     /// At which of our addresses it came.
     local: Option<IpAddr>,
+    /// When it came, since the Unix epoch.
+    came: Option<Duration>,
 }
 
 impl Told {
@@ -432,6 +446,11 @@ impl Told {
                 match (head.cmsg_level, head.cmsg_type) {
                     (libc::SOL_UDP, libc::UDP_GRO) => {
                         told.segment = usize::try_from(data.cast::<c_int>().read_unaligned()).ok();
+                    }
+                    (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                        let timespec { tv_sec, tv_nsec } = data.cast::<timespec>().read_unaligned();
+                        let since = u64::try_from(tv_sec).ok().zip(u32::try_from(tv_nsec).ok());
+                        told.came = since.map(|(seconds, nanos)| Duration::new(seconds, nanos));
                     }
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                         let info = data.cast::<in_pktinfo>().read_unaligned();

@@ -150,3 +150,22 @@ fn a_refused_destination_does_not_stop_the_others() {
     assert_eq!((sent.datagrams, sent.refused), (1, 1));
     assert_eq!(receive(&receiver, 1)[0].1, b"there");
 }
+
+#[test]
+fn it_is_known_when_datagrams_came() {
+    let (mut sender, _) = socket("127.0.0.1:0");
+    let (receiver, to) = socket("127.0.0.1:0");
+    let epoch = || std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let mut batch = ReceiveBatch::new();
+    let before = epoch();
+    let (mut outbox, mut slot) = (Outbox::new(), Slot::STALE);
+    for datagram in [&[1; 1000][..], &[2; 1000], &[3; 10]] {
+        outbox.push(&FiveTuple::towards(to), &mut slot, datagram);
+    }
+    sender.send(&outbox, &mut SendBatch::new());
+    let after = epoch();
+    receiver.receive(&mut batch).unwrap();
+    let arrivals: Vec<_> = batch.arrivals().collect();
+    assert!(arrivals.iter().all(|(came, _)| (before..=after).contains(came)), "{before:?} {arrivals:?} {after:?}");
+    assert_eq!(arrivals.iter().map(|(_, datagrams)| datagrams).sum::<u64>(), 3);
+}

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -362,6 +362,7 @@ impl Worker {
             let now = Instant::now();
             self.pace.taken = now;
             let Self { engine, socket, send, handle, receive, crossings, .. } = self;
+            let forwarded = engine.counters().forwarded;
             let (buffer, datagrams) = receive.datagrams();
             let bytes = datagrams.iter().map(|datagram| datagram.len as u64).sum();
             handle.socket_stats.add_received(datagrams.len() as u64, bytes);
@@ -376,6 +377,9 @@ impl Worker {
             }
             self.wake_others();
             self.flush();
+            if self.engine.counters().forwarded > forwarded {
+                self.handle.socket_stats.add_forwarded(SystemTime::now(), self.receive.arrivals());
+            }
             // A batch that is not full was all there was.
             if messages < ReceiveBatch::MESSAGES {
                 return false;
