@@ -122,6 +122,19 @@ window.e2e = {
     return Object.fromEntries(tracks.filter((track) => track?.readyState === 'live').map(({ kind, label }) => [kind, label]));
   },
 
+  /** The codecs that the newest connection offers to receive, by section: `{ kind, codecs: ['VP8', 'VP9 profile-id=0', …] }`. */
+  offered() {
+    const connection = connections.findLast(({ connectionState }) => connectionState === 'connected');
+    const sections = connection.localDescription.sdp.split('\r\nm=').slice(1).filter((section) => section.includes('\r\na=recvonly'));
+    return sections.map((section) => ({
+      kind: section.split(' ')[0],
+      codecs: [...section.matchAll(/a=rtpmap:(\d+) ([^/]+)\//g)].map(([, number, name]) => {
+        const format = section.match(new RegExp(`a=fmtp:${number} (.*)`))?.[1] ?? '';
+        return `${name} ${format.split(';').filter((pair) => /^(profile-id|profile|packetization-mode)=/.test(pair)).join(';')}`.trim();
+      }),
+    }));
+  },
+
   /** Where media goes now, `address:port` of the newest connection; null while there is none. */
   async remote() {
     const connection = connections.findLast(({ connectionState }) => connectionState === 'connected');

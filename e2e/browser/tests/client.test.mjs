@@ -58,6 +58,16 @@ describe('a meeting through the web client', { skip: !ours && 'only our server h
     problems.push(...await anna.inspect('4-grid'));
   });
 
+  step('nothing is offered to be received that does not come', async () => {
+    const comes = { audio: ['opus', 'red'], video: ['AV1 profile=0', 'H264 packetization-mode=1', 'VP8', 'VP9 profile-id=0', 'rtx'] };
+    const sections = await anna.call('offered');
+    for (const kind of ['audio', 'video']) {
+      const own = sections.filter((section) => section.kind === kind);
+      assert.ok(own.length >= 2, 'one for each track of the others');
+      for (const { codecs } of own) assert.deepEqual([...new Set(codecs)].sort(), comes[kind]);
+    }
+  });
+
   step('a 720p camera gives three layers, and a large tile shows the top one', async () => {
     const pin = (guest, name) => guest.page.evaluate((who) => {
       const tiles = [...document.querySelectorAll('[data-testid=tile]')];

@@ -24,6 +24,7 @@ import { append, receiveChat, sendChat, type Message } from './chat'
 import { endReason } from './end-reason'
 import { nextSpeaker } from './focus'
 import { peopleOf, syncSubscriptions, type Person } from './people'
+import { offerWhatIsForwarded } from './receiving'
 
 /** Something the person should know; shown until closed. */
 export type Trouble =
@@ -116,6 +117,7 @@ export class Meeting {
     this.moderation = admission.moderator
       ? new Moderation(admission.room, async (fresh) => (fresh ? renew() : admission.token))
       : undefined
+    offerWhatIsForwarded()
     this.room = new Room({
       adaptiveStream: true,
       dynacast: true,
