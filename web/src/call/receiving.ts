@@ -1,6 +1,6 @@
 // What this client offers to receive. With one PeerConnection it offers a section for every track of everybody, and a browser
 // writes all codecs and profiles it has into each: in a room of eighty half a MiB, which it, the SDK and the server read again
-// whenever a camera or a microphone is switched on. Most of that no server of this protocol forwards.
+// whenever a camera or a microphone is switched on. Much of that no server of this protocol forwards.
 
 type Codec = Pick<RTCRtpCodec, 'mimeType' | 'sdpFmtpLine'>
 
