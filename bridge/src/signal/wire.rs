@@ -112,11 +112,14 @@ impl From<Malformed> for Close {
 impl Close {
     /// RFC 6455 §7.4.1 code and a sentence.
     pub(crate) fn frame(self) -> Message {
-        let too_long = format!("the last message is too long: at most {} MiB", MAX_MESSAGE >> 20);
+        let too_long;
         let (code, reason) = match self {
             Self::Normal => (CloseCode::Normal, ""),
             Self::Malformed => (CloseCode::Invalid, "the last frame is no signal request"),
-            Self::TooLong => (CloseCode::Size, too_long.as_str()),
+            Self::TooLong => {
+                too_long = format!("the last message is too long: at most {} MiB", MAX_MESSAGE >> 20);
+                (CloseCode::Size, too_long.as_str())
+            }
             Self::TooMany => (CloseCode::Policy, "too many signal requests: slow down"),
             Self::Silent => (CloseCode::Normal, "nothing was heard for too long: send pings"),
             Self::Replaced => (CloseCode::Normal, "another connection resumed this session"),

@@ -28,8 +28,6 @@ pub(super) struct Clocks {
     pub(super) refresh: Instant,
     /// Until when a client that was sent to another bridge should be there.
     pub(super) moving: Option<Instant>,
-    /// Until when reliable data is waited for that is missing before what has come.
-    pub(super) repeat: Option<Instant>,
     /// When what the client receives was last negotiated.
     settled: Option<Instant>,
     /// When it is to be negotiated next, while that waits.
@@ -63,7 +61,6 @@ impl Clocks {
             connect_by: Some(now + CONNECT_WITHIN),
             refresh: now + REFRESH_TTL / 2,
             moving: None,
-            repeat: None,
             settled: None,
             settle: None,
         }
@@ -99,9 +96,8 @@ impl Clocks {
         };
         let connect = self.connect_by.map(|by| (by, Due::Connect));
         let moving = self.moving.map(|by| (by, Due::Moving));
-        let repeat = self.repeat.map(|by| (by, Due::Repeat));
         let settle = self.settle.map(|at| (at, Due::Settle));
-        let candidates = [Some(presence), connect, Some((self.refresh, Due::Refresh)), moving, repeat, settle];
+        let candidates = [Some(presence), connect, Some((self.refresh, Due::Refresh)), moving, settle];
         candidates.into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(presence)
     }
 }

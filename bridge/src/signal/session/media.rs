@@ -75,14 +75,12 @@ impl Session {
         reliable.take(packet, payload.len(), Instant::now(), |packet| {
             seat.room.route_data(&seat.sid, packet, channel);
         });
-        self.clocks.repeat = self.reliable.due();
     }
 
     /// What was missing before these reliable packets does not come any more.
     pub(super) fn release_data(&mut self) {
         let Self { seat, reliable, .. } = self;
         reliable.release(|packet| seat.room.route_data(&seat.sid, packet, Channel::Reliable));
-        self.clocks.repeat = None;
     }
 
     /// What of a published track anybody gets (dynacast). Clients that do not take part in it send on.

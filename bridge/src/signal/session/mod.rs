@@ -295,7 +295,9 @@ impl Session {
     }
 
     async fn wait(&mut self) -> Input {
-        let (at, due) = self.clocks.next(self.signal.settings.resume_within);
+        let clock = self.clocks.next(self.signal.settings.resume_within);
+        let repeat = self.reliable.due().map(|at| (at, Due::Repeat));
+        let (at, due) = repeat.filter(|(at, _)| *at < clock.0).unwrap_or(clock);
         let subscriber = self.subscriber.as_mut().map(|subscriber| &mut subscriber.transport);
         tokio::select! {
             frame = self.link.next() => Input::Frame(frame),

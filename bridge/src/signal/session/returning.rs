@@ -22,7 +22,6 @@ impl Session {
         self.link.attach(back.socket);
         self.link.send(messages::reconnect(self.reliable.acknowledged()));
         self.reliable.back(now);
-        self.clocks.repeat = self.reliable.due();
         (self.clocks.heard, self.clocks.away) = (now, None);
         self.stay();
         self.claims = Claims { room_config: self.claims.room_config.take(), ..back.opening.claims };

@@ -13,8 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::super::wire::MAX_READ;
 use super::PART;
 
-const PART_LENGTH: u16 = 4096;
-const _: () = assert!(PART_LENGTH as usize == PART && PART.is_multiple_of(4));
+const _: () = assert!(PART <= u16::MAX as usize && PART.is_multiple_of(4));
 
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
@@ -88,44 +87,46 @@ impl<S> Cut<S> {
         let mask = std::array::from_fn(|at| bytes[have - 4 + at]);
         self.header.passed = Some(0);
         self.payload = length;
-        if first & CONTROL == 0 && (u64::from(PART_LENGTH) + 1..=MAX_READ as u64).contains(&length) {
-            self.make(first & !FIN, mask, PART_LENGTH);
-            self.rest = Some(Rest { fin: first & FIN, mask, length: length - u64::from(PART_LENGTH) });
+        if first & CONTROL == 0 && (PART + 1..=MAX_READ).contains(&usize::try_from(length).unwrap_or(usize::MAX)) {
+            self.part(first & !FIN, Rest { fin: first & FIN, mask, length });
         }
     }
 
-    /// A header of ours comes next.
-    fn make(&mut self, first: u8, mask: [u8; 4], length: u16) {
-        let [high, low] = length.to_be_bytes();
-        let [a, b, c, d] = mask;
-        let header = [first, MASKED | LENGTH_16, high, low, a, b, c, d];
+    /// A header of ours comes next: that of a frame's next part.
+    fn part(&mut self, opcode: u8, rest: Rest) {
+        self.payload = rest.length.min(PART as u64);
+        let left = rest.length - self.payload;
+        let fin = if left == 0 { rest.fin } else { 0 };
+        let [.., high, low] = self.payload.to_be_bytes();
+        let [a, b, c, d] = rest.mask;
+        let header = [opcode | fin, MASKED | LENGTH_16, high, low, a, b, c, d];
         self.header.bytes[..header.len()].copy_from_slice(&header);
-        (self.header.have, self.header.passed, self.payload) = (header.len(), Some(0), length.into());
+        (self.header.have, self.header.passed) = (header.len(), Some(0));
+        self.rest = (left > 0).then_some(Rest { length: left, ..rest });
+    }
+
+    /// What is there of a header is passed on, and all that comes after it.
+    fn pass(&mut self) {
+        (self.header.passed, self.payload) = (Some(0), u64::MAX);
     }
 
     /// A frame or a part has come to its end.
     fn next(&mut self) {
         match self.rest.take() {
             None => self.header = Header::default(),
-            Some(Rest { fin, mask, length }) => match u16::try_from(length) {
-                Ok(last) if last <= PART_LENGTH => self.make(fin, mask, last),
-                _ => {
-                    self.make(0, mask, PART_LENGTH);
-                    self.rest = Some(Rest { fin, mask, length: length - u64::from(PART_LENGTH) });
-                }
-            },
+            Some(rest) => self.part(0, rest),
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> Cut<S> {
-    /// Gathers a header. Without one at the end of the stream, and whatever can be none, is passed on as it is.
+    /// Gathers a header. What ends before it is one, or is none of a client, is passed on as it is.
     fn poll_header(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let (have, wanted) = (self.header.have, self.wanted());
             if self.is_unmasked() {
                 // It is refused; what comes after it does not matter.
-                (self.header.passed, self.payload) = (Some(0), u64::MAX);
+                self.pass();
                 return Poll::Ready(Ok(()));
             }
             if have == wanted {
@@ -136,7 +137,7 @@ impl<S: AsyncRead + Unpin> Cut<S> {
             ready!(Pin::new(&mut self.inner).poll_read(context, &mut more))?;
             let read = more.filled().len();
             if read == 0 {
-                (self.header.passed, self.payload) = (Some(0), u64::MAX);
+                self.pass();
                 return Poll::Ready(Ok(()));
             }
             self.header.have += read;
