@@ -9,6 +9,8 @@ import { until } from '../lib/wait.mjs';
 
 describe('coming back', () => {
   let server, pages, browsers, anna, bela;
+  /** Whoever is on it, and who watches. */
+  const PATHS = [['v1', () => anna, () => bela], ['v0', () => bela, () => anna]];
 
   before(async () => {
     [server, pages] = await Promise.all([startServer(), servePages()]);
@@ -38,7 +40,7 @@ describe('coming back', () => {
     }
   }
 
-  for (const [path, one, other] of [['v1', () => anna, () => bela], ['v0', () => bela, () => anna]]) {
+  for (const [path, one, other] of PATHS) {
     test(`a lost WebSocket is resumed on ${path}: the same participant, the same connection`, async () => {
       await bothSeeAndHear();
       const before = await one().call('sid');
@@ -54,10 +56,13 @@ describe('coming back', () => {
     });
   }
 
-  for (const [path, one, other] of [['v1', () => anna, () => bela], ['v0', () => bela, () => anna]]) {
+  for (const [path, one, other] of PATHS) {
     test(`what is said reliably on ${path} arrives in order and once, although the WebSocket is lost again at the end of its resume`, async () => {
       const said = [];
-      const say = () => one().call('send', said[said.push(`${path} ${said.length}`) - 1], { reliable: true });
+      const say = () => {
+        said.push(`${path} ${said.length}`);
+        return one().call('send', said.at(-1), { reliable: true });
+      };
       const heard = async () => (await other().call('events')).filter(({ event, text }) => event === 'data' && text.startsWith(path)).map(({ text }) => text);
       await say();
       await until('the first one arrives', async () => (await heard()).length === 1);
