@@ -36,8 +36,9 @@ pub struct MediaConfig {
     /// Send and receive buffer of each socket, bytes; the kernel's limit (`net.core.rmem_max`) may cut it.
     #[serde(deserialize_with = "units::bytes")]
     pub socket_buffer: u32,
-    /// How long a busy worker lets datagrams gather before it forwards them: a frame then leaves towards each subscriber
-    /// in one run (GSO) instead of packet by packet. Up to 5 ms; 0 forwards each at once.
+    /// How long a worker with much to forward lets datagrams gather before it forwards them: a frame then leaves towards each
+    /// subscriber in one run (GSO) instead of packet by packet. The busier it is the less, and not at all from half of a core
+    /// on: enough come while it works. Up to 5 ms; 0 forwards each at once.
     #[serde(deserialize_with = "gather")]
     pub gather: Duration,
     /// What the network carries each way, bits per second; 0: what the network cards say.

@@ -35,8 +35,10 @@ const RECEIVE_ROUNDS: usize = 8;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often a worker looks how busy it is …
 const LOOK: Duration = Duration::from_millis(100);
-/// … and from how many copies in that time on it lets datagrams gather: about half a per cent of a core.
+/// … from how many copies in that time on it lets datagrams gather: about half a per cent of a core …
 const BUSY: u64 = 200;
+/// … and from which part of that time on, spent working, it does not: enough of them come while it works.
+const AT_WORK: f64 = 0.5;
 /// Datagrams that are there so soon after they were asked for have come before that.
 const AT_ONCE: Duration = Duration::from_micros(20);
 
@@ -209,7 +211,7 @@ fn spawn(
             transports: HashMap::new(),
             rooms: HashMap::new(),
             swept: Instant::now(),
-            pace: Pace { gather, busy: false, looked: Instant::now(), forwarded: 0, taken: Instant::now() },
+            pace: Pace::new(gather, Instant::now()),
         };
         worker.run();
     };
@@ -237,35 +239,43 @@ struct Worker {
 /// Whether datagrams are let gather for a moment before they are taken. A publisher's frame comes as several packets
 /// within a millisecond; forwarded together they leave in one run per subscriber.
 struct Pace {
-    /// How long; zero never.
+    /// How long at the most; zero never.
     gather: Duration,
-    busy: bool,
+    /// How long at present: the less the busier the worker is.
+    gathers: Duration,
     looked: Instant,
     /// Copies forwarded by then.
     forwarded: u64,
+    /// How long it has waited since, for datagrams and for their gathering.
+    waited: Duration,
     /// When datagrams were taken last.
     taken: Instant,
 }
 
 impl Pace {
-    /// Looks now and then at how much is forwarded.
+    fn new(gather: Duration, now: Instant) -> Self {
+        Self { gather, gathers: Duration::ZERO, looked: now, forwarded: 0, waited: Duration::ZERO, taken: now }
+    }
+
+    /// Looks now and then at how much is forwarded, and how much time is left beside it.
     fn look(&mut self, now: Instant, forwarded: u64) {
-        if now >= self.looked + LOOK {
-            // A worker that slept long was not busy, however much came at once now.
-            self.busy = now < self.looked + 2 * LOOK && forwarded - self.forwarded >= BUSY;
-            (self.looked, self.forwarded) = (now, forwarded);
+        if now < self.looked + LOOK {
+            return;
         }
+        let time = now - self.looked;
+        // A worker that slept long was not busy, however much came at once now.
+        let pays = time < 2 * LOOK && forwarded - self.forwarded >= BUSY;
+        let working = 1.0 - self.waited.as_secs_f64() / time.as_secs_f64();
+        self.gathers = if pays { self.gather.mul_f64((1.0 - working / AT_WORK).clamp(0.0, 1.0)) } else { Duration::ZERO };
+        (self.looked, self.forwarded, self.waited) = (now, forwarded, Duration::ZERO);
     }
 
     /// How much longer datagrams may gather, if that pays. The worker asked for them at `asked` and has them `now`. If it
     /// did not have to wait they came while it worked, the first of them soon after it had taken those before.
     fn rest(&self, asked: Instant, now: Instant) -> Duration {
-        if !self.busy {
-            return Duration::ZERO;
-        }
         let waited = now.saturating_duration_since(asked);
         let gathered = if waited < AT_ONCE { now.saturating_duration_since(self.taken) } else { Duration::ZERO };
-        self.gather.saturating_sub(gathered)
+        self.gathers.saturating_sub(gathered)
     }
 }
 
@@ -287,18 +297,20 @@ impl Worker {
         let mut ready = Events::with_capacity(4);
         let mut more = false;
         loop {
+            let asked = Instant::now();
             let wait = match self.engine.poll_timeout() {
                 _ if more => Duration::ZERO,
-                Some(at) => at.saturating_duration_since(Instant::now()),
+                Some(at) => at.saturating_duration_since(asked),
                 None => SWEEP,
             };
-            let asked = Instant::now();
             if let Err(error) = self.poll.poll(&mut ready, Some(wait))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the media worker cannot wait for datagrams");
                 return;
             }
+            let woken = Instant::now();
+            self.pace.waited += woken - asked;
             if !self.commands() {
                 self.engine.shut_down();
                 self.flush();
@@ -306,9 +318,10 @@ impl Worker {
                 return;
             }
             if !more && ready.iter().any(|event| event.token() == SOCKET) {
-                let rest = self.pace.rest(asked, Instant::now());
+                let rest = self.pace.rest(asked, woken);
                 if !rest.is_zero() {
                     std::thread::sleep(rest);
+                    self.pace.waited += rest;
                 }
             }
             more = self.datagrams();
@@ -491,13 +504,29 @@ mod tests {
     fn what_came_while_the_worker_worked_has_gathered_already() {
         let (start, us) = (Instant::now(), Duration::from_micros);
         let gather = us(1000);
-        let mut pace = Pace { gather, busy: false, looked: start, forwarded: 0, taken: start };
+        let mut pace = Pace::new(gather, start);
         assert_eq!(pace.rest(start, start + us(500)), us(0), "nothing to be won");
+        pace.waited = LOOK;
         pace.look(start + LOOK, BUSY);
         assert_eq!(pace.rest(start + us(100), start + us(500)), gather, "they came when it had nothing to do");
         assert_eq!(pace.rest(start + us(400), start + us(401)), us(599), "the first may have come at its beginning");
         assert_eq!(pace.rest(start + us(1500), start + us(1501)), us(0), "they have waited for long enough");
-        pace.gather = us(0);
+        pace.gathers = us(0);
         assert_eq!(pace.rest(start + us(100), start + us(500)), us(0));
+    }
+
+    #[test]
+    fn the_busier_a_worker_is_the_less_gathers() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::from_millis(1), start);
+        for (look, waited, gathers) in [(1, 0.8, 600), (2, 0.5, 0), (3, 0.3, 0), (4, 1.0, 1000)] {
+            pace.waited = LOOK.mul_f64(waited);
+            pace.look(start + look * LOOK, u64::from(look) * BUSY);
+            assert_eq!(pace.gathers.as_micros(), gathers, "{waited} of the time waited");
+        }
+        pace.look(start + 5 * LOOK, 5 * BUSY - 1);
+        assert_eq!(pace.gathers, Duration::ZERO, "too few to gather");
+        pace.look(start + 7 * LOOK, 9 * BUSY);
+        assert_eq!(pace.gathers, Duration::ZERO, "it slept");
     }
 }

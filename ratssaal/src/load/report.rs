@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ratssaal_bridge::client::TransportTotals;
 use serde_json::{Value, json};
@@ -37,6 +37,8 @@ pub(super) struct Joins {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
     pub(super) wall: Duration,
+    /// When that began.
+    pub(super) began: SystemTime,
     /// Our CPU time.
     pub(super) own: Duration,
     /// The server's.
@@ -194,8 +196,10 @@ impl Report {
     pub(super) fn json(&self) -> Value {
         let cost = &self.cost;
         let seconds = cost.wall.as_secs_f64();
+        let began = cost.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         json!({
             "setting": self.setting,
+            "measured": { "began_unix_s": began.as_secs_f64(), "seconds": seconds },
             "joins": {
                 "connected": self.joins.connected.count(),
                 "left": self.joins.left,

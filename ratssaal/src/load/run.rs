@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc as std_mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use clap::ArgMatches;
@@ -56,6 +56,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
 #[derive(Clone, Copy)]
 struct Reading {
     at: Instant,
+    time: SystemTime,
     own: Duration,
     server: Option<(Duration, u64)>,
     received: u64,
@@ -306,6 +307,7 @@ impl Run<'_> {
         };
         Ok(Reading {
             at: Instant::now(),
+            time: SystemTime::now(),
             own: Process::own().cpu()?,
             server,
             received: self.meter.received.load(Relaxed),
@@ -331,6 +333,7 @@ fn cost(before: &Reading, after: &Reading, from: &Reading, to: &Reading, present
     let present = present.max(1);
     Cost {
         wall: to.at - from.at,
+        began: from.time,
         own: to.own.saturating_sub(from.own),
         server: server(from, to),
         server_joins: server(before, after).map(|cpu| cpu / present),

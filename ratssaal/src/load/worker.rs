@@ -17,8 +17,10 @@ use super::participant::{Opening, Participant, Summary};
 use super::stamp::Clock;
 
 const WAKER: Token = Token(usize::MAX);
-/// Grain of reports, retransmission requests and connectivity checks.
-const TICK: Duration = Duration::from_millis(10);
+/// Grain of reports, retransmission requests and connectivity checks of a participant: it has its turn in one of so many.
+/// Hundreds of machines do not report at one moment.
+const TURNS: usize = 10;
+const TURN: Duration = Duration::from_millis(1);
 /// Grain of bad lines.
 const LINE: Duration = Duration::from_millis(1);
 const AUDIO: Duration = Duration::from_millis(20);
@@ -123,7 +125,7 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let mut ready = Events::with_capacity(1024);
-        let (mut tick, mut line) = (Instant::now(), Instant::now());
+        let (mut turn, mut tick, mut line) = (0, Instant::now(), Instant::now());
         loop {
             let now = Instant::now();
             let mut until = self.due.peek().map_or(tick, |Reverse((at, ..))| tick.min(*at));
@@ -150,6 +152,7 @@ impl Thread {
                     self.unfinished.push(seat);
                 }
                 self.begin(seat);
+                self.publish();
             }
             self.publish();
             let now = Instant::now();
@@ -163,11 +166,17 @@ impl Thread {
                 }
             }
             if now >= tick {
-                tick = now + TICK;
-                for participant in self.seats.iter_mut().flatten() {
-                    participant.tick(now, &mut self.outgoing);
+                tick = now + TURN;
+                turn = (turn + 1) % TURNS;
+                for seat in (turn..self.seats.len()).step_by(TURNS) {
+                    if let Some(participant) = &mut self.seats[seat] {
+                        participant.tick(now, &mut self.outgoing);
+                    }
+                    self.publish();
                 }
-                self.count();
+                if turn == 0 {
+                    self.count();
+                }
             }
         }
     }
@@ -185,7 +194,7 @@ impl Thread {
         }
     }
 
-    /// Sends what is due.
+    /// Sends what is due; called between any two other things, since what was late would all be sent at once.
     fn publish(&mut self) {
         let now = Instant::now();
         while let Some(Reverse((at, seat, what))) = self.due.peek().copied().filter(|Reverse((at, ..))| *at <= now) {

@@ -162,15 +162,15 @@ impl Engine {
 
     /// Everything that is done with time, each in its turn so that peers do not all have theirs at once.
     pub(super) fn tick(&mut self, now: Instant) {
-        let ticks = self.ticks;
+        let (ticks, part) = (self.ticks, self.part);
         let turn = |key: usize, period: u64| (ticks + key as u64).is_multiple_of(period);
-        let mut keys = std::mem::take(&mut self.keys);
-        keys.extend(self.peers.iter().map(|(key, _)| key));
-        for &key in &keys {
+        let peers = part.keys(self.peers.capacity());
+        for key in peers.clone() {
             let period = match self.peers.get(key) {
                 Some(peer) if peer.is_quiet() => QUIET_TURN,
                 Some(peer) if peer.is_calm() => CALM_TURN,
-                _ => 1,
+                Some(_) => 1,
+                None => continue,
             };
             if !turn(key, period) {
                 continue;
@@ -180,20 +180,16 @@ impl Engine {
             self.pace(now, key);
             self.watch_budget(key);
         }
-        for &key in keys.iter().filter(|&&key| turn(key, TWCC_TURN)) {
+        for key in peers.clone().filter(|&key| turn(key, TWCC_TURN)) {
             self.transport_feedback(key);
         }
-        for &key in keys.iter().filter(|&&key| turn(key, REPORT_TURN)) {
+        for key in peers.filter(|&key| turn(key, REPORT_TURN)) {
             self.reports(now, key);
         }
-        keys.clear();
-        keys.extend(self.tracks.iter().map(|(at, _)| at).filter(|&at| turn(at, RETARGET_TURN)));
-        for &at in &keys {
+        for at in part.keys(self.tracks.capacity()).filter(|&at| turn(at, RETARGET_TURN)) {
             self.watch_track(now, at);
         }
-        keys.clear();
-        self.keys = keys;
-        if self.ticks.is_multiple_of(SPEAKERS_TURN) {
+        if part.is_first() && ticks.is_multiple_of(SPEAKERS_TURN) {
             self.speakers(now);
         }
         self.settle(now);

@@ -12,7 +12,8 @@
 //! - `peer.rs`: one PeerConnection, or the way to another bridge; `link.rs`: how its other side is reached;
 //! - `relay.rs`: what is different towards another bridge;
 //! - `mirror.rs`: what is published at another worker of this bridge;
-//! - `quality.rs`: what its connection is like.
+//! - `quality.rs`: what its connection is like;
+//! - `turns.rs`: whose turn it is when time passes.
 
 mod allocate;
 mod commands;
@@ -29,6 +30,7 @@ mod relay;
 mod replay;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -51,6 +53,7 @@ use crate::transport::ice::{CONSENT_TIMEOUT, IceLite, stun_username};
 use link::Link;
 pub(crate) use mirror::{Crossed, Crossing, Mirror, Needs, Note, Word};
 use peer::Peer;
+use turns::Part;
 
 /// The engine's clock tick while there are peers: the finest grain of its timers (a NACK waits 8 ms at least).
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -150,10 +153,12 @@ pub(crate) struct Engine {
     counters: Counters,
     next_tick: Option<Instant>,
     ticks: u64,
+    /// Whose turn it is within a tick.
+    part: Part,
     reply: Vec<u8>,
     writer: rtcp::Writer,
     nacks: Vec<u16>,
-    /// Working memory of the ticks, empty in between: keys of peers or tracks, report blocks, who speaks.
+    /// Working memory of the ticks, empty in between: keys of peers, report blocks, who speaks.
     keys: Vec<usize>,
     blocks: Vec<(u32, Report)>,
     speaking: Vec<(TrackId, f32)>,
@@ -189,6 +194,7 @@ impl Engine {
             counters: Counters::default(),
             next_tick: None,
             ticks: 0,
+            part: Part::ALL,
             reply: Vec::new(),
             writer: rtcp::Writer::default(),
             nacks: Vec::new(),
@@ -385,9 +391,10 @@ impl Engine {
         if now < due {
             return;
         }
+        self.part = self.part.next(self.peers.len());
+        self.ticks += u64::from(self.part.is_first());
         // Late ticks are not made up for.
-        self.next_tick = Some((due + TICK).max(now));
-        self.ticks += 1;
+        self.next_tick = Some((due + self.part.time()).max(now));
         self.tick(now);
     }
 
