@@ -37,7 +37,7 @@ pub struct MediaConfig {
     #[serde(deserialize_with = "units::bytes")]
     pub socket_buffer: u32,
     /// How long a worker with much to forward lets datagrams gather before it forwards them: a frame then leaves towards each
-    /// subscriber in one run (GSO) instead of packet by packet. The busier it is the less, and not at all from half of a core
+    /// subscriber in one run (GSO) instead of packet by packet. Less from a quarter of a core on, and not at all from half of one
     /// on: enough come while it works. Up to 5 ms; 0 forwards each at once.
     #[serde(deserialize_with = "gather")]
     pub gather: Duration,

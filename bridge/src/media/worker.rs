@@ -37,7 +37,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// … from how many copies in that time on it lets datagrams gather: about half a per cent of a core …
 const BUSY: u64 = 200;
-/// … and from which part of that time on, spent working, it does not: enough of them come while it works.
+/// … and from which part of that time on, spent working, it does not: enough of them come while it works. From half of
+/// that on it is less and less.
 const AT_WORK: f64 = 0.5;
 /// Datagrams that are there so soon after they were asked for have come before that.
 const AT_ONCE: Duration = Duration::from_micros(20);
@@ -241,7 +242,7 @@ struct Worker {
 struct Pace {
     /// How long at the most; zero never.
     gather: Duration,
-    /// How long at present: the less the busier the worker is.
+    /// How long at present: less where the worker is busy.
     gathers: Duration,
     looked: Instant,
     /// Copies forwarded by then.
@@ -266,7 +267,8 @@ impl Pace {
         // A worker that slept long was not busy, however much came at once now.
         let pays = time < 2 * LOOK && forwarded - self.forwarded >= BUSY;
         let working = 1.0 - self.waited.as_secs_f64() / time.as_secs_f64();
-        self.gathers = if pays { self.gather.mul_f64((1.0 - working / AT_WORK).clamp(0.0, 1.0)) } else { Duration::ZERO };
+        self.gathers =
+            if pays { self.gather.mul_f64((2.0 * (1.0 - working / AT_WORK)).clamp(0.0, 1.0)) } else { Duration::ZERO };
         (self.looked, self.forwarded, self.waited) = (now, forwarded, Duration::ZERO);
     }
 
@@ -519,14 +521,14 @@ mod tests {
     fn the_busier_a_worker_is_the_less_gathers() {
         let start = Instant::now();
         let mut pace = Pace::new(Duration::from_millis(1), start);
-        for (look, waited, gathers) in [(1, 0.8, 600), (2, 0.5, 0), (3, 0.3, 0), (4, 1.0, 1000)] {
+        for (look, waited, gathers) in [(1, 0.8, 1000), (2, 0.6, 400), (3, 0.5, 0), (4, 0.3, 0), (5, 1.0, 1000)] {
             pace.waited = LOOK.mul_f64(waited);
             pace.look(start + look * LOOK, u64::from(look) * BUSY);
             assert_eq!(pace.gathers.as_micros(), gathers, "{waited} of the time waited");
         }
-        pace.look(start + 5 * LOOK, 5 * BUSY - 1);
+        pace.look(start + 6 * LOOK, 6 * BUSY - 1);
         assert_eq!(pace.gathers, Duration::ZERO, "too few to gather");
-        pace.look(start + 7 * LOOK, 9 * BUSY);
+        pace.look(start + 8 * LOOK, 9 * BUSY);
         assert_eq!(pace.gathers, Duration::ZERO, "it slept");
     }
 }

@@ -23,6 +23,8 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
     connections.push(this);
   }
 };
+const connected = () => connections.filter(({ connectionState }) => connectionState === 'connected');
+const newest = () => connected().at(-1);
 
 const sockets = [];
 window.WebSocket = class extends WebSocket {
@@ -50,7 +52,7 @@ let marked = new Map();
 
 async function pictureBytes() {
   const bytes = new Map();
-  for (const connection of connections.filter(({ connectionState }) => connectionState === 'connected')) {
+  for (const connection of connected()) {
     for (const { type, kind, trackIdentifier, bytesReceived } of (await connection.getStats()).values()) {
       if (type === 'inbound-rtp' && kind === 'video') bytes.set(trackIdentifier, bytesReceived);
     }
@@ -118,14 +120,13 @@ window.e2e = {
 
   /** The devices whose picture and sound are being sent, by their names: `{ video, audio }`. */
   sending() {
-    const tracks = connections.filter(({ connectionState }) => connectionState === 'connected').flatMap((connection) => connection.getSenders().map(({ track }) => track));
+    const tracks = connected().flatMap((connection) => connection.getSenders().map(({ track }) => track));
     return Object.fromEntries(tracks.filter((track) => track?.readyState === 'live').map(({ kind, label }) => [kind, label]));
   },
 
   /** The codecs that the newest connection offers to receive, by section: `{ kind, codecs: ['VP8', 'VP9 profile-id=0', …] }`. */
   offered() {
-    const connection = connections.findLast(({ connectionState }) => connectionState === 'connected');
-    const sections = connection.localDescription.sdp.split('\r\nm=').slice(1).filter((section) => section.includes('\r\na=recvonly'));
+    const sections = newest().localDescription.sdp.split('\r\nm=').slice(1).filter((section) => section.includes('\r\na=recvonly'));
     return sections.map((section) => ({
       kind: section.split(' ')[0],
       codecs: [...section.matchAll(/a=rtpmap:(\d+) ([^/]+)\//g)].map(([, number, name]) => {
@@ -137,7 +138,7 @@ window.e2e = {
 
   /** Where media goes now, `address:port` of the newest connection; null while there is none. */
   async remote() {
-    const connection = connections.findLast(({ connectionState }) => connectionState === 'connected');
+    const connection = newest();
     if (!connection) return null;
     const stats = await connection.getStats();
     const transport = [...stats.values()].find(({ type }) => type === 'transport');
