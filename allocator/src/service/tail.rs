@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::Service;
 use crate::refusal::Refusal;
-use crate::store::{Position, Store};
+use crate::store::{Chunk, Mark, Position, Store};
 
 /// The frames of a tail.
 pub(super) async fn open<S: Store>(
@@ -24,9 +24,15 @@ pub(super) async fn open<S: Store>(
     if request.after > followed.room.head {
         return Err(Refusal::Conflict { head: followed.room.head });
     }
+    let after = Mark { sequence: request.after, at_ms: request.after_at_ms };
+    // Whether that entry is still the one which the reader has.
+    let first = match after.at_ms {
+        0 => Chunk::default(),
+        _ => service.inner.store.read(&followed.room.name, &followed.room.sid, after).await?,
+    };
     service.inner.metrics.tails.inc();
-    let cursor = Cursor {
-        after: request.after,
+    let mut cursor = Cursor {
+        after,
         follow: request.follow,
         position: followed.position,
         frames: VecDeque::from([Frame::Opened(followed.room.clone())]),
@@ -34,6 +40,9 @@ pub(super) async fn open<S: Store>(
         done: false,
         service,
     };
+    if let Some(mark) = first.mark() {
+        cursor.take(mark, first);
+    }
     Ok(stream::unfold(cursor, |mut cursor| async {
         let item = cursor.next().await?;
         Some((item, cursor))
@@ -44,8 +53,8 @@ struct Cursor<S: Store> {
     service: Service<S>,
     room: RoomInfo,
     position: watch::Receiver<Position>,
-    /// Sequence the reader has reached.
-    after: u64,
+    /// The last entry the reader has.
+    after: Mark,
     follow: bool,
     frames: VecDeque<Frame>,
     done: bool,
@@ -67,7 +76,7 @@ impl<S: Store> Cursor<S> {
                 return None;
             }
             let Position { head, ended } = *self.position.borrow_and_update();
-            if self.after < head {
+            if self.after.sequence < head {
                 if let Err(refusal) = self.read().await {
                     self.done = true;
                     return Some(Err(refusal.into()));
@@ -93,15 +102,21 @@ impl<S: Store> Cursor<S> {
             Err(refusal) => return Err(refusal),
         };
         // An empty chunk would be a store that breaks its contract; waiting is better than spinning.
-        self.after = chunk.last().ok_or(Refusal::Unavailable {
+        let mark = chunk.mark().ok_or(Refusal::Unavailable {
             reason: "the log could not be read",
             retry_after: self.service.inner.config.report_interval,
             away: false,
         })?;
+        self.take(mark, chunk);
+        Ok(())
+    }
+
+    /// What the reader gets next, up to `mark`.
+    fn take(&mut self, mark: Mark, chunk: Chunk) {
+        self.after = mark;
         self.frames.extend(chunk.snapshot.map(Frame::Snapshot));
         if !chunk.entries.is_empty() {
             self.frames.push_back(Frame::Entries(LogEntries { entries: chunk.entries }));
         }
-        Ok(())
     }
 }

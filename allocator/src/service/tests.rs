@@ -79,7 +79,8 @@ impl Harness {
     }
 
     async fn tail(&mut self, room: &RoomInfo, after: u64, follow: bool) -> Tail {
-        let request = TailRequest { room: room.name.clone(), room_sid: room.sid.clone(), after, follow };
+        let (room, room_sid) = (room.name.clone(), room.sid.clone());
+        let request = TailRequest { room, room_sid, after, follow, ..TailRequest::default() };
         Tail(self.client.tail(request).await.unwrap().into_inner())
     }
 }

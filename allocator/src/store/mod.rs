@@ -65,8 +65,8 @@ pub trait Store: Send + Sync + 'static {
     /// ended less than [`Config::linger`](crate::Config::linger) ago is still found by its sid.
     fn follow(&self, name: &str, sid: &str) -> impl Future<Output = Result<Followed>> + Send;
 
-    /// The next part of a room's log after a sequence; [`Refusal::Conflict`] if that is beyond its head.
-    fn read(&self, name: &str, sid: &str, after: u64) -> impl Future<Output = Result<Chunk>> + Send;
+    /// The next part of a room's log after an entry; [`Refusal::Conflict`] if that is beyond its head, or another one.
+    fn read(&self, name: &str, sid: &str, after: impl Into<Mark> + Send) -> impl Future<Output = Result<Chunk>> + Send;
 
     /// Keeps a snapshot, if it is newer than the kept one, and drops entries it contains. Answers whether it was kept.
     fn snapshot(&self, request: SnapshotRequest) -> impl Future<Output = Result<bool>> + Send;
@@ -109,6 +109,22 @@ pub enum Writer {
     Reaper,
 }
 
+/// An entry of a log, as somebody knows it who has read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Its number; 0: before the first one.
+    pub sequence: u64,
+    /// When it was appended, by the store's clock; 0 where that is not known, as after a snapshot. A store that goes on from older
+    /// data after a crash may have another entry of that number, but not of that time.
+    pub at_ms: u64,
+}
+
+impl From<u64> for Mark {
+    fn from(sequence: u64) -> Self {
+        Self { sequence, at_ms: 0 }
+    }
+}
+
 /// How far a room's log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -140,8 +156,14 @@ impl Chunk {
     /// Sequence the reader has reached with this chunk, if it is not empty.
     #[must_use]
     pub fn last(&self) -> Option<u64> {
-        let entry = self.entries.last().map(|entry| entry.sequence);
-        entry.or(self.snapshot.as_ref().map(|snapshot| snapshot.sequence))
+        self.mark().map(|mark| mark.sequence)
+    }
+
+    /// The last entry the reader has with this chunk, if it is not empty.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        let entry = self.entries.last().map(|entry| Mark { sequence: entry.sequence, at_ms: entry.at_ms });
+        entry.or(self.snapshot.as_ref().map(|snapshot| snapshot.sequence.into()))
     }
 }
 

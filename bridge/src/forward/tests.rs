@@ -61,7 +61,7 @@ fn room_of(sid: &str) -> State {
 fn act(state: &mut State, command: Command) {
     for event in validate(state, &command, &Actor::Bridge, 1).unwrap() {
         let (bytes, sequence) = (encode(&event), state.sequence() + 1);
-        apply(state, &Logged { sequence, event: Some(event), bytes });
+        apply(state, &Logged { sequence, event: Some(event), bytes, at_ms: 0 });
     }
 }
 

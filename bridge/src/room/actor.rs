@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use livekit_protocol::{ConnectionQualityInfo, DisconnectReason};
-use ratssaal_proto::allocator::v1::{Seat, TailFrame, tail_frame::Frame};
+use ratssaal_proto::allocator::v1::{LogEntry, Seat, TailFrame, tail_frame::Frame};
 use ratssaal_proto::room::v1::Snapshot;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -25,7 +25,7 @@ use super::handle::{Request, Shared};
 use super::herald::Herald;
 use super::ids::ParticipantSid;
 use super::inbox::Inbox;
-use super::log::{BATCH, LogError, RoomLog};
+use super::log::{BATCH, LogError, Mark, RoomLog};
 use super::metrics::RoomMetrics;
 use super::queue::{Parcel, Queue};
 use super::relays::{Spread, ToRelay};
@@ -73,6 +73,8 @@ pub(super) struct RoomActor {
     pub(super) site: String,
     /// What the log says, and what is shown: that and what waits.
     pub(super) logged: Arc<State>,
+    /// When the last entry of that was appended; 0 where it is not known.
+    pub(super) at_ms: u64,
     pub(super) state: Arc<State>,
     pub(super) queue: Queue,
     /// Why the log is not written; whenever something waits.
@@ -231,8 +233,9 @@ impl RoomActor {
         match frame {
             Frame::Opened(_) => {}
             Frame::Entries(entries) => {
-                let entries = entries.entries.into_iter().map(|entry| Logged::decode(entry.sequence, entry.entry));
-                self.apply_all(entries.collect());
+                let read =
+                    |entry: LogEntry| Logged { at_ms: entry.at_ms, ..Logged::decode(entry.sequence, entry.entry) };
+                self.apply_all(entries.entries.into_iter().map(read).collect());
             }
             Frame::Snapshot(snapshot) => self.take_snapshot(snapshot.sequence, snapshot.state),
             Frame::Closed(_) => self.end(DisconnectReason::RoomClosed),
@@ -257,15 +260,20 @@ impl RoomActor {
         }
     }
 
+    /// Where we are in the log.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { sequence: self.logged.sequence(), at_ms: self.at_ms }
+    }
+
     /// Reads the tail again from where we are, and waits for that. Tried again each second while the allocator is away.
     pub(super) async fn reopen_tail(&mut self) {
-        match self.log.tail(self.logged.sequence()).await {
+        match self.log.tail(self.mark()).await {
             Ok(tail) => self.tail = Some(tail),
-            Err(LogError::Ended | LogError::Conflict { .. }) if self.restore().await.is_none() => {
-                self.end(DisconnectReason::RoomClosed);
-            }
-            // Taken back, or to be tried again: the clock reads on.
-            Err(LogError::Ended | LogError::Conflict { .. }) => {}
+            Err(LogError::Ended | LogError::Conflict { .. }) => match self.restore().await {
+                // Taken back, or to be tried again: then the clock reads on.
+                Some(_) => self.tail = self.log.tail(self.mark()).await.ok(),
+                None => self.end(DisconnectReason::RoomClosed),
+            },
             Err(error) => debug!(room = %self.shared.name, %error, "the room's log cannot be read"),
         }
     }
@@ -274,7 +282,7 @@ impl RoomActor {
     /// ended, else the head of its log as far as it is known.
     pub(super) async fn restore(&mut self) -> Option<u64> {
         let (state, seats) = self.known();
-        match self.log.restore(self.logged.sequence(), state, seats).await {
+        match self.log.restore(self.mark(), state, seats).await {
             Ok(info) => {
                 warn!(room = %self.shared.name, "the allocator had lost this room and has taken it back");
                 let head = info.head;

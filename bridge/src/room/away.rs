@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 
 use livekit_protocol::DisconnectReason;
-use ratssaal_proto::allocator::v1::{RoomInfo, TailFrame};
+use ratssaal_proto::allocator::v1::{AppendResponse, RoomInfo, TailFrame};
 use ratssaal_proto::room::v1::LeaveReason;
 use tonic::Streaming;
 use tracing::{debug, info, warn};
@@ -48,7 +48,7 @@ pub(super) type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
 pub(super) enum Landed {
     Tail(Result<Streaming<TailFrame>, LogError>),
     Restored(Result<RoomInfo, LogError>),
-    Appended(Result<(), LogError>),
+    Appended(Result<AppendResponse, LogError>),
     Probed(Result<(), LogError>),
 }
 
@@ -163,7 +163,7 @@ impl RoomActor {
         let before = Arc::clone(&self.logged);
         let mut after = State::clone(&before);
         apply(&mut after, entry);
-        self.logged = Arc::new(after);
+        (self.logged, self.at_ms) = (Arc::new(after), entry.at_ms);
         self.herald.follow(&before, entry, &self.logged);
     }
 
@@ -189,13 +189,13 @@ impl RoomActor {
         self.due = false;
         let log = self.log.clone();
         if self.tail.is_none() {
-            let after = self.logged.sequence();
+            let after = self.mark();
             self.flight = Some(Box::pin(async move { Landed::Tail(log.tail(after).await) }));
         } else if !self.queue.is_empty() {
-            let (expected, parcel) = (self.logged.sequence(), self.queue.parcel(&self.logged));
+            let (expected, parcel) = (self.mark(), self.queue.parcel(&self.logged));
             let batch = parcel.batch.clone();
             self.airborne = Some(parcel);
-            let append = async move { Landed::Appended(log.append(expected, &batch).await.map(|_| ())) };
+            let append = async move { Landed::Appended(log.append(expected, &batch).await) };
             self.flight = Some(Box::pin(append));
         } else if self.trouble.is_some() {
             self.flight = Some(Box::pin(async move { Landed::Probed(log.probe().await) }));
@@ -232,16 +232,17 @@ impl RoomActor {
 
     /// Tells an allocator that has lost this room of it.
     fn offer(&mut self) {
-        let (log, sequence) = (self.log.clone(), self.logged.sequence());
+        let (log, last) = (self.log.clone(), self.mark());
         let (state, seats) = self.known();
-        self.flight = Some(Box::pin(async move { Landed::Restored(log.restore(sequence, state, seats).await) }));
+        self.flight = Some(Box::pin(async move { Landed::Restored(log.restore(last, state, seats).await) }));
     }
 
-    fn appended(&mut self, outcome: Result<(), LogError>) {
+    fn appended(&mut self, outcome: Result<AppendResponse, LogError>) {
         let parcel = self.airborne.take();
         match outcome {
-            Ok(()) => {
-                if let Some(parcel) = parcel {
+            Ok(AppendResponse { at_ms, .. }) => {
+                if let Some(mut parcel) = parcel {
+                    parcel.entries.iter_mut().for_each(|entry| entry.at_ms = at_ms);
                     self.take_landed(&parcel);
                 }
                 if self.queue.is_empty() {

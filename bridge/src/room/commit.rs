@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ratssaal_proto::allocator::v1::AppendResponse;
 use tokio_stream::StreamExt as _;
 use tracing::{debug, warn};
 
@@ -40,7 +41,7 @@ impl RoomActor {
         }
         let mut attempts = 0;
         while !commands.is_empty() {
-            let accepted = self.accept(&mut commands);
+            let mut accepted = self.accept(&mut commands);
             if accepted.entries.is_empty() {
                 self.answer(accepted.commands, &Ok(()));
                 continue;
@@ -49,8 +50,9 @@ impl RoomActor {
             let outcome = self.append(&accepted).await;
             self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
             let back = match outcome {
-                Ok(snapshot_wanted) => {
+                Ok(AppendResponse { at_ms, snapshot_wanted, .. }) => {
                     attempts = 0;
+                    accepted.entries.iter_mut().for_each(|entry| entry.at_ms = at_ms);
                     self.apply_all(accepted.entries);
                     self.answer(accepted.commands, &Ok(()));
                     if snapshot_wanted {
@@ -119,7 +121,7 @@ impl RoomActor {
             for event in events {
                 count_seats(&scratch, &event, &mut accepted.batch);
                 let bytes = entry::encode(&event);
-                let logged = Logged { sequence: scratch.sequence() + 1, event: Some(event), bytes };
+                let logged = Logged { sequence: scratch.sequence() + 1, event: Some(event), bytes, at_ms: 0 };
                 apply(&mut scratch, &logged);
                 accepted.batch.entries.push(logged.bytes.clone());
                 accepted.entries.push(logged);
@@ -133,20 +135,18 @@ impl RoomActor {
         accepted
     }
 
-    /// Appends; answers whether a snapshot is welcome.
-    async fn append(&mut self, accepted: &Accepted) -> Result<bool, LogError> {
-        let expected = self.state.sequence();
+    async fn append(&mut self, accepted: &Accepted) -> Result<AppendResponse, LogError> {
         if let (true, [last]) = (accepted.ends, accepted.batch.entries.as_slice()) {
-            self.log.end(expected, last.clone()).await?;
-            return Ok(false);
+            self.log.end(self.state.sequence(), last.clone()).await?;
+            return Ok(AppendResponse::default());
         }
-        Ok(self.log.append(expected, &accepted.batch).await?.snapshot_wanted)
+        self.log.append(self.mark(), &accepted.batch).await
     }
 
-    /// Reads the tail until entry `head` has been applied. If that is behind what was read here, the store has lost the last
-    /// entries and is told of them.
+    /// Reads the tail until entry `head` has been applied. If that is behind what was read here, or another one of the same
+    /// number, the store has lost the last entries and is told of them.
     async fn catch_up(&mut self, mut head: u64) {
-        if head < self.state.sequence() {
+        if head <= self.state.sequence() {
             head = self.restore().await.unwrap_or(head);
             self.tail = None;
             self.reopen_tail().await;

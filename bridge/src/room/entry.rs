@@ -19,6 +19,8 @@ pub struct Logged {
     pub event: Option<Event>,
     /// As it stands in the log.
     pub bytes: Bytes,
+    /// When it was appended, by the allocator's clock, Unix milliseconds; 0 where that is not known.
+    pub at_ms: u64,
 }
 
 impl Logged {
@@ -26,7 +28,7 @@ impl Logged {
     #[must_use]
     pub fn decode(sequence: u64, bytes: Bytes) -> Self {
         let event = Entry::decode(bytes.clone()).ok().and_then(|entry| entry.event);
-        Self { sequence, event, bytes }
+        Self { sequence, event, bytes, at_ms: 0 }
     }
 }
 
@@ -146,7 +148,7 @@ mod tests {
         // Field 100, length-delimited, three bytes: a kind of a later version.
         for bytes in [&b"\x08\x02\xa2\x06\x03abc"[..], b"\xff\xff\xff"] {
             let bytes = Bytes::from_static(bytes);
-            assert_eq!(Logged::decode(1, bytes.clone()), Logged { sequence: 1, event: None, bytes });
+            assert_eq!(Logged::decode(1, bytes.clone()), Logged { sequence: 1, event: None, bytes, at_ms: 0 });
         }
     }
 

@@ -33,10 +33,16 @@ impl RoomActor {
     pub(super) fn apply_all(&mut self, entries: Vec<Logged>) {
         let mut reasons: Option<Reasons> = None;
         for entry in entries {
-            if entry.sequence <= self.logged.sequence() {
+            let last = self.mark();
+            if entry.sequence == last.sequence && entry.at_ms != last.at_ms && entry.at_ms.min(last.at_ms) > 0 {
+                warn!(room = %self.shared.name, sequence = entry.sequence, "another entry stands in the room's log; telling it ours");
+                (self.tail, self.due) = (None, true);
+                break;
+            }
+            if entry.sequence <= last.sequence {
                 continue;
             }
-            if entry.sequence != self.logged.sequence() + 1 {
+            if entry.sequence != last.sequence + 1 {
                 // Never seen from an allocator that keeps its contract; reading anew heals it.
                 warn!(room = %self.shared.name, sequence = entry.sequence, "a gap in the room's log; reading it again");
                 (self.tail, self.due) = (None, true);
@@ -74,7 +80,7 @@ impl RoomActor {
 
     /// Replaces the logged state by one that is several entries further.
     pub(super) fn jump_to(&mut self, after: State) {
-        self.logged = Arc::new(after);
+        (self.logged, self.at_ms) = (Arc::new(after), 0);
         self.rebase(Reasons::new());
         self.due |= !self.queue.is_empty();
     }

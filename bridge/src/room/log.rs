@@ -54,6 +54,15 @@ where
     .await
 }
 
+/// An entry of the log, as we know it who have read it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Mark {
+    /// Its number; 0: before the first one.
+    pub(super) sequence: u64,
+    /// When it was appended; 0 where that is not known. An allocator whose store goes on from older data has another entry there.
+    pub(super) at_ms: u64,
+}
+
 /// Why the log did not take something.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum LogError {
@@ -116,11 +125,12 @@ impl RoomLog {
     /// Offers the room to an allocator that does not know it, or not as far as we have read. If its data was lost, it takes the
     /// room back; answers the new room with the new head of its log, which has to be read from where we are.
     /// [`LogError::Ended`] if nothing was lost.
-    pub(super) async fn restore(&self, sequence: u64, state: Bytes, seats: Vec<Seat>) -> Result<RoomInfo, LogError> {
+    pub(super) async fn restore(&self, last: Mark, state: Bytes, seats: Vec<Seat>) -> Result<RoomInfo, LogError> {
         if self.info.store.is_empty() {
             return Err(LogError::Ended);
         }
-        let request = RestoreRequest { room: Some(self.info.clone()), sequence, state, seats };
+        let Mark { sequence, at_ms } = last;
+        let request = RestoreRequest { room: Some(self.info.clone()), sequence, state, seats, at_ms };
         Ok(within(self.allocator.clone().restore(request)).await?.room.unwrap_or_default())
     }
 
@@ -142,11 +152,12 @@ impl RoomLog {
     }
 
     /// Appends if `expected` is still the last entry.
-    pub(super) async fn append(&self, expected: u64, batch: &Batch) -> Result<AppendResponse, LogError> {
+    pub(super) async fn append(&self, expected: Mark, batch: &Batch) -> Result<AppendResponse, LogError> {
         let request = AppendRequest {
             room: self.name.to_string(),
             room_sid: self.sid.to_string(),
-            expected,
+            expected: expected.sequence,
+            expected_at_ms: expected.at_ms,
             entries: batch.entries.clone(),
             confirm: batch.confirm.clone(),
             release: batch.release.clone(),
@@ -156,9 +167,11 @@ impl RoomLog {
     }
 
     /// Everything after an entry, from now on.
-    pub(super) async fn tail(&self, after: u64) -> Result<Streaming<TailFrame>, LogError> {
+    pub(super) async fn tail(&self, after: Mark) -> Result<Streaming<TailFrame>, LogError> {
         let (room, room_sid) = (self.name.to_string(), self.sid.to_string());
-        Ok(within(self.allocator.clone().tail(TailRequest { room, room_sid, after, follow: true })).await?)
+        let Mark { sequence: after, at_ms: after_at_ms } = after;
+        let request = TailRequest { room, room_sid, after, after_at_ms, follow: true };
+        Ok(within(self.allocator.clone().tail(request)).await?)
     }
 
     /// Stores the state after an entry.

@@ -182,7 +182,7 @@ impl Queue {
                     parcel.batch.claim.push(claimed(joined));
                 }
                 let bytes = entry::encode(&event);
-                let logged = Logged { sequence: scratch.sequence() + 1, event: Some(event), bytes };
+                let logged = Logged { sequence: scratch.sequence() + 1, event: Some(event), bytes, at_ms: 0 };
                 apply(&mut scratch, &logged);
                 parcel.batch.entries.push(logged.bytes.clone());
                 parcel.entries.push(logged);
@@ -251,7 +251,7 @@ impl Item {
 /// Changes a shown state, whose sequence remains that of the log.
 pub(super) fn assume(shown: &mut State, event: &Event) {
     let sequence = shown.sequence();
-    apply(shown, &Logged { sequence: sequence + 1, event: Some(event.clone()), bytes: Bytes::new() });
+    apply(shown, &Logged { sequence: sequence + 1, event: Some(event.clone()), bytes: Bytes::new(), at_ms: 0 });
     shown.sequence = sequence;
 }
 

@@ -26,7 +26,7 @@ use super::handle::{RoomHandle, Shared};
 use super::herald::Herald;
 use super::ids::{RoomName, RoomSid};
 use super::lease::Lease;
-use super::log::{Allocator, LogError, RoomLog, repeat, within};
+use super::log::{Allocator, LogError, Mark, RoomLog, repeat, within};
 use super::metrics::RoomMetrics;
 use super::queue::Queue;
 use super::relays::Spread;
@@ -325,7 +325,7 @@ impl Rooms {
     async fn start(&self, info: &RoomInfo) -> Result<RoomHandle, Refusal> {
         let name = RoomName::from(info.name.as_str());
         let log = RoomLog::new(self.allocator(), info.clone());
-        let tail = match log.tail(0).await {
+        let tail = match log.tail(Mark::default()).await {
             Ok(tail) => tail,
             Err(LogError::Ended) => return Err(Refusal::Ended),
             Err(_) => return Err(Refusal::unavailable()),
@@ -354,6 +354,7 @@ impl Rooms {
             bridge: self.inner.bridge.clone(),
             site: self.inner.site.clone(),
             logged: Arc::clone(&state),
+            at_ms: 0,
             state,
             queue: Queue::default(),
             trouble: None,

@@ -3,7 +3,7 @@
 use ratssaal_proto::allocator::v1::SnapshotRequest;
 
 use super::*;
-use crate::store::{Chunk, Position};
+use crate::store::{Chunk, Mark, Position};
 
 fn snapshot(room: &RoomInfo, sequence: u64, state: &str) -> SnapshotRequest {
     let state = Bytes::copy_from_slice(state.as_bytes());
@@ -34,6 +34,29 @@ pub(super) async fn compare_and_append<F: Fixture>() {
     assert_eq!(stage.entries(&room, 2).await, ["three"]);
     assert_eq!(stage.store.read("rat", &room.sid, 3).await, Ok(Chunk::default()));
     assert_eq!(stage.store.read("rat", &room.sid, 4).await, Err(Refusal::Conflict { head: 3 }));
+}
+
+pub(super) async fn another_entry_of_that_number<F: Fixture>() {
+    let stage = cluster::<F>(&[]).await;
+    let room = stage.open("rat", RoomSettings::default()).await;
+    stage.pass(5);
+    let at_ms = stage.append(append(&room, &["one", "two"])).await.unwrap().at_ms;
+    let read = |sequence, at_ms| stage.store.read("rat", &room.sid, Mark { sequence, at_ms });
+    assert_eq!(read(1, at_ms).await.unwrap().mark(), Some(Mark { sequence: 2, at_ms }));
+    assert_eq!(read(2, at_ms).await, Ok(Chunk::default()));
+    for sequence in [1, 2] {
+        assert_eq!(read(sequence, at_ms + 1).await, Err(Refusal::Conflict { head: 2 }));
+    }
+    let third = |expected_at_ms| AppendRequest { expected: 2, expected_at_ms, ..append(&room, &["three"]) };
+    assert_eq!(stage.append(third(at_ms - 1)).await, Err(Refusal::Conflict { head: 2 }));
+    assert_eq!(stage.append(third(at_ms)).await.unwrap().head, 3);
+    assert!(stage.store.snapshot(snapshot(&room, 3, "state")).await.unwrap());
+    for head in 3..100 {
+        stage.append(AppendRequest { expected: head, ..append(&room, &["more"]) }).await.unwrap();
+    }
+    assert!(stage.store.snapshot(snapshot(&room, 100, "state")).await.unwrap());
+    let chunk = read(2, at_ms + 1).await.unwrap();
+    assert_eq!(chunk.mark(), Some(Mark::from(100)), "what is not there any more is replaced by the snapshot");
 }
 
 pub(super) async fn only_this_opening<F: Fixture>() {

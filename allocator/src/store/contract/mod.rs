@@ -92,7 +92,7 @@ stores!(memory: Memory, redis: Redis; {
         lent_seats_are_claimed claims_that_cannot_be;
     rooms: opened_once names_are_free_after_the_end pages ended_with_everything rooms_at_most nobody_came
         nobody_is_left_and_somebody_comes_back ended_rooms_linger;
-    log: compare_and_append only_this_opening seats_move_with_entries snapshots_and_late_readers
+    log: compare_and_append another_entry_of_that_number only_this_opening seats_move_with_entries snapshots_and_late_readers
         no_state_from_the_future quota_until_a_snapshot;
     concurrency: one_room_and_one_seat_each no_limit_is_overshot one_join_many_retries one_writer_per_position
         tails_see_all_entries_once a_burst_is_spread_evenly release_and_reap_race;

@@ -7,7 +7,7 @@ use ratssaal_proto::allocator::v1::{LogEntry, LogSnapshot};
 
 use crate::config::Config;
 use crate::refusal::{Quota, Refusal};
-use crate::store::{Chunk, Stored, Writer};
+use crate::store::{Chunk, Mark, Stored, Writer};
 
 /// Entries kept though the snapshot contains them, for readers that are a little behind.
 const KEPT_BEHIND: u64 = 64;
@@ -77,6 +77,12 @@ impl Log {
         self.fresh_bytes = fresh.map(|(_, stored)| stored.entry.len()).sum();
         self.snapshot = Some(LogSnapshot { state: own(&snapshot.state), ..snapshot });
         true
+    }
+
+    /// Whether another entry than the one that somebody knows stands in its place.
+    pub(super) fn differs(&self, from: Mark) -> bool {
+        let at = from.sequence.checked_sub(self.first()).and_then(|at| self.entries.get(usize::try_from(at).ok()?));
+        from.at_ms != 0 && at.is_some_and(|stored| stored.at_ms != from.at_ms)
     }
 
     /// What a reader at `after` gets next. Fresh readers start at the snapshot; the others get it when the entries they

@@ -14,7 +14,7 @@ use ratssaal_proto::allocator::v1::{
 };
 use state::State;
 
-use super::{Chunk, EndIf, Followed, Orders, Result, Store, Sweep, Writer};
+use super::{Chunk, EndIf, Followed, Mark, Orders, Result, Store, Sweep, Writer};
 use crate::clock::Clock;
 use crate::config::Config;
 
@@ -85,8 +85,8 @@ impl Store for MemoryStore {
         self.state().follow(name, sid)
     }
 
-    async fn read(&self, name: &str, sid: &str, after: u64) -> Result<Chunk> {
-        self.state().read(name, sid, after)
+    async fn read(&self, name: &str, sid: &str, after: impl Into<Mark> + Send) -> Result<Chunk> {
+        self.state().read(name, sid, after.into())
     }
 
     async fn snapshot(&self, request: SnapshotRequest) -> Result<bool> {

@@ -17,7 +17,7 @@ use crate::clock::millis;
 use crate::config::Config;
 use crate::placement::{self, Candidate, Shortage, Wish};
 use crate::refusal::{Quota, Refusal};
-use crate::store::{Chunk, EndIf, Followed, Lost, Orders, Result, Sweep, Writer};
+use crate::store::{Chunk, EndIf, Followed, Lost, Mark, Orders, Result, Sweep, Writer};
 
 /// Rooms in one page of a list.
 const PAGE: usize = 1000;
@@ -290,7 +290,8 @@ impl State {
     pub(super) fn append(&mut self, request: AppendRequest, writer: Writer) -> Result<AppendResponse> {
         let room = self.find(&request.room, &request.room_sid)?;
         let head = room.log.head();
-        if request.expected != head {
+        let expected = Mark { sequence: request.expected, at_ms: request.expected_at_ms };
+        if expected.sequence != head || room.log.differs(expected) {
             return Err(Refusal::Conflict { head });
         }
         let claimed = |join_id: &String| request.claim.iter().any(|seat| seat.join_id == *join_id);
@@ -364,14 +365,14 @@ impl State {
         Ok(self.find(name, sid)?.info(&self.bridges))
     }
 
-    pub(super) fn read(&self, room: &str, sid: &str, after: u64) -> Result<Chunk> {
+    pub(super) fn read(&self, room: &str, sid: &str, after: Mark) -> Result<Chunk> {
         let ended = self.ended.get(sid).map(|(room, _)| room);
         let room = self.find(room, sid).or_else(|unknown| ended.ok_or(unknown))?;
         let head = room.log.head();
-        if after > head {
+        if after.sequence > head || room.log.differs(after) {
             return Err(Refusal::Conflict { head });
         }
-        Ok(room.log.read(after))
+        Ok(room.log.read(after.sequence))
     }
 
     pub(super) fn snapshot(&mut self, request: SnapshotRequest) -> Result<bool> {

@@ -33,7 +33,7 @@ use scripts::Scripts;
 
 pub use address::{RedisError, RedisSettings};
 
-use super::{Chunk, EndIf, Followed, Lost, Orders, Position, Result, Store, Sweep, Writer};
+use super::{Chunk, EndIf, Followed, Lost, Mark, Orders, Position, Result, Store, Sweep, Writer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::load;
@@ -254,6 +254,7 @@ impl Store for RedisStore {
         let mut call = self.inner.call(&self.inner.scripts.append);
         call.arg(&request.room).arg(&request.room_sid).arg(request.expected).arg(u8::from(writer == Writer::Bridge));
         call.arg(request.entries.len()).arg(request.confirm.len()).arg(request.release.len()).arg(request.claim.len());
+        call.arg(request.expected_at_ms);
         for entry in &request.entries {
             call.arg(&entry[..]);
         }
@@ -276,13 +277,14 @@ impl Store for RedisStore {
         Ok(Followed { room, position })
     }
 
-    async fn read(&self, name: &str, sid: &str, after: u64) -> Result<Chunk> {
+    async fn read(&self, name: &str, sid: &str, after: impl Into<Mark> + Send) -> Result<Chunk> {
+        let after = after.into();
         let mut call = self.inner.call(&self.inner.scripts.read);
-        call.arg(sid).arg(name).arg(after).arg(CHUNK_ENTRIES);
+        call.arg(sid).arg(name).arg(after.sequence).arg(CHUNK_ENTRIES).arg(after.at_ms);
         let mut reply = self.inner.run(&call, Repeat::Once, name).await?;
         let sequence = reply.number()?;
         let snapshot = reply.optional_bytes()?.map(|state| LogSnapshot { sequence, state });
-        let mut sequence = if snapshot.is_some() { sequence } else { after };
+        let mut sequence = if snapshot.is_some() { sequence } else { after.sequence };
         let entries = reply.list()?.each(|mut entry| {
             let _id = entry.text()?;
             // t, when; b, bytes; e, the entry.
@@ -314,12 +316,12 @@ impl Store for RedisStore {
     }
 
     async fn restore(&self, request: RestoreRequest) -> Result<RoomInfo> {
-        let RestoreRequest { room, sequence, state, seats } = request;
+        let RestoreRequest { room, sequence, state, seats, at_ms } = request;
         let room = room.unwrap_or_default();
         let mut call = self.inner.call(&self.inner.scripts.restore);
         call.arg(&room.name).arg(&room.sid).arg(&room.store).arg(room.epoch).arg(room.created_ms);
         with_settings(&mut call, &room.settings.unwrap_or_default());
-        call.arg(sequence).arg(&state[..]);
+        call.arg(sequence).arg(&state[..]).arg(at_ms);
         for seat in &seats {
             call.arg(&seat.join_id).arg(&seat.identity).arg(&seat.participant_sid);
             call.arg(&seat.bridge).arg(&seat.bridge_address);

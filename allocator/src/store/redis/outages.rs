@@ -273,6 +273,7 @@ impl World {
                     sequence: room.head,
                     state: Bytes::from(room.log.clone()),
                     seats: room.people.values().cloned().collect(),
+                    at_ms: 0,
                 };
                 let restored = self.store.restore(request).await;
                 let restored = restored.unwrap_or_else(|refusal| panic!("{}: {name}: {refusal}", self.context));

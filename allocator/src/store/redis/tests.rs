@@ -357,6 +357,7 @@ async fn rooms_survive_the_loss_of_the_store_through_their_bridges() {
         sequence,
         state: Bytes::from_static(text.as_bytes()),
         seats: vec![seat("anna", "a"), seat("ben", "b")],
+        at_ms: 0,
     };
     let untouched = store.restore(state(0, "state")).await.unwrap();
     assert_eq!((untouched.head, untouched.seats), (0, 0), "it has lost nothing");
@@ -424,6 +425,7 @@ async fn a_store_that_has_lost_the_last_is_told_it_again() {
         confirm: claim.iter().map(|seat| seat.join_id.clone()).collect(),
         release: release.iter().map(|join| (*join).to_owned()).collect(),
         claim,
+        expected_at_ms: 0,
     };
     let stays = seat("anna", "a1", "a");
     let first = vec![stays.clone(), seat("ben", "b1", "a"), seat("carla", "c1", "b")];
@@ -450,6 +452,7 @@ async fn a_store_that_has_lost_the_last_is_told_it_again() {
         sequence: 2,
         state: Bytes::from_static(b"anna, ben, dora"),
         seats: [vec![stays], again].concat(),
+        at_ms: 0,
     };
     let restored = store.restore(request.clone()).await.unwrap();
     assert_eq!((&restored.sid, &restored.store, restored.seats), (&opened.sid, &opened.store, 3));
@@ -464,6 +467,47 @@ async fn a_store_that_has_lost_the_last_is_told_it_again() {
     let leave = append(restored.head, "all leave", vec![], &["a1", "b2", "d1"]);
     store.append(leave, Writer::Bridge).await.unwrap();
     assert_eq!(store.follow("rat", &opened.sid).await.unwrap().room.seats, 0);
+}
+
+/// Somebody who knew no more than the older data was faster.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_appended_to_older_data_does_not_stand_for_what_was_lost() {
+    let server = Server::new();
+    let store = store(server.url());
+    let opened = eventually(|| store.open(room("rat"))).await.room.unwrap();
+    let append = |expected: Mark, entries: &'static [&'static str]| AppendRequest {
+        room: "rat".into(),
+        room_sid: opened.sid.clone(),
+        expected: expected.sequence,
+        expected_at_ms: expected.at_ms,
+        entries: entries.iter().map(|entry| Bytes::from_static(entry.as_bytes())).collect(),
+        ..AppendRequest::default()
+    };
+    let first = store.append(append(Mark::default(), &["kept"]), Writer::Bridge).await.unwrap();
+    let kept = Mark { sequence: 1, at_ms: first.at_ms };
+    server.save();
+    let lost = Mark { sequence: 2, at_ms: store.append(append(kept, &["lost"]), Writer::Bridge).await.unwrap().at_ms };
+
+    let _server = Server::start(server.crash(), &[]);
+    let others = eventually(|| store.append(append(kept, &["another"]), Writer::Bridge)).await;
+    assert_eq!(others.head, 2);
+    assert_eq!(store.append(append(lost, &["next"]), Writer::Bridge).await, Err(Refusal::Conflict { head: 2 }));
+    assert_eq!(store.read("rat", &opened.sid, lost).await, Err(Refusal::Conflict { head: 2 }));
+    let others = Mark { sequence: 2, at_ms: others.at_ms };
+    assert_eq!(store.append(append(others, &["and one more"]), Writer::Bridge).await.unwrap().head, 3);
+    assert_eq!(store.read("rat", &opened.sid, lost).await, Err(Refusal::Conflict { head: 3 }));
+
+    let state = Bytes::from_static(b"kept, lost");
+    let blind = RestoreRequest { room: Some(opened.clone()), sequence: 2, state, ..RestoreRequest::default() };
+    assert_eq!(store.restore(blind.clone()).await.unwrap().head, 3, "the log is as far as that");
+    let request = RestoreRequest { at_ms: lost.at_ms, ..blind };
+    let restored = store.restore(request.clone()).await.unwrap();
+    assert!(restored.head > 3);
+    for reader in [lost, others] {
+        let snapshot = store.read("rat", &opened.sid, reader).await.unwrap().snapshot.unwrap();
+        assert_eq!((&snapshot.state[..], snapshot.sequence), (&b"kept, lost"[..], restored.head));
+    }
+    assert_eq!(store.restore(request).await.unwrap().head, restored.head, "once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

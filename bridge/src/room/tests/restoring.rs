@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use ratssaal_proto::allocator::v1::RoomInfo;
+use prost::Message as _;
+use ratssaal_allocator::store::{RedisSettings, RedisStore, Store as _, Writer};
+use ratssaal_proto::allocator::v1::{AppendRequest, RoomInfo};
+use ratssaal_proto::room::v1::{MetadataChanged, Snapshot};
 
 use super::leasing::agree;
 use super::live::join;
@@ -50,6 +53,53 @@ async fn a_meeting_outlives_the_loss_of_redis() {
         }
     };
     tokio::time::timeout(PATIENCE, seats).await.expect("three seats");
+    while let Ok(message) = anna.inbox.try_recv() {
+        assert!(!matches!(message, ToSession::Leave { .. }), "{message:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_appended_to_older_data_gives_way_to_what_was_lost() {
+    let describe = |metadata: &str| Command::DescribeRoom { metadata: metadata.to_owned() };
+    let server = Server::new();
+    let bridge = bridge_on_redis(server.url()).await;
+    let mut anna = come_in(&bridge, "anna").await;
+    anna.room.submit(Actor::Admin, describe("kept")).await.unwrap();
+    server.save();
+    anna.room.submit(Actor::Admin, describe("lost")).await.unwrap();
+    let folder = server.crash();
+    let data = folder.path().join("dump.rdb");
+
+    // Somebody who knows the older data only is there first, and appends more than was lost.
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::copy(&data, elsewhere.path().join("dump.rdb")).unwrap();
+    let meanwhile = Server::start(elsewhere, &[]);
+    let store = RedisStore::connect(RedisSettings::new(meanwhile.url().into()), &Default::default()).unwrap();
+    let room = store.follow("rat", &anna.info.sid).await.unwrap().room;
+    let changed = |metadata: &str| {
+        entry::encode(&entry::Event::MetadataChanged(MetadataChanged { metadata: metadata.to_owned() }))
+    };
+    let request = AppendRequest {
+        room: room.name,
+        room_sid: room.sid,
+        expected: room.head,
+        entries: ["one", "two", "three"].map(changed).to_vec(),
+        ..AppendRequest::default()
+    };
+    store.append(request, Writer::Bridge).await.unwrap();
+    meanwhile.save();
+    std::fs::copy(meanwhile.folder().join("dump.rdb"), &data).unwrap();
+
+    let server = Server::start(folder, &[]);
+    let cem = come_in(&bridge, "cem").await;
+    assert_eq!((&cem.info.sid, cem.info.metadata.as_str()), (&anna.info.sid, "lost"));
+    agree(&cem.room, describe("after")).await;
+    assert_eq!(anna.room.state().info().metadata, "after");
+    let store = RedisStore::connect(RedisSettings::new(server.url().into()), &Default::default()).unwrap();
+    let log = store.read("rat", &anna.info.sid, 0).await.unwrap();
+    let snapshot = Snapshot::decode(log.snapshot.unwrap().state).unwrap();
+    assert_eq!((snapshot.metadata.as_str(), snapshot.participants.len()), ("lost", 1), "anna, before cem came");
+    assert!(log.entries.iter().any(|logged| logged.entry == changed("after")), "it goes on from there");
     while let Ok(message) = anna.inbox.try_recv() {
         assert!(!matches!(message, ToSession::Leave { .. }), "{message:?}");
     }

@@ -1,13 +1,13 @@
 -- Appends: room, sid, expected head, whether the quota holds, how many entries, confirmed and released join ids, claimed
--- seats; then these, of a seat its join id, identity, participant sid and bridge.
+-- seats, when the head was appended (0: not known); then these, of a seat its join id, identity, participant sid and bridge.
 
 local sid = find(ARGV[3], ARGV[4])
 if not sid then return { 'unknown' } end
 local key = P .. 'room:' .. sid
-local f = call('HMGET', key, 'head', 'bytes', 'snap', 'snap_bytes')
-if ARGV[5] ~= f[1] then return { 'conflict', f[1] } end
+local f = call('HMGET', key, 'head', 'bytes', 'snap', 'snap_bytes', 'first')
+if ARGV[5] ~= f[1] or differs(sid, tonumber(f[1]), ARGV[11], f[5]) then return { 'conflict', f[1] } end
 local entries, confirm, release = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local first = 11 + entries
+local first = 12 + entries
 local claims, claimed, slots = first + confirm + release, {}, {}
 local last = claims + 4 * tonumber(ARGV[10]) - 1
 for i = claims, last, 4 do claimed[ARGV[i]] = true end
@@ -24,7 +24,7 @@ for i = claims, last, 4 do
 end
 local head, bytes = tonumber(f[1]), tonumber(f[2])
 local fresh, fresh_bytes = head - f[3] + entries, bytes - f[4]
-for i = 11, first - 1 do fresh_bytes = fresh_bytes + #ARGV[i] end
+for i = 12, first - 1 do fresh_bytes = fresh_bytes + #ARGV[i] end
 if ARGV[6] == '1' and (fresh > MAX_ENTRIES or fresh_bytes > MAX_BYTES) then return { 'quota', 'log' } end
 for i = claims, last, 4 do
   if call('HEXISTS', P .. 'joins:' .. sid, ARGV[i]) == 0 then
@@ -34,7 +34,7 @@ for i = claims, last, 4 do
   end
 end
 settle()
-for i = 11, first - 1 do
+for i = 12, first - 1 do
   head, bytes = head + 1, bytes + #ARGV[i]
   call('XADD', P .. 'log:' .. sid, string.format('%.0f-0', head), 't', now, 'b', bytes, 'e', ARGV[i])
 end

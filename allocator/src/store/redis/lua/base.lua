@@ -118,6 +118,15 @@ local function find(name, sid)
   return open and (sid == '' or sid == open) and open or nil
 end
 
+-- Whether another entry than the one that somebody knows, who was told when it was appended (0: not), stands in its place of a
+-- log that begins with entry `first`.
+local function differs(sid, sequence, at, first)
+  if at == '0' or sequence < tonumber(first) then return false end
+  local id = string.format('%.0f-0', sequence)
+  local found = call('XRANGE', P .. 'log:' .. sid, id, id)[1]
+  return found and found[2][2] ~= at
+end
+
 -- A room's first ten fields.
 local function read_room(sid)
   return call('HMGET', P .. 'room:' .. sid, 'name', 'sid', 'epoch', 'created', 'max', 'empty', 'departure', 'pin', 'head',

@@ -1,6 +1,6 @@
 -- Tells this store of a room that was open before its data was lost, or of what it has lost last: name, sid, the store the
--- caller knew, epoch, created, limits, sequence, state; then seats, five values each: join id, identity, participant sid,
--- bridge, address.
+-- caller knew, epoch, created, limits, sequence, state, when that entry was appended (0: not known); then seats, five values
+-- each: join id, identity, participant sid, bridge, address.
 local name, sid, sequence = ARGV[3], ARGV[4], tonumber(ARGV[12])
 local same, open, key = ARGV[5] == store, call('HGET', P .. 'open', name), P .. 'room:' .. sid
 if (open and open ~= sid) or (not open and (same or call('EXISTS', key) == 1)) then return { 'unknown' } end
@@ -12,9 +12,9 @@ if not open then
   if tonumber(call('GET', P .. 'epoch')) < epoch then call('SET', P .. 'epoch', ARGV[6]) end
   call('HSET', key, 'epoch', ARGV[6], 'created', ARGV[7], 'entered', 1)
 else
-  local f = call('HMGET', key, 'restored', 'head')
+  local f = call('HMGET', key, 'restored', 'head', 'first')
   local head = tonumber(f[2])
-  untouched = sequence > head or (f[1] == f[2] and sequence + RESTORED > head)
+  untouched = sequence > head or (f[1] == f[2] and sequence + RESTORED > head) or differs(sid, sequence, ARGV[14], f[3])
 end
 if untouched then
   -- Nobody stands where the log goes on, so everybody reads this state first, also who was further than the caller.
@@ -41,7 +41,7 @@ end
 -- Seats as the caller knows them: of those that are kept, some were given up, moved or taken since, which was lost.
 if untouched and open and same then
   local given = {}
-  for i = 14, #ARGV, 5 do given[ARGV[i + 1]] = i end
+  for i = 15, #ARGV, 5 do given[ARGV[i + 1]] = i end
   local seats = call('HGETALL', P .. 'seats:' .. sid)
   for i = 1, #seats, 2 do
     local join, _, slot, _, confirmed = unpack_seat(seats[i + 1])
@@ -53,7 +53,7 @@ if untouched and open and same then
 end
 
 if untouched then
-  for i = 14, #ARGV, 5 do
+  for i = 15, #ARGV, 5 do
     local join, identity = ARGV[i], ARGV[i + 1]
     if call('HEXISTS', P .. 'seats:' .. sid, identity) == 0 and call('HEXISTS', P .. 'joins:' .. sid, join) == 0 then
       local slot = bridge(ARGV[i + 3], ARGV[i + 4])
