@@ -63,6 +63,9 @@ impl RoomActor {
                 Err(LogError::Conflict { head }) if attempts < ATTEMPTS => {
                     attempts += 1;
                     self.metrics.conflicts.inc();
+                    // Behind what was read here, or another entry of that number: the store has lost the last entries.
+                    let lost = head <= self.state.sequence();
+                    let head = if lost { self.tell_again().await.unwrap_or(head) } else { head };
                     self.catch_up(head).await;
                     accepted.commands
                 }
@@ -72,11 +75,9 @@ impl RoomActor {
                 }
                 Err(LogError::Ended)
                     if attempts < ATTEMPTS
-                        && let Some(head) = self.restore().await =>
+                        && let Some(head) = self.tell_again().await =>
                 {
                     attempts += 1;
-                    self.tail = None;
-                    self.reopen_tail().await;
                     self.catch_up(head).await;
                     accepted.commands
                 }
@@ -143,14 +144,17 @@ impl RoomActor {
         self.log.append(self.mark(), &accepted.batch).await
     }
 
-    /// Reads the tail until entry `head` has been applied. If that is behind what was read here, or another one of the same
-    /// number, the store has lost the last entries and is told of them.
-    async fn catch_up(&mut self, mut head: u64) {
-        if head <= self.state.sequence() {
-            head = self.restore().await.unwrap_or(head);
-            self.tail = None;
-            self.reopen_tail().await;
-        }
+    /// Tells a store that has lost the room, or its last entries, what is known here, and reads on from there; the head of its log,
+    /// `None` if the room has ended.
+    async fn tell_again(&mut self) -> Option<u64> {
+        let head = self.restore().await?;
+        self.tail = None;
+        self.reopen_tail().await;
+        Some(head)
+    }
+
+    /// Reads the tail until entry `head` has been applied.
+    async fn catch_up(&mut self, head: u64) {
         let read_on = async {
             while self.state.sequence() < head && self.state.ended().is_none() {
                 let Some(tail) = &mut self.tail else { return };
