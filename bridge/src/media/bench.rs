@@ -159,7 +159,7 @@ impl Forwarding {
         for i in 0..count {
             let packet = self.source.packet(i % FRAME, FRAME, key);
             let from = pair(self.source.client.address);
-            datagrams.push(Datagram { from, start: buffer.len(), len: packet.len() });
+            datagrams.push(Datagram { from, start: buffer.len(), len: packet.len(), waited: Duration::ZERO });
             buffer.extend_from_slice(&packet);
         }
         Packets { buffer, datagrams }
@@ -174,7 +174,7 @@ impl Forwarding {
         let (mut buffer, mut datagrams) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let packet = client.seal_rtcp(&compound);
-            datagrams.push(Datagram { from, start: buffer.len(), len: packet.len() });
+            datagrams.push(Datagram { from, start: buffer.len(), len: packet.len(), waited: Duration::ZERO });
             buffer.extend_from_slice(&packet);
         }
         Packets { buffer, datagrams }

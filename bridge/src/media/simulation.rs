@@ -16,6 +16,7 @@ use super::control::*;
 use super::engine::{Crossed, Crossing, Engine, Word};
 use super::rtp::{ExtensionMap, Header, Outgoing, OutgoingExtensions, Values, payload};
 use super::srtp::{Inbound, OutStream, Outbound, contexts};
+use super::udp::Datagram;
 use crate::transport::dtls::{DEFAULT_RTO, Dtls, DtlsEvent, Identity};
 use crate::transport::five_tuple::FiveTuple;
 
@@ -94,6 +95,15 @@ impl World {
         Self { now, engine, room, events: Vec::new(), server, wire: Vec::new(), crossings: Vec::new() }
     }
 
+    /// One datagram to the server which came some time ago and is handled now.
+    pub(crate) fn send_earlier(&mut self, waited: Duration, from: SocketAddr, mut datagram: Vec<u8>) {
+        let all = [Datagram { from: pair(from), start: 0, len: datagram.len(), waited }];
+        self.engine.datagrams(self.now, &mut datagram, &all, &mut |_| {});
+        let bytes = |of: Crossing| (of, datagram[of.packet.start..of.packet.start + of.packet.len].to_vec());
+        self.crossings.extend(self.engine.crossings().map(bytes));
+        self.collect();
+    }
+
     /// Lets time pass, tick by tick.
     pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
@@ -158,11 +168,8 @@ impl Wire for World {
         self.collect();
     }
 
-    fn send(&mut self, from: SocketAddr, mut datagram: Vec<u8>) {
-        self.engine.datagram(self.now, pair(from), &mut datagram);
-        let bytes = |of: Crossing| (of, datagram[of.packet.start..of.packet.start + of.packet.len].to_vec());
-        self.crossings.extend(self.engine.crossings().map(bytes));
-        self.collect();
+    fn send(&mut self, from: SocketAddr, datagram: Vec<u8>) {
+        self.send_earlier(Duration::ZERO, from, datagram);
     }
 
     fn take(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {

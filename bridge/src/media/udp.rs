@@ -6,14 +6,15 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use libc::{
-    c_int, c_void, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_in,
-    sockaddr_in6, sockaddr_storage, socklen_t, timespec,
+    c_int, c_void, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, msghdr, sock_fprog,
+    sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, timespec,
 };
 
 use super::outbox::Outbox;
+use super::steering;
 use crate::transport::five_tuple::FiveTuple;
 
 /// Messages in one receive call; each may hold a run of datagrams (GRO).
@@ -28,6 +29,8 @@ const MAX_SEGMENTS: usize = 64;
 const MAX_RUN: usize = 65_507;
 /// Room for three control messages: a segment size of up to four bytes (24), an address (40) and a time (32).
 const CONTROL: usize = 96;
+/// A datagram has not lain with the kernel for longer, or a clock was set meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// A non-blocking UDP socket with what the kernel offers.
 #[derive(Debug)]
@@ -56,14 +59,19 @@ impl Socket {
                 SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
                 SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
             };
-            set_option(&socket, level, name, 1)?;
+            set_option(&socket, level, name, &c_int::from(true))?;
         }
-        // For a metric only: a kernel that does not tell when datagrams came is as good.
-        let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
-        let gro = set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        // For measuring only: a kernel that does not tell when datagrams came is as good.
+        let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &c_int::from(true));
+        let gro = set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, &c_int::from(true)).is_ok();
         // A segment size of 0 changes nothing, but tells whether the option is known.
-        let gso = set_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+        let gso = set_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT, &c_int::from(false)).is_ok();
         Ok(Self { socket, local, any, gso, gro })
+    }
+
+    /// Where it is bound.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// Whether runs leave in one system call.
@@ -74,6 +82,17 @@ impl Socket {
     /// Whether runs arrive in one message.
     pub(crate) fn gro(&self) -> bool {
         self.gro
+    }
+
+    /// Lets the kernel give what can wait to the second of the sockets that share this one's port (`steering.rs`).
+    ///
+    /// # Errors
+    /// When the kernel cannot.
+    pub(crate) fn steer(&self) -> io::Result<()> {
+        let mut program = steering::PROGRAM;
+        // The kernel copies the program while the call lasts.
+        let told = sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        set_option(&self.socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &told)
     }
 
     /// The socket, for polling.
@@ -115,6 +134,7 @@ impl Socket {
             )
         };
         batch.count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        batch.taken = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         for (i, message) in messages.iter().take(batch.count).enumerate() {
             let len = (message.msg_len as usize).min(RECEIVE_BUFFER);
             let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
@@ -214,6 +234,8 @@ pub(crate) struct Datagram {
     pub(crate) from: FiveTuple,
     pub(crate) start: usize,
     pub(crate) len: usize,
+    /// How long ago it came to this machine, when it was received.
+    pub(crate) waited: Duration,
 }
 
 /// What became of a batch.
@@ -245,6 +267,8 @@ pub(crate) struct ReceiveBatch {
     segments: [usize; RECEIVE_BATCH],
     locals: [SocketAddr; RECEIVE_BATCH],
     came: [Option<Duration>; RECEIVE_BATCH],
+    /// When they were received, since the Unix epoch.
+    taken: Duration,
     count: usize,
     datagrams: Vec<Datagram>,
 }
@@ -264,6 +288,7 @@ impl ReceiveBatch {
             segments: [0; RECEIVE_BATCH],
             locals: [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); RECEIVE_BATCH],
             came: [None; RECEIVE_BATCH],
+            taken: Duration::ZERO,
             count: 0,
             datagrams: Vec::with_capacity(8 * RECEIVE_BATCH),
         }
@@ -276,10 +301,17 @@ impl ReceiveBatch {
             let Some(remote) = read_name(&self.names[i]) else { continue };
             let from = FiveTuple::udp(self.locals[i], remote);
             let (segment, end) = (self.segments[i].max(1), i * RECEIVE_BUFFER + self.lengths[i]);
+            let waited = self.came[i].map_or(Duration::ZERO, |came| self.taken.saturating_sub(came)).min(LONGEST_WAIT);
             let starts = (i * RECEIVE_BUFFER..end).step_by(segment);
-            self.datagrams.extend(starts.map(|start| Datagram { from, start, len: segment.min(end - start) }));
+            let datagram = |start| Datagram { from, start, len: segment.min(end - start), waited };
+            self.datagrams.extend(starts.map(datagram));
         }
         (&mut self.buffers, &self.datagrams)
+    }
+
+    /// The first datagram of the last call, if it received any.
+    pub(crate) fn first(&self) -> Option<&[u8]> {
+        (self.count > 0).then(|| &self.buffers[..self.lengths[0].min(self.segments[0])])
     }
 
     /// When the messages of the last call came to this machine, since the Unix epoch, and how many datagrams each has; without
@@ -414,10 +446,11 @@ fn length<T>() -> socklen_t {
     size_of::<T>() as socklen_t
 }
 
-fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
-    // SAFETY: the kernel reads one c_int from a pointer to one c_int.
+/// Sets an option whose value is a `T`, which is what the kernel reads for it.
+fn set_option<T>(socket: &UdpSocket, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as it is told from a pointer to a `T` of that size.
     let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast::<c_void>(), length::<c_int>())
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast::<c_void>(), length::<T>())
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

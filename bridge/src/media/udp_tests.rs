@@ -1,5 +1,7 @@
 //! The socket calls, between real sockets on loopback.
 
+use std::time::Instant;
+
 use super::super::outbox::Slot;
 use super::*;
 
@@ -126,7 +128,7 @@ fn without_checksum_offload_datagrams_leave_one_by_one() {
     let (receiver, to) = socket("127.0.0.1:0");
     // The kernel refuses runs on a socket without checksums with EINVAL (udp_send_skb), as it does with EIO where the
     // interface cannot make them.
-    set_option(&sender.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+    set_option(&sender.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, &c_int::from(true)).unwrap();
     let mut outbox = Outbox::new();
     let mut slot = Slot::STALE;
     let datagrams: Vec<Vec<u8>> = [900, 900, 900, 100].iter().enumerate().map(|(i, &len)| vec![i as u8; len]).collect();
@@ -155,7 +157,7 @@ fn a_refused_destination_does_not_stop_the_others() {
 fn it_is_known_when_datagrams_came() {
     let (mut sender, _) = socket("127.0.0.1:0");
     let (receiver, to) = socket("127.0.0.1:0");
-    let epoch = || std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let epoch = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let mut batch = ReceiveBatch::new();
     let before = epoch();
     let (mut outbox, mut slot) = (Outbox::new(), Slot::STALE);
@@ -168,4 +170,23 @@ fn it_is_known_when_datagrams_came() {
     let arrivals: Vec<_> = batch.arrivals().collect();
     assert!(arrivals.iter().all(|(came, _)| (before..=after).contains(came)), "{before:?} {arrivals:?} {after:?}");
     assert_eq!(arrivals.iter().map(|(_, datagrams)| datagrams).sum::<u64>(), 3);
+}
+
+#[test]
+fn how_long_a_datagram_lay_there_is_told() {
+    let (mut sender, from) = socket("127.0.0.1:0");
+    let (receiver, to) = socket("127.0.0.1:0");
+    let before = Instant::now();
+    send(&mut sender, FiveTuple::towards(to), b"report");
+    let sent = Instant::now();
+    while sent.elapsed() < Duration::from_millis(3) {
+        std::hint::spin_loop();
+    }
+    let mut batch = ReceiveBatch::new();
+    assert_eq!(receiver.receive(&mut batch).unwrap(), 1);
+    let [Datagram { from: tuple, waited, .. }] = *batch.datagrams().1 else { panic!("one datagram") };
+    assert_eq!(tuple, FiveTuple::udp(to, from));
+    // The clocks' grains differ by some microseconds.
+    let least = Duration::from_micros(2900);
+    assert!(least <= waited && waited <= before.elapsed().min(LONGEST_WAIT), "{waited:?}");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use prometheus_client::registry::Registry;
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -21,7 +20,9 @@ use super::control::{Command, Event, RoomId, TransportId};
 use super::crossing::Crossings;
 use super::engine::{Crossed, Engine, Note, Word};
 use super::handle::{Input, Media, WorkerHandle};
+use super::ports::Port;
 use super::stats::MediaCollector;
+use super::steering;
 use super::udp::{ReceiveBatch, SendBatch, Socket};
 use crate::load;
 use crate::transport::dtls::{DEFAULT_RTO, DtlsError, Identity};
@@ -76,8 +77,8 @@ impl Media {
         let mut workers = Vec::new();
         let all = Arc::new(OnceLock::new());
         for number in 0..config.worker_count() {
-            let socket = match bind(config, &mut ports) {
-                Ok(socket) => socket,
+            let port = match Port::next(config, &mut ports) {
+                Ok(port) => port,
                 Err(error) if workers.is_empty() => {
                     return Err(MediaError::Ports { ports: config.ports, bind: config.bind, source: error });
                 }
@@ -86,7 +87,7 @@ impl Media {
                     break;
                 }
             };
-            workers.push(spawn((number, &all), socket, &addresses, identity.clone(), config)?);
+            workers.push(spawn((number, &all), port, &addresses, identity.clone(), config)?);
         }
         let workers: Arc<[Arc<WorkerHandle>]> = workers.into();
         let _ = all.set(workers.iter().map(Arc::downgrade).collect());
@@ -114,45 +115,6 @@ impl Media {
     }
 }
 
-/// The next free port of the range.
-fn bind(config: &MediaConfig, ports: &mut impl Iterator<Item = u16>) -> io::Result<UdpSocket> {
-    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in ports {
-        let socket = bind_port(config.bind, port).or_else(|error| match error.raw_os_error() {
-            // No IPv6 in this kernel or container.
-            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) if config.bind.is_ipv6() && config.bind.is_unspecified() => {
-                bind_port(Ipv4Addr::UNSPECIFIED.into(), port)
-            }
-            _ => Err(error),
-        });
-        match socket {
-            Ok(socket) => {
-                let size = config.socket_buffer as usize;
-                for (what, result) in
-                    [("send", socket.set_send_buffer_size(size)), ("receive", socket.set_recv_buffer_size(size))]
-                {
-                    if let Err(error) = result {
-                        tracing::warn!(%error, size, "the {what} buffer keeps its size");
-                    }
-                }
-                return Ok(socket.into());
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn bind_port(ip: IpAddr, port: u16) -> io::Result<RawSocket> {
-    let socket =
-        RawSocket::new(if ip.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 }, Type::DGRAM, Some(Protocol::UDP))?;
-    if ip.is_ipv6() {
-        socket.set_only_v6(!ip.is_unspecified())?;
-    }
-    socket.bind(&SocketAddr::new(ip, port).into())?;
-    Ok(socket)
-}
-
 /// All workers, by their numbers, once they are there.
 type Others = Arc<OnceLock<Vec<Weak<WorkerHandle>>>>;
 
@@ -162,14 +124,13 @@ fn other(others: &Others, number: usize) -> Option<Arc<WorkerHandle>> {
 
 fn spawn(
     (number, others): (usize, &Others),
-    socket: UdpSocket,
+    Port { socket, reports }: Port,
     addresses: &[IpAddr],
     identity: Identity,
     config: &MediaConfig,
 ) -> Result<Arc<WorkerHandle>, MediaError> {
-    let local = socket.local_addr()?;
+    let local = socket.local();
     let v6 = local.is_ipv6();
-    let socket = Socket::new(socket)?;
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
     let (inputs, queue) = channel();
@@ -182,6 +143,7 @@ fn spawn(
         %local,
         gso = socket.gso(),
         gro = socket.gro(),
+        reports = reports.is_some(),
         candidates = ?handle.candidates,
         "media worker"
     );
@@ -201,6 +163,7 @@ fn spawn(
         let worker = Worker {
             poll,
             socket,
+            reports,
             queue,
             handle: own,
             number,
@@ -223,6 +186,8 @@ fn spawn(
 struct Worker {
     poll: Poll,
     socket: Socket,
+    /// Where what can wait comes, if the kernel tells it apart; nobody is woken by it.
+    reports: Option<Socket>,
     queue: Receiver<Input>,
     handle: Arc<WorkerHandle>,
     number: usize,
@@ -297,7 +262,7 @@ impl Worker {
             let _ = self.handle.task.set(task);
         }
         let mut ready = Events::with_capacity(4);
-        let mut more = false;
+        let (mut more, mut behind) = (false, false);
         loop {
             let asked = Instant::now();
             let wait = match self.engine.poll_timeout() {
@@ -330,6 +295,10 @@ impl Worker {
             more |= self.crossed();
             let now = Instant::now();
             self.pace.look(now, self.engine.counters().forwarded);
+            if behind || self.engine.poll_timeout().is_none_or(|due| due <= now) {
+                behind = self.reports();
+                more |= behind;
+            }
             self.engine.handle_timeout(now);
             self.flush();
             self.tell_others();
@@ -366,41 +335,66 @@ impl Worker {
     /// Receives and forwards; true when there may be more.
     fn datagrams(&mut self) -> bool {
         for _ in 0..RECEIVE_ROUNDS {
-            let messages = match self.socket.receive(&mut self.receive) {
-                Ok(messages) => messages,
+            match self.socket.receive(&mut self.receive) {
+                Ok(messages) => {
+                    self.pace.taken = Instant::now();
+                    self.received();
+                    // A batch that is not full was all there was.
+                    if messages < ReceiveBatch::MESSAGES {
+                        return false;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) => {
                     tracing::debug!(%error, "receive"); // an ICMP error of an earlier datagram
                     return true;
                 }
-            };
-            let now = Instant::now();
-            self.pace.taken = now;
-            let Self { engine, socket, send, handle, receive, crossings, .. } = self;
-            let forwarded = engine.counters().forwarded;
-            let (buffer, datagrams) = receive.datagrams();
-            let bytes = datagrams.iter().map(|datagram| datagram.len as u64).sum();
-            handle.socket_stats.add_received(datagrams.len() as u64, bytes);
-            engine.datagrams(now, buffer, datagrams, &mut |outbox| {
-                handle.socket_stats.add(&socket.send(outbox, send));
-                outbox.clear();
-            });
-            for crossing in engine.crossings() {
-                let Crossed { start, len, .. } = crossing.packet;
-                let crossed = buffer.get(start..start + len).is_some_and(|bytes| crossings.push(&crossing, bytes));
-                handle.socket_stats.add_crossed(crossed);
             }
-            self.wake_others();
-            self.flush();
-            if self.engine.counters().forwarded > forwarded {
-                self.handle.socket_stats.add_forwarded(SystemTime::now(), self.receive.arrivals());
+        }
+        true
+    }
+
+    /// Takes what could wait until now; true when there may be more.
+    fn reports(&mut self) -> bool {
+        for _ in 0..RECEIVE_ROUNDS {
+            let Some(reports) = &self.reports else { return false };
+            let Ok(messages) = reports.receive(&mut self.receive) else { return false };
+            if self.receive.first().is_some_and(|first| !steering::can_wait(first)) {
+                tracing::warn!(
+                    worker = self.number,
+                    "the kernel does not tell reports from media: both wake the worker from now on"
+                );
+                self.reports = None; // everything comes to the other socket then
             }
-            // A batch that is not full was all there was.
+            self.received();
             if messages < ReceiveBatch::MESSAGES {
                 return false;
             }
         }
         true
+    }
+
+    /// Handles what the last call received.
+    fn received(&mut self) {
+        let Self { engine, socket, send, handle, receive, crossings, .. } = self;
+        let forwarded = engine.counters().forwarded;
+        let (buffer, datagrams) = receive.datagrams();
+        let bytes = datagrams.iter().map(|datagram| datagram.len as u64).sum();
+        handle.socket_stats.add_received(datagrams.len() as u64, bytes);
+        engine.datagrams(Instant::now(), buffer, datagrams, &mut |outbox| {
+            handle.socket_stats.add(&socket.send(outbox, send));
+            outbox.clear();
+        });
+        for crossing in engine.crossings() {
+            let Crossed { start, len, .. } = crossing.packet;
+            let crossed = buffer.get(start..start + len).is_some_and(|bytes| crossings.push(&crossing, bytes));
+            handle.socket_stats.add_crossed(crossed);
+        }
+        self.wake_others();
+        self.flush();
+        if self.engine.counters().forwarded > forwarded {
+            self.handle.socket_stats.add_forwarded(SystemTime::now(), self.receive.arrivals());
+        }
     }
 
     /// Takes and forwards what other workers have passed on; true when there may be more.

@@ -361,7 +361,12 @@ impl Everything {
         let mut datagrams = Vec::new();
         let mut buffer = Vec::new();
         for packet in packets {
-            datagrams.push(Datagram { from: pair(from), start: buffer.len(), len: packet.len() });
+            datagrams.push(Datagram {
+                from: pair(from),
+                start: buffer.len(),
+                len: packet.len(),
+                waited: Duration::ZERO,
+            });
             buffer.extend_from_slice(packet);
         }
         self.count(|this| {

@@ -34,7 +34,7 @@ const REPORT_TURN: u64 = every(Duration::from_secs(1));
 
 impl Engine {
     /// An SRTCP packet on a peer's checked pair.
-    pub(super) fn rtcp(&mut self, now: Instant, from: FiveTuple, key: usize, datagram: &mut [u8]) {
+    pub(super) fn rtcp(&mut self, (now, came): (Instant, Instant), from: FiveTuple, key: usize, datagram: &mut [u8]) {
         let peer = &mut self.peers[key];
         let Some(len) = peer.inbound.as_mut().and_then(|inbound| inbound.open_rtcp(datagram)) else {
             self.counters.unauthentic += 1;
@@ -47,10 +47,10 @@ impl Engine {
         for feedback in rtcp::read(&datagram[..len]) {
             match feedback {
                 Feedback::Sender(report) => {
-                    self.sender_report(now, key, report.ssrc, report.ntp_time, report.rtp_time);
-                    self.reception(now, key, &report.reports);
+                    self.sender_report(came, key, report.ssrc, report.ntp_time, report.rtp_time);
+                    self.reception(came, key, &report.reports);
                 }
-                Feedback::Receiver(blocks) => self.reception(now, key, &blocks),
+                Feedback::Receiver(blocks) => self.reception(came, key, &blocks),
                 Feedback::Nack(nack) => {
                     repairs -= self.repair(now, key, nack.media_ssrc, nack.sequences().take(repairs));
                 }
@@ -64,26 +64,26 @@ impl Engine {
         }
     }
 
-    fn sender_report(&mut self, now: Instant, key: usize, ssrc: u32, ntp: u64, rtp: u32) {
+    fn sender_report(&mut self, came: Instant, key: usize, ssrc: u32, ntp: u64, rtp: u32) {
         let Some(stream) = self.peers[key].stream(ssrc).filter(|stream| !stream.rtx) else { return };
         let Some(track) = self.tracks.get_mut(stream.track) else { return };
         let layer = &mut track.layers[stream.layer];
-        let before = layer.clock.replace(SenderClock { ntp, rtp, at: now });
+        let before = layer.clock.replace(SenderClock { ntp, rtp, at: came });
         if let Some(receiver) = &mut layer.receiver {
-            receiver.sender_report(now, ntp);
+            receiver.sender_report(came, ntp);
         }
-        if before.is_some_and(|before| now.duration_since(before.at) < CLOCK_PAUSE) {
+        if before.is_some_and(|before| came.duration_since(before.at) < CLOCK_PAUSE) {
             return;
         }
         let (track, stream) = (track.id, stream.layer as u8);
         self.tell_elsewhere(track, &Word::Clock { track, stream, ntp, rtp });
     }
 
-    fn reception(&mut self, now: Instant, key: usize, reports: &Blocks<'_>) {
+    fn reception(&mut self, came: Instant, key: usize, reports: &Blocks<'_>) {
         let peer = &mut self.peers[key];
         for report in reports.iter() {
             peer.bandwidth.reported();
-            peer.answered(now, report.last_sender_report, report.delay);
+            peer.answered(came, report.last_sender_report, report.delay);
             let Some(leg) = peer.legs.iter().find(|leg| leg.ssrc == report.ssrc) else { continue };
             let Some(kind) = self.tracks.get(leg.track).map(|track| track.kind) else { continue };
             let jitter = report.jitter as f32 * 1000.0 / clock_rate(kind) as f32;

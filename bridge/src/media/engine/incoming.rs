@@ -17,7 +17,14 @@ use crate::transport::five_tuple::FiveTuple;
 
 impl Engine {
     /// An SRTP packet on a peer's checked pair, which stands at `at` of the receive buffer; decrypted in place.
-    pub(super) fn rtp(&mut self, now: Instant, from: FiveTuple, key: usize, at: usize, datagram: &mut [u8]) {
+    pub(super) fn rtp(
+        &mut self,
+        (now, came): (Instant, Instant),
+        from: FiveTuple,
+        key: usize,
+        at: usize,
+        datagram: &mut [u8],
+    ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let (Some(header), Some(inbound)) = (Header::read(datagram), &mut peer.inbound) else {
             self.counters.malformed += 1;
@@ -41,7 +48,7 @@ impl Engine {
         }
         let values = Values::read(&peer.map, &header, datagram);
         if let Some(sequence) = values.twcc {
-            peer.twcc.record(now, sequence);
+            peer.twcc.record(came, sequence);
         }
         let known = peer.stream(header.ssrc);
         let Some(stream) = known.or_else(|| learn(peer, &mut self.tracks, &mut self.events, &header, &values)) else {

@@ -215,13 +215,6 @@ impl Engine {
         Self { hearing, ..self }
     }
 
-    /// One datagram.
-    #[cfg(any(test, feature = "bench"))]
-    pub(crate) fn datagram(&mut self, now: Instant, from: FiveTuple, datagram: &mut [u8]) {
-        let all = [Datagram { from, start: 0, len: datagram.len() }];
-        self.datagrams(now, datagram, &all, &mut |_| {});
-    }
-
     /// The datagrams of one receive call, which stand in `buffer`; they are decrypted in place. `full` is given the outbox
     /// whenever it holds enough to be sent; what is left in it at the end is to be sent, too.
     pub(crate) fn datagrams(
@@ -231,15 +224,16 @@ impl Engine {
         datagrams: &[Datagram],
         full: &mut dyn FnMut(&mut Outbox),
     ) {
-        for &Datagram { from, start, len } in datagrams {
+        for &Datagram { from, start, len, waited } in datagrams {
             if let Some(datagram) = buffer.get_mut(start..start + len) {
-                self.demultiplex(now, from, start, datagram);
+                self.demultiplex((now, now.checked_sub(waited).unwrap_or(now)), from, start, datagram);
             }
         }
         self.copy_waiting(now, buffer, full);
     }
 
-    fn demultiplex(&mut self, now: Instant, from: FiveTuple, at: usize, datagram: &mut [u8]) {
+    /// A datagram that is handled now and came at another time.
+    fn demultiplex(&mut self, (now, came): (Instant, Instant), from: FiveTuple, at: usize, datagram: &mut [u8]) {
         // RFC 7983: the first byte tells the protocol.
         match datagram.first() {
             Some(0..=3) => self.stun(now, from, datagram),
@@ -254,9 +248,9 @@ impl Engine {
                 let relay = self.relay_of(datagram, rtcp);
                 let Some(key) = relay.or_else(|| self.peer_at(from)) else { return };
                 if rtcp {
-                    self.rtcp(now, from, key, datagram);
+                    self.rtcp((now, came), from, key, datagram);
                 } else {
-                    self.rtp(now, from, key, at, datagram);
+                    self.rtp((now, came), from, key, at, datagram);
                 }
             }
             _ => self.counters.malformed += 1,

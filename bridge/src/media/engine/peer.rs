@@ -430,11 +430,11 @@ impl Peer {
     }
 
     /// A report block answers one of our sender reports (RFC 3550 §6.4.1: RTT = A − LSR − DLSR).
-    pub(super) fn answered(&mut self, now: Instant, last_sr: u32, delay: u32) {
+    pub(super) fn answered(&mut self, came: Instant, last_sr: u32, delay: u32) {
         let report = self.reports.iter().find(|(middle, at)| *middle == last_sr && at.is_some() && last_sr != 0);
         if let Some((_, Some(at))) = report {
             let held = Duration::from_secs_f64(f64::from(delay) / 65_536.0);
-            self.rtt = Some(now.duration_since(*at).saturating_sub(held));
+            self.rtt = Some(came.duration_since(*at).saturating_sub(held));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The packets of one receive call on their way to many subscribers.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::super::super::control::*;
 use super::super::super::rtp::Outgoing;
@@ -22,7 +23,12 @@ fn sealed(publisher: &mut Client, (first, picture): (u64, usize), frames: &[&[us
             let mut body = vp8_payload(picture as u16, picture as u8, picture == 0, at == 0, 0);
             body.resize(size, index as u8);
             let packet = publisher.seal(&header, index, &[(IDS.mid, b"7")], &body);
-            all.push(Datagram { from: pair(publisher.address), start: buffer.len(), len: packet.len() });
+            all.push(Datagram {
+                from: pair(publisher.address),
+                start: buffer.len(),
+                len: packet.len(),
+                waited: Duration::ZERO,
+            });
             buffer.extend_from_slice(&packet);
             index += 1;
         }
