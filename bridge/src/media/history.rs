@@ -1,103 +1,134 @@
-//! The recent packets of one simulcast layer, kept once for all subscribers: a ring of bytes and an index by sequence
-//! number. NACKs of every leg are answered from it. The ring is as large as what flows in the time in which a subscriber can
-//! still use a packet, within bounds.
+//! The recent packets of one simulcast layer, kept once for all subscribers: blocks of bytes and an index by sequence
+//! number. NACKs of every leg are answered from it. There are as many blocks as what flows in the time in which a
+//! subscriber can still use a packet takes, within bounds. Each is memory of the system's own: it goes back at once. All
+//! streams of a new camera flow until it is known which of them are needed, and the C library would keep what they took.
 
+use std::collections::VecDeque;
+use std::io;
 use std::time::{Duration, Instant};
 
-/// Bytes of the ring at first.
-const FIRST: usize = 16 << 10;
-/// Bytes of the ring for each entry of the index.
-const DENSITY: usize = 256;
-/// A ring that is filled in less time than this grows, as long as it may.
-const KEPT: Duration = Duration::from_millis(700);
+use memmap2::MmapMut;
 
+/// Bytes of a block.
+const BLOCK: usize = 8 << 10;
+/// Entries of the index at first.
+const FEWEST: usize = 64;
+/// Bytes of the blocks for each entry of the index at least: smaller packets are few.
+const SMALL: usize = 64;
+/// A block with packets that came so short a time ago is not written over, as long as there may be more of them …
+const KEPT: Duration = Duration::from_millis(700);
+/// … and one whose packets are all older than this is given back: not before, or it would be wanted again at the next
+/// key frame.
+const OLD: Duration = Duration::from_millis(2800);
+
+/// Where a packet stands.
 #[derive(Clone, Copy, Default)]
 struct Entry {
-    /// Position in the endless stream of bytes; the ring offset is `position % capacity`.
-    position: u64,
+    /// In the endless stream of bytes; its lowest 32 bits, of which far fewer are kept.
+    position: u32,
+    /// 0: nowhere.
     len: u16,
     sequence: u16,
 }
 
+struct Block {
+    bytes: MmapMut,
+    /// When its last packet came.
+    written: Instant,
+}
+
 /// Plain (decrypted) packets, the oldest overwritten by the newest.
 pub(crate) struct History {
-    bytes: Box<[u8]>,
+    /// The oldest one first.
+    blocks: VecDeque<Block>,
     index: Box<[Entry]>,
-    /// Bytes it may grow to.
+    /// Blocks there may be.
     most: usize,
-    /// Where the next packet goes, in the endless stream.
-    position: u64,
-    /// When the ring began to be filled this time.
-    began: Instant,
+    /// Where the oldest block begins in the endless stream.
+    begin: u32,
+    /// Bytes of the newest block that are taken.
+    taken: usize,
 }
 
 impl History {
-    /// Grows to `most` bytes of packets; that is [`FIRST`] or less, or its double as often as one likes.
-    pub(crate) fn new(now: Instant, most: usize) -> Self {
-        let first = FIRST.min(most);
-        // Position 0 stays unused, so that a default entry is never valid.
-        Self { bytes: vec![0; first].into(), index: index(first), most, position: first as u64, began: now }
+    /// Grows to `most` bytes of packets, rounded up to whole blocks.
+    ///
+    /// # Errors
+    /// When the system has no memory for the first of them.
+    pub(crate) fn new(now: Instant, most: usize) -> io::Result<Self> {
+        let most = most.div_ceil(BLOCK).max(1);
+        let blocks = VecDeque::from([Block { bytes: MmapMut::map_anon(BLOCK)?, written: now }]);
+        Ok(Self { blocks, index: vec![Entry::default(); FEWEST].into(), most, begin: 0, taken: 0 })
     }
 
-    /// Remembers a packet; one that does not fit at all is not remembered.
+    /// Remembers a packet; one that is larger than a block is not remembered.
     pub(crate) fn push(&mut self, now: Instant, sequence: u16, packet: &[u8]) {
-        let capacity = self.bytes.len();
-        let Ok(len) = u16::try_from(packet.len()) else { return };
-        if packet.len() > capacity {
+        if packet.len() > BLOCK {
             return;
         }
-        let mut offset = self.offset(self.position);
-        if offset + packet.len() > capacity {
-            self.position += (capacity - offset) as u64; // packets do not wrap
-            if now.saturating_duration_since(self.began) < KEPT && 2 * capacity <= self.most {
-                self.grow();
-            }
-            self.began = now;
-            offset = self.offset(self.position);
+        if self.taken + packet.len() > BLOCK {
+            self.next_block(now); // packets are in one piece
         }
-        self.bytes[offset..offset + packet.len()].copy_from_slice(packet);
+        let position = self.begin.wrapping_add(((self.blocks.len() - 1) * BLOCK + self.taken) as u32);
+        let Some(block) = self.blocks.back_mut() else { return };
+        block.bytes[self.taken..self.taken + packet.len()].copy_from_slice(packet);
+        block.written = now;
+        self.taken += packet.len();
+        let old = self.index[self.place(sequence)];
+        if self.holds(&old) && old.sequence != sequence && self.index.len() * SMALL < self.blocks.len() * BLOCK {
+            self.grow_index();
+        }
         let place = self.place(sequence);
-        self.index[place] = Entry { position: self.position, len, sequence };
-        self.position += packet.len() as u64;
+        self.index[place] = Entry { position, len: packet.len() as u16, sequence };
     }
 
     /// The packet with this sequence number, if it is still there.
     pub(crate) fn get(&self, sequence: u16) -> Option<&[u8]> {
         let entry = self.index[self.place(sequence)];
-        let there = entry.sequence == sequence && self.holds(&entry);
-        let offset = self.offset(entry.position);
-        there.then(|| &self.bytes[offset..offset + usize::from(entry.len)])
+        if entry.sequence != sequence || !self.holds(&entry) {
+            return None;
+        }
+        let offset = entry.position.wrapping_sub(self.begin) as usize;
+        let block = self.blocks.get(offset / BLOCK)?;
+        block.bytes.get(offset % BLOCK..)?.get(..usize::from(entry.len))
     }
 
     fn holds(&self, entry: &Entry) -> bool {
-        entry.position > 0 && entry.position + self.bytes.len() as u64 >= self.position
+        entry.len > 0 && (entry.position.wrapping_sub(self.begin) as usize) < self.blocks.len() * BLOCK
     }
 
-    /// Twice the room, when the ring is just full: its bytes become one half of the new one.
-    fn grow(&mut self) {
-        let old = self.bytes.len();
-        let mut bytes: Box<[u8]> = vec![0; 2 * old].into();
-        let half = (self.position % (2 * old) as u64) as usize; // where the next half begins
-        let from = if half == 0 { old } else { 0 };
-        bytes[from..from + old].copy_from_slice(&self.bytes);
-        let mut index = index(2 * old);
-        for entry in self.index.iter().filter(|entry| self.holds(entry)) {
-            index[usize::from(entry.sequence) % index.len()] = *entry;
+    /// An empty block: one more, or the oldest, if its packets have had their time or there is no more memory.
+    fn next_block(&mut self, now: Instant) {
+        let age = |block: &Block| now.saturating_duration_since(block.written);
+        while self.blocks.len() > 1 && self.blocks.get(1).is_some_and(|second| age(second) > OLD) {
+            self.forget_oldest();
         }
-        (self.bytes, self.index) = (bytes, index);
+        let full = self.blocks.len() >= self.most || self.blocks.front().is_some_and(|oldest| age(oldest) >= KEPT);
+        let more = if full { None } else { MmapMut::map_anon(BLOCK).ok() };
+        let Some(bytes) = more.or_else(|| self.forget_oldest()) else { return };
+        self.blocks.push_back(Block { bytes, written: now });
+        self.taken = 0;
+    }
+
+    /// Twice as many entries.
+    fn grow_index(&mut self) {
+        let mut index = vec![Entry::default(); 2 * self.index.len()];
+        for entry in self.index.iter().filter(|entry| self.holds(entry)) {
+            let place = usize::from(entry.sequence) % index.len();
+            index[place] = *entry;
+        }
+        self.index = index.into();
+    }
+
+    fn forget_oldest(&mut self) -> Option<MmapMut> {
+        let oldest = self.blocks.pop_front()?;
+        self.begin = self.begin.wrapping_add(BLOCK as u32);
+        Some(oldest.bytes)
     }
 
     fn place(&self, sequence: u16) -> usize {
         usize::from(sequence) % self.index.len()
     }
-
-    fn offset(&self, position: u64) -> usize {
-        (position % self.bytes.len() as u64) as usize
-    }
-}
-
-fn index(bytes: usize) -> Box<[Entry]> {
-    vec![Entry::default(); bytes.div_ceil(DENSITY).next_power_of_two()].into()
 }
 
 #[cfg(test)]
@@ -108,10 +139,10 @@ mod tests {
     proptest! {
         #[test]
         fn finds_the_newest_and_never_a_wrong_packet(
-            sizes in proptest::collection::vec(300usize..1200, 1..400), start: u16, millis in 0u64..40,
+            sizes in proptest::collection::vec(80usize..1200, 1..400), start: u16, millis in 0u64..40,
         ) {
             let mut now = Instant::now();
-            let mut history = History::new(now, 64 << 10);
+            let mut history = History::new(now, 64 << 10).unwrap();
             let packet = |i: usize| vec![(i % 251) as u8; sizes[i]];
             for (i, _) in sizes.iter().enumerate() {
                 now += Duration::from_millis(millis);
@@ -126,9 +157,10 @@ mod tests {
                     kept += size;
                 }
             }
-            // Everything that fits is kept, but for what the unwrapped end of the ring wastes.
-            let all: usize = sizes.iter().sum();
-            prop_assert!(kept + 1200 * 2 >= all.min(FIRST), "{kept} of {all}");
+            let newest = |(i, _): &(usize, &usize)| (millis * (last - i) as u64) < KEPT.as_millis() as u64;
+            let wanted: usize = sizes.iter().enumerate().filter(newest).map(|(_, size)| size).sum();
+            // What is of use is kept, but for what the blocks' ends waste, and a block is full before there is another.
+            prop_assert!(kept >= wanted.min(7 * BLOCK - 8 * 1200), "{kept} of {wanted}");
             prop_assert!(kept <= 64 << 10);
         }
     }
@@ -136,33 +168,84 @@ mod tests {
     #[test]
     fn an_absent_packet_is_absent() {
         let now = Instant::now();
-        let mut history = History::new(now, 4096);
+        let mut history = History::new(now, 4096).unwrap();
         assert_eq!(history.get(0), None);
         history.push(now, 7, b"seven");
         assert_eq!(history.get(7), Some(&b"seven"[..]));
         assert_eq!(history.get(7 + 1024), None);
     }
 
-    /// (bytes of the ring, how many of the newest packets are there) after ten seconds of so many bits per second.
-    fn after_ten_seconds(bits: u64) -> (usize, usize) {
-        let mut now = Instant::now();
-        let mut history = History::new(now, 256 << 10);
-        let packets = bits * 10 / 8 / 1000;
+    /// Packets of 1000 bytes for some seconds at so many bits per second.
+    fn flow(history: &mut History, now: &mut Instant, first: u16, bits: u64, seconds: u64) -> u16 {
+        let packets = bits * seconds / 8 / 1000;
         for i in 0..packets {
-            history.push(now, i as u16, &[i as u8; 1000]);
-            now += Duration::from_micros(10_000_000 / packets);
+            history.push(*now, first.wrapping_add(i as u16), &[7; 1000]);
+            *now += Duration::from_secs(seconds) / packets as u32;
         }
-        let newest = (0..packets).rev().take_while(|i| history.get(*i as u16) == Some(&[*i as u8; 1000][..])).count();
-        (history.bytes.len(), newest)
+        first.wrapping_add(packets as u16)
     }
 
     #[test]
     fn it_is_as_large_as_what_flows() {
-        for (bits, bytes) in [(150_000, 16 << 10), (200_000, 32 << 10), (500_000, 64 << 10), (1_700_000, 256 << 10)] {
-            let (size, newest) = after_ten_seconds(bits);
-            assert_eq!(size, bytes, "{bits}");
-            assert!(newest as u64 * 8000 >= bits * 7 / 10, "most of a second: {newest} packets at {bits}");
+        for (bits, most) in [(150_000, 32), (200_000, 32), (500_000, 128), (1_700_000, 256)] {
+            let mut now = Instant::now();
+            let mut history = History::new(now, most << 10).unwrap();
+            let next = flow(&mut history, &mut now, 0, bits, 10);
+            let there = (1..=next).take_while(|back| history.get(next - back).is_some()).count() as u64;
+            let wanted = bits * 7 / 10 / 8000;
+            assert!(there >= wanted, "{there} of {wanted} packets at {bits}");
+            let blocks = history.blocks.len() as u64;
+            assert!((blocks - 2) * 8 <= wanted, "{blocks} blocks for {wanted} packets at {bits}");
         }
-        assert_eq!(after_ten_seconds(6_000_000).0, 256 << 10, "no more than it may");
+        let mut now = Instant::now();
+        let mut history = History::new(now, 256 << 10).unwrap();
+        flow(&mut history, &mut now, 0, 6_000_000, 10);
+        assert_eq!(history.blocks.len(), 32, "no more than it may");
+    }
+
+    #[test]
+    fn what_a_burst_took_is_given_back_when_it_is_long_past() {
+        let mut now = Instant::now();
+        let mut history = History::new(now, 256 << 10).unwrap();
+        let next = flow(&mut history, &mut now, 0, 6_000_000, 1);
+        assert_eq!(history.blocks.len(), 32);
+        let next = flow(&mut history, &mut now, next, 500_000, 1);
+        assert_eq!(history.blocks.len(), 32, "not at once");
+        let next = flow(&mut history, &mut now, next, 500_000, 9);
+        let blocks = history.blocks.len();
+        assert!(blocks < 27, "what flows in 2.8 s, and one: {blocks}");
+        flow(&mut history, &mut now, next, 100_000, 10);
+        assert!(history.blocks.len() < 7, "{}", history.blocks.len());
+    }
+
+    #[test]
+    fn small_packets_are_found_as_well() {
+        let now = Instant::now();
+        let mut history = History::new(now, 8 << 10).unwrap();
+        (0..BLOCK as u16 / 70).for_each(|i| history.push(now, i, &[i as u8; 70]));
+        assert!((0..BLOCK as u16 / 70).all(|i| history.get(i) == Some(&[i as u8; 70][..])));
+    }
+
+    #[test]
+    fn the_stream_of_bytes_has_no_end() {
+        let mut now = Instant::now();
+        let mut history = History::new(now, 32 << 10).unwrap();
+        history.begin = u32::MAX - 3 * BLOCK as u32 + 1;
+        for i in 0..100u16 {
+            history.push(now, i, &[i as u8; 1000]);
+            now += Duration::from_millis(1);
+            for back in 0..=i.min(24) {
+                assert_eq!(history.get(i - back), Some(&[(i - back) as u8; 1000][..]), "{back} before {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_larger_than_a_block_is_not_remembered() {
+        let now = Instant::now();
+        let mut history = History::new(now, 32 << 10).unwrap();
+        history.push(now, 1, &[1; BLOCK]);
+        history.push(now, 2, &[2; BLOCK + 1]);
+        assert_eq!((history.get(1).map(<[u8]>::len), history.get(2)), (Some(BLOCK), None));
     }
 }

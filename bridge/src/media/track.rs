@@ -206,7 +206,11 @@ impl Track {
         }
         // A track without simulcast is as large as the highest layer.
         let size = if self.layer_count == 1 { HISTORY[MAX_LAYERS - 1] } else { HISTORY[layer] };
-        Some(self.layers[layer].history.get_or_insert_with(|| History::new(now, size)))
+        let history = &mut self.layers[layer].history;
+        if history.is_none() {
+            *history = History::new(now, size).ok(); // no memory now, perhaps for the next packet
+        }
+        history.as_mut()
     }
 
     /// Looks again which layers can be had. True when others can than before.
