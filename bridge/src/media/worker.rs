@@ -525,4 +525,35 @@ mod tests {
         pace.look(start + 8 * LOOK, 9 * BUSY);
         assert_eq!(pace.gathers, Duration::ZERO, "it slept");
     }
+
+    /// Waits for it, for ten seconds at the most.
+    fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !done() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_socket_for_reports_that_gets_anything_else_is_given_up() {
+        let socket = || Socket::new(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let (socket, reports) = (socket(), socket());
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(reports.local()).unwrap();
+        let port = Port { socket, reports: Some(reports) };
+        let identity = Identity::generate(DEFAULT_RTO).unwrap();
+        let worker = spawn((0, &Others::default()), port, &[], identity, &MediaConfig::default()).unwrap();
+        let received = || worker.socket_stats.received.load(Ordering::Relaxed);
+        client.send(&[0x81, 201, 0, 0]).unwrap();
+        wait_for("a report is read", || received() == 1);
+        client.send(&[0x90, 96, 0, 0]).unwrap();
+        wait_for("media is read as well", || received() == 2);
+        wait_for("and the socket closed", || {
+            client.send(&[0x81, 201, 0, 0]).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        });
+        assert!(worker.alive.load(Ordering::Relaxed));
+        worker.send(Input::Stop);
+        wait_for("the worker ends", || !worker.alive.load(Ordering::Relaxed));
+    }
 }
