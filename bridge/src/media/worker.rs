@@ -1,4 +1,4 @@
-//! A media worker: one thread with one UDP socket and one [`Engine`]. It waits for datagrams, commands, time and what other
+//! A media worker: one thread with one UDP port and one [`Engine`]. It waits for datagrams, commands, time and what other
 //! workers pass on to it, and sends what comes of them batch by batch.
 
 use std::collections::HashMap;
