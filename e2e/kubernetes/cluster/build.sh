@@ -3,8 +3,8 @@
 
 coredns_version=v1.15.0
 helm_version=v4.2.4
-control_plane_programs='kube-apiserver kube-controller-manager kube-scheduler kubectl'
-node_programs='kubelet kube-proxy coredns helm'
+control_plane_programs='kube-apiserver kube-controller-manager kube-scheduler kubectl helm'
+node_programs='kubelet kube-proxy coredns'
 
 # programs_folder: where this version's programs are or go; another Go or other versions give another folder.
 programs_folder() {
