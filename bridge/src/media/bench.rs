@@ -403,33 +403,91 @@ pub fn loopback(subscribers: u16, frame_packets: usize, gather: Duration, durati
     result
 }
 
-/// The kernel's share: CPU time for each datagram of 1100 bytes and a tag, sent to `destinations` in runs of `run` with
-/// GSO, by the same code that the worker uses.
+/// What a tight loop of sends costs: CPU time for each datagram of 1100 bytes and a tag, sent to `destinations` in runs of
+/// `run` with GSO, by the same code that the worker uses.
 ///
 /// # Panics
 /// When the machine does not give what it needs.
 #[must_use]
 #[expect(clippy::expect_used, reason = "a benchmark")]
 pub fn floor_send(destinations: usize, run: usize, rounds: u32) -> Duration {
-    let receivers: Vec<UdpSocket> =
-        (0..destinations).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
-    let mut socket = Socket::new(UdpSocket::bind("127.0.0.1:0").expect("a port")).expect("a socket");
-    let (mut outbox, mut batch) = (Outbox::new(), SendBatch::new());
-    for receiver in &receivers {
-        receiver.set_nonblocking(true).expect("non-blocking");
-        let (to, mut slot) = (FiveTuple::towards(receiver.local_addr().expect("bound")), Slot::STALE);
-        (0..run).for_each(|_| outbox.push(&to, &mut slot, &[0xaa; PAYLOAD + 36]));
-    }
+    let mut sends = Sends::new(destinations, run);
     let name = fs::read_to_string("/proc/thread-self/comm").expect("a name");
-    let (mut spent, mut sent) = (Duration::ZERO, 0);
+    let (mut batch, mut spent, mut sent) = (SendBatch::new(), Duration::ZERO, 0);
     for _ in 0..rounds {
         let before = thread_cpu(name.trim()).expect("schedstat");
-        sent += socket.send(&outbox, &mut batch).datagrams;
+        sent += sends.send(&mut batch);
         spent += thread_cpu(name.trim()).expect("schedstat") - before;
-        let mut buffer = [0; 2048];
-        for receiver in &receivers {
-            while receiver.recv(&mut buffer).is_ok() {}
-        }
+        sends.receivers.iter().for_each(empty);
     }
-    spent / u32::try_from(sent.max(1)).expect("fits")
+    spent / sent.max(1)
+}
+
+/// What a thread costs that does nothing but seal and send, at the worker's pace: thirty times a second each of
+/// `destinations` gets `run` datagrams of 1100 bytes, sealed with one AES-128-GCM key and sent with GSO, and the thread
+/// sleeps in between, while another one receives. CPU time for each datagram.
+///
+/// # Panics
+/// When the machine does not give what it needs.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a benchmark")]
+pub fn floor_paced(destinations: usize, run: usize, duration: Duration) -> Duration {
+    let mut sends = Sends::new(destinations, run);
+    let receivers: Vec<_> = sends.receivers.iter().map(|one| one.try_clone().expect("a descriptor")).collect();
+    let work = move || {
+        let (mut seal, mut batch, mut sent) = (floor_seal(), SendBatch::new(), 0);
+        let start = Instant::now();
+        let before = thread_cpu("floor").expect("schedstat");
+        for frame in 1.. {
+            (0..destinations * run).for_each(|_| seal());
+            sent += sends.send(&mut batch);
+            let next = start + frame * Duration::from_micros(33_333);
+            if start.elapsed() >= duration {
+                break;
+            }
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        (thread_cpu("floor").expect("schedstat") - before) / sent.max(1)
+    };
+    let worker = std::thread::Builder::new().name("floor".into()).spawn(work).expect("a thread");
+    while !worker.is_finished() {
+        receivers.iter().for_each(empty);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    worker.join().expect("it ended")
+}
+
+/// A frame for each of many destinations, ready to be sent again and again.
+struct Sends {
+    receivers: Vec<UdpSocket>,
+    socket: Socket,
+    outbox: Outbox,
+}
+
+impl Sends {
+    #[expect(clippy::expect_used, reason = "a benchmark")]
+    fn new(destinations: usize, run: usize) -> Self {
+        let receivers: Vec<UdpSocket> =
+            (0..destinations).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
+        let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").expect("a port")).expect("a socket");
+        let mut outbox = Outbox::new();
+        for receiver in &receivers {
+            receiver.set_nonblocking(true).expect("non-blocking");
+            let (to, mut slot) = (FiveTuple::towards(receiver.local_addr().expect("bound")), Slot::STALE);
+            (0..run).for_each(|_| outbox.push(&to, &mut slot, &[0xaa; PAYLOAD + 36]));
+        }
+        Self { receivers, socket, outbox }
+    }
+
+    /// How many datagrams it sent.
+    #[expect(clippy::expect_used, reason = "a benchmark")]
+    fn send(&mut self, batch: &mut SendBatch) -> u32 {
+        u32::try_from(self.socket.send(&self.outbox, batch).datagrams).expect("fits")
+    }
+}
+
+/// Takes all that has come.
+fn empty(receiver: &UdpSocket) {
+    let mut buffer = [0; 2048];
+    while receiver.recv(&mut buffer).is_ok() {}
 }

@@ -337,8 +337,9 @@ impl Worker {
         for _ in 0..RECEIVE_ROUNDS {
             match self.socket.receive(&mut self.receive) {
                 Ok(messages) => {
-                    self.pace.taken = Instant::now();
-                    self.received();
+                    let now = Instant::now();
+                    self.pace.taken = now;
+                    self.received(now);
                     // A batch that is not full was all there was.
                     if messages < ReceiveBatch::MESSAGES {
                         return false;
@@ -366,7 +367,7 @@ impl Worker {
                 );
                 self.reports = None; // everything comes to the other socket then
             }
-            self.received();
+            self.received(Instant::now());
             if messages < ReceiveBatch::MESSAGES {
                 return false;
             }
@@ -375,13 +376,13 @@ impl Worker {
     }
 
     /// Handles what the last call received.
-    fn received(&mut self) {
+    fn received(&mut self, now: Instant) {
         let Self { engine, socket, send, handle, receive, crossings, .. } = self;
         let forwarded = engine.counters().forwarded;
         let (buffer, datagrams) = receive.datagrams();
         let bytes = datagrams.iter().map(|datagram| datagram.len as u64).sum();
         handle.socket_stats.add_received(datagrams.len() as u64, bytes);
-        engine.datagrams(Instant::now(), buffer, datagrams, &mut |outbox| {
+        engine.datagrams(now, buffer, datagrams, &mut |outbox| {
             handle.socket_stats.add(&socket.send(outbox, send));
             outbox.clear();
         });

@@ -16,7 +16,8 @@ pub(super) struct Gcm {
 
 struct Session {
     key: LessSafeKey,
-    salt: [u8; 12],
+    /// 96 bits.
+    salt: u128,
 }
 
 impl Gcm {
@@ -85,16 +86,19 @@ impl Session {
         };
         let session_key: [u8; 32] = derive(key, salt, key_label)?;
         let session_key = UnboundKey::new(algorithm, &session_key[..key.len()]).ok()?;
-        Some(Self { key: LessSafeKey::new(session_key), salt: derive(key, salt, salt_label)? })
+        let mut wide = [0; 16];
+        wide[4..].copy_from_slice(&derive::<12>(key, salt, salt_label)?);
+        Some(Self { key: LessSafeKey::new(session_key), salt: u128::from_be_bytes(wide) })
     }
 
     /// RFC 7714 §8.1, §9.1. For RTP `index` is ROC and sequence number, for RTCP the 31-bit index: in both layouts the
     /// last six bytes are one 48-bit number.
     fn nonce(&self, ssrc: u32, index: u64) -> Nonce {
+        let value = (u128::from(ssrc) << 48 | u128::from(index & 0xffff_ffff_ffff)) ^ self.salt;
+        // Written in two pieces, as ring reads them: read in others, the processor has to wait for them.
         let mut nonce = [0; 12];
-        nonce[2..6].copy_from_slice(&ssrc.to_be_bytes());
-        nonce[6..].copy_from_slice(&index.to_be_bytes()[2..]);
-        nonce.iter_mut().zip(self.salt).for_each(|(byte, salt)| *byte ^= salt);
+        nonce[..8].copy_from_slice(&((value >> 32) as u64).to_be_bytes());
+        nonce[8..].copy_from_slice(&(value as u32).to_be_bytes());
         Nonce::assume_unique_for_key(nonce)
     }
 
