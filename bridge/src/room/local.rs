@@ -160,6 +160,11 @@ impl RoomActor {
         {
             self.exempt_interpreter(before, who);
         }
+        if let Event::PermissionChanged(change) = event
+            && change.permission.as_ref().is_some_and(|permission| permission.hidden)
+        {
+            self.rated.remove(&ParticipantSid::from(change.sid.as_str()));
+        }
         let announcements = announce::announce(before, event, &self.state);
         match event {
             // Of one who is hidden nothing is told.
@@ -394,7 +399,6 @@ impl RoomActor {
         for (sid, info) in std::mem::take(&mut self.qualities) {
             match self.state.participant(&sid) {
                 Some(participant) if participant.permission.hidden => {
-                    self.rated.remove(&sid);
                     self.tell_one(&sid, ToSession::Quality([info].into()));
                 }
                 Some(_) if self.rated.get(&sid).is_some_and(|told| is_like(told, &info)) => {}

@@ -6,14 +6,14 @@ use livekit_protocol::data_packet::Value;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::{
     ClientInfo, ConnectionQuality, ConnectionQualityInfo, DataPacket, DisconnectReason, ParticipantInfo,
-    RoomConfiguration, TrackSource, UserPacket,
+    ParticipantPermission, RoomConfiguration, TrackSource, UserPacket,
 };
 use prost::Message as _;
 use ratssaal_process::metrics::Metrics;
 use ratssaal_proto::allocator::v1::AppendRequest;
 use tokio::sync::mpsc;
 
-use super::track;
+use super::{all_allowed, track};
 use crate::Config;
 use crate::config::RoomConfig;
 use crate::media::control::{self, Channel, TrackId};
@@ -226,6 +226,40 @@ async fn qualities_are_told_when_they_change_and_to_who_comes() {
     }
     report(ConnectionQuality::Good, 2.9);
     assert_eq!(told(&mut b.inbox).await, [(ConnectionQuality::Good, 2.9)], "much worse, though called the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_quality_of_who_has_become_hidden_is_not_told_to_who_comes() {
+    let (media, _worker) = Media::watched();
+    let bridge = bridge_on(media, Metrics::new(), Config::default()).await;
+    let a = enter(&bridge, "rat", "a").await;
+    let mut b = enter(&bridge, "rat", "b").await;
+    for (sid, score) in [(&a.sid, 4.4), (&b.sid, 4.2)] {
+        let quality = ConnectionQuality::Excellent.into();
+        a.room.report_quality(ConnectionQualityInfo { participant_sid: sid.to_string(), quality, score });
+    }
+    let told = async |inbox: &mut mpsc::Receiver<ToSession>| loop {
+        if let ToSession::Quality(infos) = soon(inbox.recv()).await.unwrap() {
+            return infos.iter().map(|info| info.score).collect::<Vec<_>>();
+        }
+    };
+    let mut before = told(&mut b.inbox).await;
+    before.sort_by(f32::total_cmp);
+    assert_eq!(before, [4.2, 4.4]);
+    let permit = |hidden| {
+        let permission = ParticipantPermission { hidden, ..all_allowed() };
+        a.room.submit(Actor::Admin, Command::Permit { participant: a.sid.clone(), permission })
+    };
+    permit(true).await.unwrap();
+    let mut c = enter(&bridge, "rat", "c").await;
+    assert_eq!(told(&mut c.inbox).await, [4.2]);
+    // Who is seen again is rated anew, for all.
+    permit(false).await.unwrap();
+    let (participant_sid, quality) = (a.sid.to_string(), ConnectionQuality::Excellent.into());
+    a.room.report_quality(ConnectionQualityInfo { participant_sid, quality, score: 4.4 });
+    for inbox in [&mut b.inbox, &mut c.inbox] {
+        assert_eq!(told(inbox).await, [4.4]);
+    }
 }
 
 #[tokio::test]
