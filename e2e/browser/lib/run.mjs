@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { binary, ours } from './server.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(here);
@@ -36,6 +37,15 @@ function command(args) {
   return [process.execPath, '--test', '--test-concurrency=1', '--test-reporter=spec', '--test-timeout=600000', ...flags, ...(named.length > 0 ? named : all)];
 }
 
+if (ours && !process.env.E2E_URL) {
+  // Here rather than in every test file.
+  try {
+    binary();
+  } catch (error) {
+    console.error(error.message);
+    process.exit(2);
+  }
+}
 const [program, ...rest] = command(process.argv.slice(2));
 const flags = process.env.E2E_URL ? null : namespaceFlags();
 if (!flags && !process.env.E2E_URL) {

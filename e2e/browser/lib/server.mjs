@@ -19,9 +19,10 @@ export const ours = !process.env.LIVEKIT_BIN;
 
 /** Our own binary. */
 export function binary() {
-  const found = [process.env.RATSSAAL_BIN, ...['debug', 'release'].map((profile) => join(repository, 'target', profile, 'ratssaal'))]
-    .filter(Boolean)
-    .find((path) => existsSync(path));
+  const named = process.env.RATSSAAL_BIN;
+  const places = named ? [named] : ['debug', 'release'].map((profile) => join(repository, 'target', profile, 'ratssaal'));
+  const found = places.find((path) => existsSync(path));
+  if (!found && named) throw new Error(`There is no ${named}, which RATSSAAL_BIN names.`);
   if (!found) throw new Error('No ratssaal binary: run `cargo build -p ratssaal`, or set RATSSAAL_BIN to one.');
   return found;
 }
