@@ -87,6 +87,7 @@ impl RoomActor {
 
     pub(super) fn publish_state(&mut self, after: Arc<State>) {
         self.state = after;
+        self.rated.retain(|sid, _| self.state.participant(sid).is_some_and(|who| !who.permission.hidden));
         // Before anybody can say something to who is new.
         self.spread();
         self.shared.state.store(Arc::clone(&self.state));
@@ -159,11 +160,6 @@ impl RoomActor {
             && let Some(who) = self.state.participant(&update.sid.as_str().into())
         {
             self.exempt_interpreter(before, who);
-        }
-        if let Event::PermissionChanged(change) = event
-            && change.permission.as_ref().is_some_and(|permission| permission.hidden)
-        {
-            self.rated.remove(&ParticipantSid::from(change.sid.as_str()));
         }
         let announcements = announce::announce(before, event, &self.state);
         match event {
@@ -295,7 +291,6 @@ impl RoomActor {
         self.speakers.forget(sid);
         self.forwarded.remove(sid);
         self.qualities.remove(sid);
-        self.rated.remove(sid);
         if self.has_session(sid) {
             self.change_sessions(|sessions| drop(sessions.remove(sid)));
         }

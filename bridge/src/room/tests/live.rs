@@ -198,34 +198,40 @@ async fn media_follows_the_room() {
     assert_eq!(c.room.track(&"TR_cam".into()), None);
 }
 
+/// A session reports its own quality.
+fn rate(me: &Joined, quality: ConnectionQuality, score: f32) {
+    let participant_sid = me.sid.to_string();
+    me.room.report_quality(ConnectionQualityInfo { participant_sid, quality: quality.into(), score });
+}
+
+/// The qualities that are told next.
+async fn qualities(inbox: &mut mpsc::Receiver<ToSession>) -> Vec<(ConnectionQuality, f32)> {
+    loop {
+        if let ToSession::Quality(infos) = soon(inbox.recv()).await.unwrap() {
+            return infos.iter().map(|info| (info.quality(), info.score)).collect();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn qualities_are_told_when_they_change_and_to_who_comes() {
     let (media, _worker) = Media::watched();
     let bridge = bridge_on(media, Metrics::new(), Config::default()).await;
     let a = enter(&bridge, "rat", "a").await;
     let mut b = enter(&bridge, "rat", "b").await;
-    let report = |quality: ConnectionQuality, score| {
-        let participant_sid = a.sid.to_string();
-        a.room.report_quality(ConnectionQualityInfo { participant_sid, quality: quality.into(), score });
-    };
-    let told = async |inbox: &mut mpsc::Receiver<ToSession>| loop {
-        if let ToSession::Quality(infos) = soon(inbox.recv()).await.unwrap() {
-            return infos.iter().map(|info| (info.quality(), info.score)).collect::<Vec<_>>();
-        }
-    };
-    report(ConnectionQuality::Excellent, 4.4);
-    assert_eq!(told(&mut b.inbox).await, [(ConnectionQuality::Excellent, 4.4)]);
+    rate(&a, ConnectionQuality::Excellent, 4.4);
+    assert_eq!(qualities(&mut b.inbox).await, [(ConnectionQuality::Excellent, 4.4)]);
     // The clock's next tick has nothing to tell, the one after it has.
-    report(ConnectionQuality::Excellent, 4.35);
+    rate(&a, ConnectionQuality::Excellent, 4.35);
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let mut c = enter(&bridge, "rat", "c").await;
-    assert_eq!(told(&mut c.inbox).await, [(ConnectionQuality::Excellent, 4.4)], "at once");
-    report(ConnectionQuality::Good, 3.2);
+    assert_eq!(qualities(&mut c.inbox).await, [(ConnectionQuality::Excellent, 4.4)], "at once");
+    rate(&a, ConnectionQuality::Good, 3.2);
     for inbox in [&mut b.inbox, &mut c.inbox] {
-        assert_eq!(told(inbox).await, [(ConnectionQuality::Good, 3.2)]);
+        assert_eq!(qualities(inbox).await, [(ConnectionQuality::Good, 3.2)]);
     }
-    report(ConnectionQuality::Good, 2.9);
-    assert_eq!(told(&mut b.inbox).await, [(ConnectionQuality::Good, 2.9)], "much worse, though called the same");
+    rate(&a, ConnectionQuality::Good, 2.9);
+    assert_eq!(qualities(&mut b.inbox).await, [(ConnectionQuality::Good, 2.9)], "much worse, though called the same");
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,15 +240,9 @@ async fn the_quality_of_who_has_become_hidden_is_not_told_to_who_comes() {
     let bridge = bridge_on(media, Metrics::new(), Config::default()).await;
     let a = enter(&bridge, "rat", "a").await;
     let mut b = enter(&bridge, "rat", "b").await;
-    for (sid, score) in [(&a.sid, 4.4), (&b.sid, 4.2)] {
-        let quality = ConnectionQuality::Excellent.into();
-        a.room.report_quality(ConnectionQualityInfo { participant_sid: sid.to_string(), quality, score });
-    }
-    let told = async |inbox: &mut mpsc::Receiver<ToSession>| loop {
-        if let ToSession::Quality(infos) = soon(inbox.recv()).await.unwrap() {
-            return infos.iter().map(|info| info.score).collect::<Vec<_>>();
-        }
-    };
+    rate(&a, ConnectionQuality::Excellent, 4.4);
+    rate(&b, ConnectionQuality::Excellent, 4.2);
+    let told = async |inbox: &mut _| qualities(inbox).await.into_iter().map(|(_, score)| score).collect::<Vec<_>>();
     let mut before = told(&mut b.inbox).await;
     before.sort_by(f32::total_cmp);
     assert_eq!(before, [4.2, 4.4]);
@@ -255,8 +255,7 @@ async fn the_quality_of_who_has_become_hidden_is_not_told_to_who_comes() {
     assert_eq!(told(&mut c.inbox).await, [4.2]);
     // Who is seen again is rated anew, for all.
     permit(false).await.unwrap();
-    let (participant_sid, quality) = (a.sid.to_string(), ConnectionQuality::Excellent.into());
-    a.room.report_quality(ConnectionQualityInfo { participant_sid, quality, score: 4.4 });
+    rate(&a, ConnectionQuality::Excellent, 4.4);
     for inbox in [&mut b.inbox, &mut c.inbox] {
         assert_eq!(told(inbox).await, [4.4]);
     }
