@@ -75,6 +75,9 @@ fn publish(wire: &mut impl Wire) -> (Source, TrackId) {
     (Source { client, next: 1, frame: 0 }, camera.track)
 }
 
+/// From frame to frame: thirty a second.
+const INTERVAL: Duration = Duration::from_micros(33_333);
+
 /// Packets of one frame: 1.5 Mbit/s at thirty frames a second.
 pub const FRAME: usize = 6;
 
@@ -183,7 +186,7 @@ impl Forwarding {
     /// What was forwarded arrives, time passes, and subscribers answer.
     fn pass(&mut self) {
         self.arrive();
-        self.world.pass(Duration::from_micros(33_333));
+        self.world.pass(INTERVAL);
         if self.world.now > self.checked + Duration::from_secs(10) {
             self.checked = self.world.now;
             for subscriber in &mut self.subscribers {
@@ -381,7 +384,7 @@ pub fn loopback(subscribers: u16, frame_packets: usize, gather: Duration, durati
             wire.send(from, packet);
         }
         frame += 1;
-        let next = start + frame * Duration::from_micros(33_333);
+        let next = start + frame * INTERVAL;
         while Instant::now() < next {
             drain(&wire);
             std::thread::sleep(Duration::from_millis(2));
@@ -411,14 +414,14 @@ pub fn loopback(subscribers: u16, frame_packets: usize, gather: Duration, durati
 #[must_use]
 #[expect(clippy::expect_used, reason = "a benchmark")]
 pub fn floor_send(destinations: usize, run: usize, rounds: u32) -> Duration {
-    let mut sends = Sends::new(destinations, run);
+    let (mut sends, receivers) = Sends::to(destinations, run);
     let name = fs::read_to_string("/proc/thread-self/comm").expect("a name");
     let (mut batch, mut spent, mut sent) = (SendBatch::new(), Duration::ZERO, 0);
     for _ in 0..rounds {
         let before = thread_cpu(name.trim()).expect("schedstat");
         sent += sends.send(&mut batch);
         spent += thread_cpu(name.trim()).expect("schedstat") - before;
-        sends.receivers.iter().for_each(empty);
+        receivers.iter().for_each(empty);
     }
     spent / sent.max(1)
 }
@@ -432,8 +435,7 @@ pub fn floor_send(destinations: usize, run: usize, rounds: u32) -> Duration {
 #[must_use]
 #[expect(clippy::expect_used, reason = "a benchmark")]
 pub fn floor_paced(destinations: usize, run: usize, duration: Duration) -> Duration {
-    let mut sends = Sends::new(destinations, run);
-    let receivers: Vec<_> = sends.receivers.iter().map(|one| one.try_clone().expect("a descriptor")).collect();
+    let (mut sends, receivers) = Sends::to(destinations, run);
     let work = move || {
         let (mut seal, mut batch, mut sent) = (floor_seal(), SendBatch::new(), 0);
         let start = Instant::now();
@@ -441,7 +443,7 @@ pub fn floor_paced(destinations: usize, run: usize, duration: Duration) -> Durat
         for frame in 1.. {
             (0..destinations * run).for_each(|_| seal());
             sent += sends.send(&mut batch);
-            let next = start + frame * Duration::from_micros(33_333);
+            let next = start + frame * INTERVAL;
             if start.elapsed() >= duration {
                 break;
             }
@@ -459,14 +461,14 @@ pub fn floor_paced(destinations: usize, run: usize, duration: Duration) -> Durat
 
 /// A frame for each of many destinations, ready to be sent again and again.
 struct Sends {
-    receivers: Vec<UdpSocket>,
     socket: Socket,
     outbox: Outbox,
 }
 
 impl Sends {
+    /// They, and who receives them.
     #[expect(clippy::expect_used, reason = "a benchmark")]
-    fn new(destinations: usize, run: usize) -> Self {
+    fn to(destinations: usize, run: usize) -> (Self, Vec<UdpSocket>) {
         let receivers: Vec<UdpSocket> =
             (0..destinations).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
         let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").expect("a port")).expect("a socket");
@@ -476,7 +478,7 @@ impl Sends {
             let (to, mut slot) = (FiveTuple::towards(receiver.local_addr().expect("bound")), Slot::STALE);
             (0..run).for_each(|_| outbox.push(&to, &mut slot, &[0xaa; PAYLOAD + 36]));
         }
-        Self { receivers, socket, outbox }
+        (Self { socket, outbox }, receivers)
     }
 
     /// How many datagrams it sent.
