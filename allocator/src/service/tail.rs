@@ -93,8 +93,9 @@ impl<S: Store> Cursor<S> {
     async fn read(&mut self) -> Result<(), Refusal> {
         let chunk = match self.service.inner.store.read(&self.room.name, &self.room.sid, self.after).await {
             Ok(chunk) => chunk,
-            // Ended so long ago that its log is gone: all there is to say is that it is closed.
-            Err(Refusal::UnknownRoom(_)) => {
+            // Ended so long ago that its log is gone: all there is to say is that it is closed. One that has not ended is lost,
+            // and whoever reads it may know it still.
+            Err(Refusal::UnknownRoom(_)) if self.position.borrow().ended => {
                 self.frames.push_back(Frame::Closed(Closed {}));
                 self.done = true;
                 return Ok(());

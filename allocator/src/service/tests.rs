@@ -21,6 +21,7 @@ use ratssaal_proto::room::v1::entry::Event;
 use ratssaal_proto::room::v1::{EndReason, Ended, Entry, LeaveReason};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -28,6 +29,8 @@ use tonic::{Request, Status, Streaming};
 
 use super::*;
 use crate::embedded;
+use crate::redis_server::Server;
+use crate::store::{RedisSettings, RedisStore, Writer};
 
 /// Longest a test waits for something that is to happen by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -402,6 +405,40 @@ async fn a_lost_bridge_is_reaped_and_its_room_ends() {
     timeout(PATIENCE, running).await.expect("run ends when cancelled").unwrap();
     assert!(h.metric("allocator_reaped_participants_total 1"));
     assert!(h.metric("allocator_expired_rooms_total 1"));
+}
+
+#[tokio::test]
+async fn a_reader_who_is_behind_when_the_store_loses_everything_is_not_told_that_the_room_is_closed() {
+    let server = Server::new();
+    let config = Config { settle: Duration::ZERO, ..Config::default() };
+    let store = RedisStore::connect(RedisSettings::new(server.url().into()), &config).unwrap();
+    let service = Service::build(config, store, &mut Registry::default()).unwrap();
+    let store = &service.inner.store;
+    let request = OpenRoomRequest { name: "rat".into(), ..OpenRoomRequest::default() };
+    let room = store.open(request).await.unwrap().room.unwrap();
+    let request =
+        TailRequest { room: room.name.clone(), room_sid: room.sid.clone(), follow: true, ..TailRequest::default() };
+    let mut tail = std::pin::pin!(tail::open(service.clone(), request).await.unwrap());
+    let request = AppendRequest {
+        room: room.name,
+        room_sid: room.sid,
+        entries: vec![Bytes::from_static(b"unread")],
+        ..AppendRequest::default()
+    };
+    store.append(request, Writer::Bridge).await.unwrap();
+
+    let _server = Server::start(server.crash(), &[]);
+    let back = async {
+        while store.rooms(ListRoomsRequest::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, back).await.expect("Redis is back");
+    let opened = tail.next().await.expect("the reader's first frame").unwrap();
+    assert!(matches!(opened.frame, Some(Frame::Opened(_))), "{opened:?}");
+    let lost = tail.next().await.expect("a word").unwrap_err();
+    assert_eq!(refusal(&lost).code(), Code::UnknownRoom);
+    assert!(tail.next().await.is_none());
 }
 
 #[tokio::test]
