@@ -129,13 +129,13 @@ pub(crate) async fn bridge_on(media: Media, metrics: Metrics, config: Config) ->
     start(media, metrics, config, allocator, ratssaal_allocator::embedded).await
 }
 
-/// The same with an allocator on this Redis, which opens no rooms before those that it has lost can have come back: rooms try
-/// once a second.
+/// The same with an allocator on this Redis, which opens rooms at once where it knows none: those that it has lost have to be
+/// told to it by then.
 pub(crate) async fn bridge_on_redis(url: String) -> TestBridge {
-    settling(url, Config::default(), Duration::from_secs(2)).await
+    settling(url, Config::default(), Duration::ZERO).await
 }
 
-/// The same with these settings: one of several.
+/// The same with these settings, one of several: lost rooms can have come back before new ones are opened.
 pub(crate) async fn bridge_of(url: String, bridge: Config) -> TestBridge {
     settling(url, bridge, Duration::from_millis(500)).await
 }

@@ -1,6 +1,7 @@
 //! The way into a room: a seat from the allocator, the room opened or found here, the joining logged.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use livekit_protocol::{ClientInfo, ParticipantInfo};
 use ratssaal_proto::allocator::v1::refusal::Code;
@@ -23,6 +24,9 @@ use crate::token::Claims;
 
 /// Attempts when the room ends just while somebody joins.
 const ATTEMPTS: usize = 3;
+/// How long a room that is open here takes to find out that it has ended, where the allocator does not know it any more: it asks
+/// each second.
+const FINDS_OUT: Duration = Duration::from_millis(1500);
 
 /// Somebody wants to come in; the token has been verified.
 #[derive(Clone, Debug)]
@@ -187,9 +191,13 @@ impl Rooms {
     }
 
     async fn join_once(&self, request: &JoinRequest, avoid: &[String]) -> Result<Way, JoinRefusal> {
-        let placed = match self.reserve(request, avoid).await {
+        let here = self.get(&request.claims.grants.room);
+        let placed = match self.reserve(request, avoid, here.is_some()).await {
             Ok(placed) => placed,
             Err(status) => {
+                if let (JoinRefusal::UnknownRoom, Some(room)) = (status.clone().into(), here) {
+                    return Err(room.unknown().await.into());
+                }
                 let lent = if AllocatorRefusal::is_away(&status) { self.borrow(request).await? } else { None };
                 return lent.ok_or_else(|| status.into());
             }
@@ -226,8 +234,13 @@ impl Rooms {
         Ok(Some(Way::Here(Box::new(Joined { leased: true, ..joined }))))
     }
 
-    /// Reserves a seat.
-    async fn reserve(&self, request: &JoinRequest, avoid: &[String]) -> Result<PlaceResponse, tonic::Status> {
+    /// Reserves a seat. Opens no room that is open here: a store that does not know it has lost it, and is about to be told.
+    async fn reserve(
+        &self,
+        request: &JoinRequest,
+        avoid: &[String],
+        is_here: bool,
+    ) -> Result<PlaceResponse, tonic::Status> {
         let claims = &request.claims;
         let place = PlaceRequest {
             room: claims.grants.room.clone(),
@@ -236,7 +249,7 @@ impl Rooms {
             participant_sid: ParticipantSid::random().to_string(),
             sites: self.sites(),
             // A copy opens nothing.
-            open: self.settings_for(claims).filter(|_| request.forwarded_from.is_none()),
+            open: self.settings_for(claims).filter(|_| !is_here && request.forwarded_from.is_none()),
             avoid: avoid.to_vec(),
             needs: request.forwarded_from.as_ref().map(|_| Needs { features: vec![self.bridge().to_owned()] }),
         };
@@ -278,6 +291,17 @@ impl Rooms {
             bridge: self.bridge().to_owned(),
             join_id: seat.join_id.clone(),
             forwarded_from: request.forwarded_from.clone(),
+        }
+    }
+}
+
+impl RoomHandle {
+    /// The allocator does not know this room: says that it has ended, or, if its store has lost it, that it is to be asked again
+    /// when it has been told of it.
+    pub(super) async fn unknown(&self) -> Refusal {
+        match tokio::time::timeout(FINDS_OUT, self.shared.requests.closed()).await {
+            Ok(()) => Refusal::Ended,
+            Err(_) => Refusal::unavailable(),
         }
     }
 }

@@ -237,6 +237,12 @@ impl Rooms {
         if metadata.len() > super::limits::METADATA {
             return Err(Refusal::too_large("the room's metadata (bytes)", super::limits::METADATA));
         }
+        if let Some(here) = self.get(name)
+            && self.list_open(vec![name.to_owned()]).await?.is_empty()
+            && let refusal @ Refusal::Unavailable { .. } = here.unknown().await
+        {
+            return Err(refusal);
+        }
         let settings = RoomSettings { site_pin: pin.to_owned(), ..self.settings(config) };
         let request = OpenRoomRequest { name: name.to_owned(), settings: Some(settings), must_be_new };
         let opened = match within(self.allocator().open_room(request)).await {

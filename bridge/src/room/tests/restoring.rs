@@ -59,6 +59,32 @@ async fn a_meeting_outlives_the_loss_of_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_redis_has_lost_is_not_created_anew() {
+    let server = Server::new();
+    let bridge = bridge_on_redis(server.url()).await;
+    let anna = come_in(&bridge, "anna").await;
+    let _server = Server::start(server.crash(), &[]);
+    let created = async {
+        loop {
+            match bridge.rooms.create("rat", None, "", false).await {
+                Ok(room) => return room.expect("it need not be new"),
+                Err(Refusal::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    let room = tokio::time::timeout(PATIENCE, created).await.expect("Redis comes back");
+    assert_eq!(
+        room.state().room().sid,
+        anna.room.state().room().sid,
+        "{:?} {:?}",
+        anna.room.state().ended(),
+        anna.inbox
+    );
+    assert!(anna.room.state().ended().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_others_appended_to_older_data_gives_way_to_what_was_lost() {
     let describe = |metadata: &str| Command::DescribeRoom { metadata: metadata.to_owned() };
     let server = Server::new();
