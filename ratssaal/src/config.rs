@@ -9,7 +9,13 @@ use ratssaal_bridge::{
     token::Keys,
 };
 use ratssaal_operator::OperatorConfig;
-use ratssaal_process::{config::Sources, exit::Usage, http::HttpConfig, logs::LogConfig, telemetry::OtlpConfig};
+use ratssaal_process::{
+    config::{ConfigError, Sources},
+    exit::Usage,
+    http::HttpConfig,
+    logs::{self, LogConfig},
+    telemetry::{OtlpConfig, Telemetry},
+};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -51,6 +57,20 @@ pub(crate) struct Config {
     /// Whether `--dev` was given.
     #[serde(skip)]
     pub(crate) dev: bool,
+    /// What was left out, since a newer operator than this program said it.
+    #[serde(skip)]
+    left_out: Vec<ConfigError>,
+}
+
+impl Config {
+    /// Begins to log, and says what was left out.
+    pub(crate) fn start_logs(&self, telemetry: Option<&Telemetry>) -> anyhow::Result<()> {
+        logs::init(&self.log, telemetry)?;
+        for setting in &self.left_out {
+            tracing::warn!("{setting}: left out, as RATSSAAL_UNKNOWN_SETTINGS=warn asks for");
+        }
+        Ok(())
+    }
 }
 
 /// Reads file, environment and flags.
@@ -63,7 +83,8 @@ fn read(matches: &ArgMatches, settings: impl Iterator<Item = &'static Setting>) 
             sources = sources.flag(format!("--{}", setting.flag), setting.key, value);
         }
     }
-    Ok(sources.load()?)
+    let (config, left_out) = sources.load_known()?;
+    Ok(Config { left_out, ..config })
 }
 
 /// What every process checks before anything starts.

@@ -5,7 +5,6 @@ use ratssaal_operator::{Metrics as OperatorMetrics, Operator};
 use ratssaal_process::{
     health::Health,
     http::{Server, ops_router},
-    logs,
     metrics::Metrics,
     shutdown,
     telemetry::Telemetry,
@@ -23,7 +22,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let telemetry = Telemetry::start(&config.otlp, "ratssaal-operator", &config.operator.identity)?;
-    logs::init(&config.log, telemetry.as_ref())?;
+    config.start_logs(telemetry.as_ref())?;
     let (metrics, health) = (Metrics::new(), Health::new());
     let http = Server::bind(&config.http, &metrics).await?;
     let own = metrics.register(OperatorMetrics::new);

@@ -11,7 +11,6 @@ use ratssaal_bridge::{Config as BridgeConfig, Deps, Service as Bridge, media::Me
 use ratssaal_process::{
     health::{Check, Health},
     http::{Server, ops_router},
-    logs,
     metrics::Metrics,
     shutdown,
     telemetry::Telemetry,
@@ -33,7 +32,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let telemetry = Telemetry::start(&config.otlp, "ratssaal", &config.cluster.bridge())?;
-    logs::init(&config.log, telemetry.as_ref())?;
+    config.start_logs(telemetry.as_ref())?;
     let (metrics, health) = (Metrics::new(), Health::new());
     let server = Server::bind(&config.http, &metrics).await?;
     let secure = server.is_secure();

@@ -75,7 +75,7 @@ fn pod(spec: &VideoConferenceSpec, facts: &Facts) -> Value {
 }
 
 fn environment(spec: &VideoConferenceSpec, facts: &Facts) -> Environment {
-    let mut env = Environment::default();
+    let mut env = Environment::new();
     env.set("http.bind", format!("[::]:{HTTP_PORT}")).set("http.plain", true);
     env.set("cluster.listen", format!("[::]:{ALLOCATOR_PORT}")).identity(FOLDER);
     match &spec.redis.url_secret_ref {

@@ -156,7 +156,7 @@ fn container(
 }
 
 fn environment(spec: &VideoConferenceSpec, facts: &Facts, site: &SiteSpec, place: &BridgePlace) -> Environment {
-    let mut env = Environment::default();
+    let mut env = Environment::new();
     let (http, peers) = tcp_ports(spec, place.slot);
     let mut udp = udp_ports(spec, place.slot);
     let (first, last) = (udp.start, udp.next_back().unwrap_or(udp.start));

@@ -4,10 +4,17 @@
 use serde_json::{Value, json};
 
 /// Environment variables in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Environment(Vec<Value>);
 
 impl Environment {
+    /// Without a setting. The image may be older than this operator: what it does not know yet it leaves out, and says so.
+    pub(super) fn new() -> Self {
+        let mut new = Self(Vec::new());
+        new.name_value("RATSSAAL_UNKNOWN_SETTINGS", "warn");
+        new
+    }
+
     /// A setting, e.g. `http.bind`.
     pub(super) fn set(&mut self, key: &str, value: impl ToString) -> &mut Self {
         self.0.push(json!({ "name": variable(key), "value": value.to_string() }));

@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 pub use error::ConfigError;
 use sources::{Layer, Origin, PREFIX};
 
+/// With the value `warn` this variable lets the environment hold settings that nobody knows.
+const UNKNOWN: (&str, &str) = ("RATSSAAL_UNKNOWN_SETTINGS", "warn");
 /// Files larger than this are not configuration.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -64,6 +66,37 @@ impl Sources {
     /// # Errors
     /// One sentence that names the key, its source and what to do.
     pub fn load<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        merged(&self.layers()?, self.secrets)
+    }
+
+    /// As [`load`](Self::load), but with `RATSSAAL_UNKNOWN_SETTINGS=warn` in the environment, its settings that nobody knows are
+    /// left out and returned: whoever starts this program may be newer than the program.
+    ///
+    /// # Errors
+    /// As of `load`.
+    pub fn load_known<T: DeserializeOwned>(&self) -> Result<(T, Vec<ConfigError>), ConfigError> {
+        let may_be_newer = self.environment.iter().any(|(name, value)| (name.as_str(), value.as_str()) == UNKNOWN);
+        let (mut layers, mut left_out) = (self.layers()?, Vec::new());
+        loop {
+            let error = match merged(&layers, self.secrets) {
+                Ok(values) => return Ok((values, left_out)),
+                Err(error) => error,
+            };
+            let given = match &error {
+                ConfigError::Unknown { origin, .. } if may_be_newer => layers.iter().position(|layer| {
+                    matches!(layer.origin, Origin::Variable(_)) && layer.origin.to_string() == *origin
+                }),
+                _ => None,
+            };
+            match given {
+                Some(unknown) => drop(layers.remove(unknown)),
+                None => return Err(error),
+            }
+            left_out.push(error);
+        }
+    }
+
+    fn layers(&self) -> Result<Vec<Layer>, ConfigError> {
         let mut layers = Vec::new();
         if let Some(path) = &self.file {
             layers.push(Layer { origin: Origin::File(path.clone()), values: read(path)? });
@@ -74,12 +107,16 @@ impl Sources {
         for (name, key, value) in &self.flags {
             layers.push(Layer::flag(name, key, value));
         }
-        let mut merged = Value::new(None, ValueKind::Table(Map::new()));
-        for layer in &layers {
-            merge(&mut merged, layer.values.clone());
-        }
-        merged.try_deserialize().map_err(|error| error::explain(error, &layers, self.secrets))
+        Ok(layers)
     }
+}
+
+fn merged<T: DeserializeOwned>(layers: &[Layer], secrets: Option<&str>) -> Result<T, ConfigError> {
+    let mut merged = Value::new(None, ValueKind::Table(Map::new()));
+    for layer in layers {
+        merge(&mut merged, layer.values.clone());
+    }
+    merged.try_deserialize().map_err(|error| error::explain(error, layers, secrets))
 }
 
 /// Puts `over` onto `base`: tables key by key, everything else as a whole.

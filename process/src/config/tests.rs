@@ -185,3 +185,32 @@ fn defaults_listen_on_loopback() {
     assert_eq!(all.http.bind, "127.0.0.1:7880".parse::<SocketAddr>().unwrap());
     assert!(all.http.check().is_ok());
 }
+
+#[test]
+fn what_a_newer_operator_says_is_left_out_and_told() {
+    let newer = [
+        ("RATSSAAL_HTTP__BIND", "127.0.0.1:2"),
+        ("RATSSAAL_HTTP__GZIP", "true"),
+        ("RATSSAAL_CHAIRS__COUNT", "4"),
+        ("RATSSAAL_CHAIRS__COLOUR", "red"),
+    ];
+    let strict = sources().environment(environment(&newer));
+    assert!(matches!(strict.load_known::<Everything>(), Err(ConfigError::Unknown { .. })));
+
+    let lenient = strict.environment(environment(&[("RATSSAAL_UNKNOWN_SETTINGS", "warn")]));
+    let (all, left_out) = lenient.load_known::<Everything>().unwrap();
+    assert_eq!(all.http.bind.port(), 2);
+    let mut told: Vec<String> = left_out.iter().map(ToString::to_string).collect();
+    told.sort_unstable();
+    for (told, variable) in told.iter().zip(["CHAIRS__COLOUR", "CHAIRS__COUNT", "HTTP__GZIP"]) {
+        assert!(told.contains(&format!("in the environment variable RATSSAAL_{variable}")), "{told}");
+    }
+    assert_eq!(told.len(), 3);
+
+    // What is known has to be right, and flags and files come from whoever starts this very program.
+    let wrong =
+        sources().environment(environment(&[("RATSSAAL_UNKNOWN_SETTINGS", "warn"), ("RATSSAAL_HTTP__BIND", "x")]));
+    assert!(matches!(wrong.load_known::<Everything>(), Err(ConfigError::Value { .. })));
+    let flag = lenient.flag("--gzip", "http.gzip", "true");
+    assert!(matches!(flag.load_known::<Everything>(), Err(ConfigError::Unknown { .. })));
+}
