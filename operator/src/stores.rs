@@ -2,6 +2,8 @@
 //! and the `VideoConference`s of one scope.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
@@ -12,6 +14,7 @@ use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Client, ResourceExt};
 use ratssaal_crds::VideoConference;
+use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::apply::is_owned;
@@ -72,26 +75,19 @@ impl Stores {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            let writer = store::Writer::new(resource.clone());
-            let owned = Owned::new(writer.as_reader(), resource);
-            objects.insert(kind, owned.clone());
-            let stream = reflector(writer, watcher(api, config("")).default_backoff().modify(trim));
-            streams.push((kind, stream.inspect_ok(move |event| owned.note(event)).touched_objects().boxed()));
+            let (owned, changes) = follow(api, config(""), resource);
+            objects.insert(kind, owned);
+            streams.push((kind, changes));
         }
-        let (pods, writer) = store();
-        let pods = Owned::new(pods, ());
-        let owned = pods.clone();
         let some = config(&format!(",{COMPONENT} in (bridge,redis)"));
-        let pod_stream = watcher(api::<Pod>(client, scope), some).default_backoff().modify(trim);
-        let pod_stream = reflector(writer, pod_stream).inspect_ok(move |event| owned.note(event));
-        let pod_stream = pod_stream.touched_objects().boxed();
+        let (pods, pods_changed) = follow(api::<Pod>(client, scope), some, ());
         let (nodes, writer) = store();
         let node_stream = watcher(Api::<Node>::all(client.clone()), watcher::Config::default());
         let node_stream = reflector(writer, node_stream.default_backoff().modify(trim));
         let mut seen = Seen::default();
         let changes = node_stream.filter_map(move |event| std::future::ready(seen.change(event)));
         let nodes_changed = changes.boxed();
-        let watches = Watches { objects: streams, pods: pod_stream, nodes: nodes_changed };
+        let watches = Watches { objects: streams, pods: pods_changed, nodes: nodes_changed };
         (Self { objects, pods, nodes }, watches)
     }
 
@@ -128,6 +124,28 @@ impl Stores {
         };
         self.objects.iter().flat_map(of).collect()
     }
+}
+
+/// Watches what is owned by installations: what there is, and what changes.
+fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    kind: K::DynamicType,
+) -> (Owned<K>, BoxStream<'static, watcher::Result<K>>)
+where
+    K: kube::Resource<DynamicType: Clone + Eq + Hash + Send + Sync + Unpin>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let writer = store::Writer::new(kind.clone());
+    let owned = Owned::new(writer.as_reader(), kind);
+    let noting = owned.clone();
+    let events = reflector(writer, watcher(api, config).default_backoff().modify(trim));
+    (owned, events.inspect_ok(move |event| noting.note(event)).touched_objects().boxed())
 }
 
 /// What nobody looks at is not kept: managed fields are half of an object.

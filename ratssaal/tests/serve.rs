@@ -8,7 +8,7 @@ use std::{
     net::TcpStream,
 };
 
-use common::{Server, ratssaal, run};
+use common::{Server, finish, ratssaal, run};
 
 fn get(server: &Server, path: &str) -> String {
     server.get(path)
@@ -88,6 +88,17 @@ fn the_configuration_comes_from_file_environment_and_flags() {
     let server = Server::start(command);
     let answer = get(&server, "/api/v1/config");
     assert!(answer.contains("Aus der Datei") && answer.contains("https://www.example.de/impressum"), "{answer}");
+}
+
+#[test]
+fn what_a_newer_operator_sets_is_left_out_and_logged() {
+    let mut command = ratssaal(&["serve", "--dev", "--bind", "127.0.0.1:0", "--media-workers", "1"]);
+    command.env("RATSSAAL_HTTP__FUTURE", "1");
+    let (status, _, said) = finish(command.output().unwrap());
+    assert!(status == Some(64) && said.contains("http.future"), "{status:?} {said}");
+    command.env("RATSSAAL_UNKNOWN_SETTINGS", "warn");
+    let log = Server::start(command).wait_for_log("left out");
+    assert!(log.contains("unknown setting http.future in the environment variable RATSSAAL_HTTP__FUTURE"), "{log}");
 }
 
 #[test]
