@@ -196,7 +196,7 @@ impl Rooms {
             Ok(placed) => placed,
             Err(status) => {
                 if let (JoinRefusal::UnknownRoom, Some(room)) = (status.clone().into(), here) {
-                    return Err(room.unknown().await.into());
+                    return Err(room.why_unknown().await.into());
                 }
                 let lent = if AllocatorRefusal::is_away(&status) { self.borrow(request).await? } else { None };
                 return lent.ok_or_else(|| status.into());
@@ -298,7 +298,7 @@ impl Rooms {
 impl RoomHandle {
     /// The allocator does not know this room: says that it has ended, or, if its store has lost it, that it is to be asked again
     /// when it has been told of it.
-    pub(super) async fn unknown(&self) -> Refusal {
+    pub(super) async fn why_unknown(&self) -> Refusal {
         match tokio::time::timeout(FINDS_OUT, self.shared.requests.closed()).await {
             Ok(()) => Refusal::Ended,
             Err(_) => Refusal::unavailable(),

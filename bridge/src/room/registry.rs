@@ -239,7 +239,7 @@ impl Rooms {
         }
         if let Some(here) = self.get(name)
             && self.list_open(vec![name.to_owned()]).await?.is_empty()
-            && let refusal @ Refusal::Unavailable { .. } = here.unknown().await
+            && let refusal @ Refusal::Unavailable { .. } = here.why_unknown().await
         {
             return Err(refusal);
         }
