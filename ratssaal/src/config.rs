@@ -150,7 +150,7 @@ pub(crate) fn load_cluster(matches: &ArgMatches) -> anyhow::Result<ClusterConfig
 
 /// Reads file and environment for subcommands that only need the keys.
 pub(crate) fn load_without_flags(matches: &ArgMatches) -> anyhow::Result<Config> {
-    let mut config: Config = sources(matches).load()?;
+    let mut config = read(matches, std::iter::empty())?;
     if matches.get_flag("dev") {
         config.keys.clear();
         add_dev(&mut config);
